@@ -1,0 +1,63 @@
+# Everpost. `make help` lists the targets. PYTHON= picks the interpreter (CPython 3.11 or later).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DATA   ?= ./data
+LISTEN ?= 127.0.0.1:8080
+.DEFAULT_GOAL := help
+.PHONY: help venv venv-dev lock serve check format test test-all bench docs docs-check clean
+
+help: ## list the targets
+	@grep -E '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+venv: $(VENV)/.runtime ## build .venv from the hash-pinned lock (the other targets call it)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Everpost needs CPython 3.11 or later; say make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+venv-dev: $(VENV)/.dev
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+lock: ## renew the lock files (needs uv)
+	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements.lock
+	uv pip compile pyproject.toml --group build --group dev --group bench --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock -o requirements-dev.lock
+
+serve: venv ## start Everpost on this machine: DATA=./data LISTEN=127.0.0.1:8080
+	exec $(BIN)/everpost serve --data $(DATA) --listen $(LISTEN)
+
+check: venv-dev ## format, lint, types, architecture
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv-dev ## rewrite the code in the house's format
+	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix src tests bench
+
+test: venv-dev check ## all checks and tests that must pass before landing; installs missing Debian packages when root
+	$(BIN)/python tests/support/requirements.py
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: venv-dev check ## the long scenarios as well
+	$(BIN)/python tests/support/requirements.py
+	$(BIN)/python -m pytest
+
+bench: venv-dev ## measure accept and end-to-end rates on this machine (see docs/performance.md)
+	$(BIN)/python tests/support/requirements.py
+	$(BIN)/python -m bench
+
+docs: venv-dev ## write the generated reference pages again
+	$(BIN)/python -m docs.generate
+
+clean: ## remove what make built (never ./data)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

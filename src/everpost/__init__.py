@@ -1,0 +1,1 @@
+"""Everpost: an email-sending API that stays up."""

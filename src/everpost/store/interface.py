@@ -1,0 +1,519 @@
+"""The store's slices. Every verb is asynchronous; times are milliseconds since 1970 UTC and come
+from the engine's own clock (the database's, or the clock that the engine was given).
+
+Errors:
+    StoreError
+    ├── StoreUnavailable   cannot write now (disk full, read-only, closing): nothing was written
+    └── StoreCorrupt       a checksum or the schema does not fit; an operator must look
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from everpost.ids import Id
+from everpost.model.message import NewMessage
+from everpost.model.outcome import AttemptRecord, Outcome
+from everpost.model.states import HeldReason, InDoubtPolicy, State
+
+__all__ = [
+    "Accepted",
+    "Accepting",
+    "ApiKeyRow",
+    "AttemptRow",
+    "Catalog",
+    "Claim",
+    "Claimed",
+    "Claiming",
+    "Conflicting",
+    "Controls",
+    "DkimKeyRow",
+    "DomainRow",
+    "EventRow",
+    "IdempotencyKey",
+    "MessageRow",
+    "Outbox",
+    "ProjectRow",
+    "QueueFacts",
+    "Reading",
+    "RecipientRow",
+    "Recovery",
+    "RelayRow",
+    "Replayed",
+    "Settlement",
+    "Store",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreUnavailable",
+    "StreamRow",
+    "WorkerRow",
+]
+
+
+class StoreError(Exception):
+    """The store could not do what it was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """Nothing was written; the same call may succeed later."""
+
+
+class StoreCorrupt(StoreError):
+    """Stored bytes do not match their checksum, or the schema is not ours."""
+
+
+# --- accept ---------------------------------------------------------------------------------------
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
+    """A caller's key, scoped to the project (COMPAT §5.4). `fingerprint` hashes endpoint and
+    canonical body; `answer` is the body to replay; `expires_at` in milliseconds."""
+
+    key: str
+    fingerprint: bytes
+    answer: bytes
+    expires_at: int
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """Durable now."""
+
+
+class Replayed(msgspec.Struct, frozen=True, gc=False):
+    """The same key and payload came before: the first answer, nothing written."""
+
+    answer: bytes
+
+
+class Conflicting(msgspec.Struct, frozen=True, gc=False):
+    """The same key came before with another payload: nothing written."""
+
+
+class Accepting(Protocol):
+    """intake's slice."""
+
+    async def accept(
+        self, project: int, messages: Sequence[NewMessage], key: IdempotencyKey | None = None
+    ) -> Accepted | Replayed | Conflicting:
+        """Write contents, parts, messages, recipients, idempotency record and `accepted` events
+        in ONE durable transaction; concurrent calls share a commit. Raises StoreUnavailable."""
+        ...
+
+
+# --- claim and settle -----------------------------------------------------------------------------
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """One recipient in our hands until `deadline`. `term` fences: it names this very claim.
+    `attempts` counts earlier finished attempts, `crashes` earlier claims that ended in a crash.
+    `body_hash` and `form` come from the first attempt in that form, if any."""
+
+    message: Id
+    n: int
+    term: int
+    deadline: int
+    address: str
+    destination: str
+    route: str
+    attempts: int
+    crashes: int
+    not_before: int
+    expires_at: int
+    created_at: int
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """What the recipients claimed of one message share. `sealed` is its content, checksum already
+    verified. `body_hashes` maps a form to the first attempt's body hash."""
+
+    message: Id
+    project: int
+    stream: str
+    sender: str
+    key_id: int
+    content_id: Id
+    sealed: bytes
+    in_doubt: InDoubtPolicy
+    return_token: bytes
+    sandbox: bool
+    body_hashes: Mapping[str, bytes]
+    claims: tuple[Claim, ...]
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of one claim: decided by dispatch, written as it stands.
+
+    `target` is the new state. For queued: `not_before` says when it is due. For held: `reason`.
+    `attempt` None records no attempt (for example expired before any try). `event` is the type of
+    the timeline's event, `data` its fields.
+    """
+
+    message: Id
+    n: int
+    term: int
+    target: State
+    event: str
+    data: Mapping[str, Any]
+    outcome: Outcome | None = None
+    attempt: AttemptRecord | None = None
+    not_before: int | None = None
+    reason: HeldReason | None = None
+
+
+class Claiming(Protocol):
+    """dispatch's slice."""
+
+    async def claim(
+        self, owner: Id, *, limit: int, lease_ms: int, busy: Sequence[str] = ()
+    ) -> Sequence[Claimed]:
+        """Take up to `limit` due recipients, transactional before broadcast, fair over routes in
+        turn, oldest first in a route, none of the routes in `busy`. Durable when it returns."""
+        ...
+
+    async def next_due(self) -> int | None:
+        """When the earliest queued recipient is due, or None when nothing is queued."""
+        ...
+
+    async def extend(
+        self, owner: Id, claims: Sequence[tuple[Id, int, int]], *, lease_ms: int
+    ) -> Sequence[bool]:
+        """Renew (message, n, term) claims; False where the term is stale."""
+        ...
+
+    async def settle(self, owner: Id, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """Write state, attempt and event of each in one transaction; False where stale."""
+        ...
+
+    async def resign(self, owner: Id, claims: Sequence[tuple[Id, int, int]]) -> Sequence[bool]:
+        """Hand untried claims back to the queue, due at once."""
+        ...
+
+    async def parts(self, project: int, refs: Sequence[tuple[int, bytes]]) -> Sequence[bytes]:
+        """Sealed large parts by (day, keyed hash). Raises StoreCorrupt when one is missing."""
+        ...
+
+
+# --- controls -------------------------------------------------------------------------------------
+
+
+class Controls(Protocol):
+    """dispatch.controls' slice: one compare-and-set each."""
+
+    async def cancel(self, project: int, message: Id) -> int:
+        """Cancel what is queued or held of a message; how many recipients that were."""
+        ...
+
+    async def reschedule(self, project: int, message: Id, at: int) -> int:
+        """Move `not_before` of a message's queued, never tried recipients; how many."""
+        ...
+
+    async def hold(self, project: int, message: Id, reason: HeldReason) -> int:
+        """Hold what is queued; how many."""
+        ...
+
+    async def release(self, project: int, message: Id) -> int:
+        """Queue what is held, due at once; how many."""
+        ...
+
+
+# --- recovery -------------------------------------------------------------------------------------
+
+
+class WorkerRow(msgspec.Struct, frozen=True, gc=False):
+    """A process incarnation that may own claims. `boot` is the kernel's boot id; `dots` the path
+    of its dot log, relative to the data directory."""
+
+    id: Id
+    role: str
+    pid: int
+    boot: str
+    dots: str
+    started_at: int
+    seen_at: int
+
+
+class Recovery(Protocol):
+    """recovery's slice."""
+
+    async def register(self, worker: WorkerRow) -> None: ...
+
+    async def seen(self, worker: Id) -> None: ...
+
+    async def workers(self) -> Sequence[WorkerRow]: ...
+
+    async def forget(self, worker: Id) -> None: ...
+
+    async def claims_of(
+        self, owner: Id | None, *, expired_only: bool, limit: int
+    ) -> Sequence[tuple[Id, Claim, InDoubtPolicy]]:
+        """Claims of one owner (None: of any), all or only those past their deadline, as
+        (owner, claim, in-doubt policy)."""
+        ...
+
+    async def rescue(self, owner: Id, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """Like settle, by Verb.RESCUE: also counts a crash on each row that goes back."""
+        ...
+
+    async def purge(self, *, before: int, limit: int) -> int:
+        """Remove idempotency records that ended before `before`; how many."""
+        ...
+
+    async def checkpoint(self) -> None:
+        """Engine housekeeping (SQLite: copy the WAL back). One process calls it."""
+        ...
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+class RecipientRow(msgspec.Struct, frozen=True, gc=False):
+    n: int
+    address: str
+    destination: str
+    kind: str
+    state: State
+    reason: str | None
+    route: str
+    attempts: int
+    not_before: int
+    expires_at: int
+    settled_at: int | None
+    via: str | None
+
+
+class MessageRow(msgspec.Struct, frozen=True, gc=False):
+    """A message with its recipients. `sealed` is None in lists."""
+
+    id: Id
+    project: int
+    stream: str
+    created_at: int
+    message_id: str
+    sender: str
+    subject: str
+    to: Sequence[str]
+    cc: Sequence[str]
+    bcc: Sequence[str]
+    reply_to: Sequence[str]
+    tags: Sequence[tuple[str, str]]
+    metadata: Mapping[str, str]
+    scheduled_at: int | None
+    expires_at: int
+    in_doubt: InDoubtPolicy
+    dialect: str
+    sandbox: bool
+    durability: str
+    size: int
+    recipients: Sequence[RecipientRow]
+    key_id: int = 0
+    content_id: Id = b""
+    sealed: bytes | None = None
+
+
+class AttemptRow(msgspec.Struct, frozen=True, gc=False):
+    """One attempt of one recipient. `outcome` is the tagged outcome as builtins."""
+
+    n: int
+    attempt: int
+    outcome: Mapping[str, Any]
+    record: AttemptRecord
+
+
+class EventRow(msgspec.Struct, frozen=True, gc=False):
+    """One line of a message's timeline; `seq` counts from 1 without gaps. `position` orders the
+    whole outbox."""
+
+    message: Id
+    seq: int
+    n: int | None
+    type: str
+    at: int
+    data: Mapping[str, Any]
+    position: int = 0
+
+
+class QueueFacts(msgspec.Struct, frozen=True, gc=False):
+    """Counts by state, and the age of the oldest due recipient in milliseconds."""
+
+    states: Mapping[str, int]
+    accepted: int
+    oldest_due_ms: int
+    due: int
+
+
+class Reading(Protocol):
+    """For doors and doors' eyes only: nothing here changes anything."""
+
+    async def message(self, project: int, message: Id) -> MessageRow | None: ...
+
+    async def messages(
+        self,
+        project: int,
+        *,
+        limit: int,
+        after: Id | None = None,
+        before: Id | None = None,
+        sandbox: bool | None = None,
+    ) -> tuple[Sequence[MessageRow], bool]:
+        """Newest first, and whether there are more in that direction. `after` and `before` are
+        ids in list order (COMPAT §5.2): `after` means older than that id."""
+        ...
+
+    async def attempts(self, project: int, message: Id) -> Sequence[AttemptRow]: ...
+
+    async def events(self, project: int, message: Id) -> Sequence[EventRow]: ...
+
+    async def facts(self) -> QueueFacts: ...
+
+
+class Outbox(Protocol):
+    """The events in commit order, for consumers with a cursor of their own (publisher: later)."""
+
+    async def outbox(self, consumer: str, *, limit: int) -> Sequence[EventRow]: ...
+
+    async def mark_published(self, consumer: str, position: int) -> None: ...
+
+
+# --- catalog --------------------------------------------------------------------------------------
+
+
+class ProjectRow(msgspec.Struct, frozen=True):
+    id: int
+    name: str
+    sandbox: bool
+    created_at: int
+
+
+class StreamRow(msgspec.Struct, frozen=True):
+    """A stream's policies. `lifetime_ms`: how long a message is tried; `retry_first_ms` and
+    `retry_cap_ms` shape the back-off."""
+
+    project: int
+    name: str
+    priority: str
+    in_doubt: InDoubtPolicy
+    lifetime_ms: int
+    retry_first_ms: int
+    retry_cap_ms: int
+    pool: str | None = None
+
+
+class ApiKeyRow(msgspec.Struct, frozen=True):
+    """`hash` is SHA-256 of the whole secret; `public_id` names it (later also as SigV4 id)."""
+
+    id: Id
+    project: int
+    public_id: str
+    name: str
+    permission: str
+    hash: bytes
+    created_at: int
+    domain: Id | None = None
+    sandbox: bool = False
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+
+class DomainRow(msgspec.Struct, frozen=True):
+    """`status`: pending, verified, failed. `signing`: sign or unsigned. `trusted`: verification
+    was waived by an operator."""
+
+    id: Id
+    project: int
+    name: str
+    status: str
+    signing: str
+    trusted: bool
+    created_at: int
+    verified_at: int | None = None
+
+
+class DkimKeyRow(msgspec.Struct, frozen=True):
+    """`sealed` is the private key (PKCS#8 DER) sealed under `key_id`; `public` the DNS `p=`."""
+
+    id: Id
+    domain: Id
+    selector: str
+    algorithm: str
+    key_id: int
+    sealed: bytes
+    public: str
+    active: bool
+    created_at: int
+
+
+class RelayRow(msgspec.Struct, frozen=True):
+    """A relay as stored; `password` sealed under `key_id`. `settings` holds the rest (see
+    model.relay.Relay) as JSON values."""
+
+    id: Id
+    name: str
+    host: str
+    port: int
+    state: str
+    settings: Mapping[str, Any]
+    key_id: int
+    password: bytes | None
+    created_at: int
+
+
+class Catalog(Protocol):
+    """What users manage. Each `put` and `drop` writes one audit row (who did what) and raises the
+    settings revision in the same transaction; a put replaces the row of that id."""
+
+    async def revision(self) -> int:
+        """Grows with every change of settings; cheap."""
+        ...
+
+    async def projects(self) -> Sequence[ProjectRow]: ...
+
+    async def streams(self) -> Sequence[StreamRow]: ...
+
+    async def api_keys(self) -> Sequence[ApiKeyRow]: ...
+
+    async def domains(self) -> Sequence[DomainRow]: ...
+
+    async def dkim_keys(self) -> Sequence[DkimKeyRow]: ...
+
+    async def relays(self) -> Sequence[RelayRow]: ...
+
+    async def put(
+        self,
+        row: ProjectRow | StreamRow | ApiKeyRow | DomainRow | DkimKeyRow | RelayRow,
+        *,
+        actor: str,
+        action: str,
+    ) -> None:
+        """Raises `model.errors.Conflict` when a unique name is taken."""
+        ...
+
+    async def drop(self, kind: str, id_: Id, *, actor: str, action: str) -> bool:
+        """Remove an api_key, domain (with its DKIM keys) or relay; False when there is none."""
+        ...
+
+    async def audit(self, *, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Newest first: position, at, actor, action, kind, object, detail."""
+        ...
+
+
+class Keys(Protocol):
+    """Wrapped data keys (security.sealing)."""
+
+    async def data_keys(self) -> Sequence[tuple[int, int, bytes]]:
+        """(key id, project, wrapped key) of all that are not destroyed."""
+        ...
+
+    async def add_data_key(self, project: int, wrapped: bytes) -> int:
+        """Store a wrapped key, return its id."""
+        ...
+
+
+class Store(Accepting, Claiming, Controls, Recovery, Reading, Outbox, Catalog, Keys, Protocol):
+    """All slices together: what an engine offers and `assembly` hands out in parts."""
+
+    async def open(self) -> None:
+        """Bring the schema up to date and open connections. Raises StoreError."""
+        ...
+
+    async def close(self) -> None: ...
