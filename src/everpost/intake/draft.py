@@ -21,7 +21,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
     `scheduled_at`: ISO 8601 with offset or natural language. `expires_in`: seconds, or a string
     like `10 min`; after that many seconds from its due time the message is not sent any more.
-    `fields` maps our names to the dialect's where they differ, for error messages.
+    `text` None asks for a text part derived from `html`; an empty one asks for none.
     """
 
     sender: str

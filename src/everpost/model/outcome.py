@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "Abandoned",
     "AttemptRecord",
     "Bounced",
     "Deferred",
     "Delivered",
+    "Ending",
     "Failed",
     "InDoubt",
     "Outcome",
@@ -99,7 +101,17 @@ class InDoubt(msgspec.Struct, frozen=True, tag="in_doubt", gc=False):
     reason: str
 
 
+class Abandoned(msgspec.Struct, frozen=True, tag="abandoned", gc=False):
+    """The attempt's process ended before any final dot left: nothing was delivered."""
+
+    reason: str
+
+
 Outcome = Delivered | Deferred | Bounced | Failed | InDoubt
+"""What delivery answers for one recipient."""
+
+Ending = Outcome | Abandoned
+"""How an attempt ended, as the record keeps it."""
 
 
 class TlsFacts(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ import msgspec
 
 from everpost.ids import Id
 from everpost.model.message import NewMessage
-from everpost.model.outcome import AttemptRecord, Outcome
+from everpost.model.outcome import AttemptRecord, Ending
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 
 __all__ = [
@@ -155,7 +155,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     target: State
     event: str
     data: Mapping[str, Any]
-    outcome: Outcome | None = None
+    outcome: Ending | None = None
     attempt: AttemptRecord | None = None
     not_before: int | None = None
     reason: HeldReason | None = None
@@ -189,8 +189,11 @@ class Claiming(Protocol):
         """Hand untried claims back to the queue, due at once."""
         ...
 
-    async def parts(self, project: int, refs: Sequence[tuple[int, bytes]]) -> Sequence[bytes]:
-        """Sealed large parts by (day, keyed hash). Raises StoreCorrupt when one is missing."""
+    async def parts(
+        self, project: int, refs: Sequence[tuple[int, bytes]]
+    ) -> Sequence[tuple[int, bytes]]:
+        """Large parts by (day, keyed hash), each as (key id, sealed bytes), checksum verified.
+        Raises StoreCorrupt when one is missing or damaged."""
         ...
 
 

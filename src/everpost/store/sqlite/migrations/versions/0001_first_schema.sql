@@ -111,6 +111,7 @@ BEGIN SELECT RAISE (ABORT, 'the audit table is append-only'); END;
 
 -- Sealed content, apart from messages: many messages may share one. `checksum` is BLAKE2b-128 of
 -- `sealed`, so that bit rot is told from a wrong key.
+-- A content's id is that of the message it was accepted with.
 CREATE TABLE contents (
   n INTEGER PRIMARY KEY,
   id BLOB NOT NULL UNIQUE,
@@ -159,9 +160,12 @@ CREATE TABLE messages (
   alias_of BLOB,
   UNIQUE (project, id)
 ) STRICT;
+CREATE INDEX messages_sandbox ON messages (project, id) WHERE sandbox = 1;
 
 -- The queue row. `priority` 0 is transactional, 1 broadcast. `term` grows with every claim and
--- fences it; `crashes` counts claims whose process died (poison).
+-- fences it; `crashes` counts claims whose process died (poison). `due` is 1 when `not_before` had
+-- been reached at the time of writing, 0 while it lies ahead: what waits for its hour is kept out
+-- of `recipients_queue`, so that claiming never steps over it, and is moved in when it is due.
 CREATE TABLE recipients (
   message BLOB NOT NULL,
   n INTEGER NOT NULL,
@@ -175,6 +179,7 @@ CREATE TABLE recipients (
   route TEXT NOT NULL,
   site TEXT,
   not_before INTEGER NOT NULL,
+  due INTEGER NOT NULL,
   expires_at INTEGER NOT NULL,
   owner BLOB,
   term INTEGER NOT NULL DEFAULT 0,
@@ -185,8 +190,9 @@ CREATE TABLE recipients (
   via TEXT,
   PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX recipients_queue ON recipients (priority, route, not_before) WHERE state = 'queued';
-CREATE INDEX recipients_due ON recipients (not_before) WHERE state = 'queued';
+CREATE INDEX recipients_queue ON recipients (priority, route, not_before)
+  WHERE state = 'queued' AND due = 1;
+CREATE INDEX recipients_later ON recipients (not_before) WHERE state = 'queued' AND due = 0;
 CREATE INDEX recipients_claimed ON recipients (owner, deadline) WHERE state = 'claimed';
 
 -- `record` is the shared facts (relay, host, TLS, timings, form, body hash) as JSON.
@@ -197,7 +203,7 @@ CREATE TABLE attempts (
   transaction_id BLOB, -- the SMTP transaction: the return path names it
   started_at INTEGER NOT NULL,
   ended_at INTEGER NOT NULL,
-  outcome TEXT NOT NULL, -- delivered, deferred, bounced, failed, in_doubt
+  outcome TEXT NOT NULL, -- delivered, deferred, bounced, failed, in_doubt, abandoned
   detail TEXT NOT NULL, -- JSON: the tagged outcome, with the full answer
   record TEXT NOT NULL,
   form TEXT,
@@ -262,7 +268,8 @@ CREATE TABLE leases (
   deadline INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO meta (key, value) VALUES ('revision', 1);
+PRAGMA application_id = 1163292786; -- 'EVpr': file(1) and other programs can tell whose this is
+INSERT INTO meta (key, value) VALUES ('revision', 1), ('store', lower(hex(randomblob(16))));
 INSERT INTO projects (id, name, created_at) VALUES (1, 'default', unixepoch() * 1000);
 INSERT INTO streams VALUES
   (1, 'transactional', 'transactional', 'resend', 432000000, 60000, 14400000, NULL),

@@ -1,0 +1,1 @@
+"""Benchmarks, not tests: what one machine accepts and delivers, beside a tuned Postfix."""

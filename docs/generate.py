@@ -1,0 +1,286 @@
+"""Writes docs/reference from the code: `python -m docs.generate`, or `--check` to compare only.
+
+Each page has one source in the code, so it can't say what the code doesn't. `tests/docs` compares.
+"""
+
+import argparse
+import importlib
+import pkgutil
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+import everpost
+from everpost import telemetry
+from everpost.api import openapi_document
+from everpost.cli.exits import EPILOG
+from everpost.cli.root import root
+from everpost.config import reference
+from everpost.model.states import LIVE, TERMINAL, TRANSITIONS, State
+
+__all__ = ["PAGES", "REFERENCE", "changed", "main", "page"]
+
+REFERENCE = Path(__file__).parent / "reference"
+SOURCE = Path(everpost.__file__).parent
+
+NOTE = "<!-- Written by `make docs` from {source}; edit that, not this. -->"
+
+
+def page(name: str) -> str:
+    """The whole text of one page."""
+    title, source, body = PAGES[name]
+    text = f"{NOTE.format(source=source)}\n# {title}\n\n{body().strip()}\n"
+    return re.sub(r"[ \t]+\n", "\n", text)
+
+
+# --- config ---------------------------------------------------------------------------------------
+
+
+def _config() -> str:
+    return (
+        "A node reads one TOML file (`--config`, or `everpost.toml` in the data directory), then "
+        "environment variables, then options; the last one wins. An unknown key or a wrong value "
+        "stops the start and names what was expected. `everpost config sample` prints a file with "
+        "every setting explained; `everpost config show` says what is in force and why.\n\n"
+        + reference()
+    )
+
+
+# --- command line ---------------------------------------------------------------------------------
+
+
+def _cli() -> str:
+    parts = [EPILOG]
+    context = click.Context(root, info_name="everpost")
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        assert command is not None
+        parts += _command(command, f"everpost {name}", context, level=2)
+    return "\n\n".join(parts)
+
+
+def _command(
+    command: click.Command, path: str, parent: click.Context, *, level: int
+) -> Iterator[str]:
+    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent)
+    if isinstance(command, click.Group):
+        yield f"{'#' * level} {path}"
+        yield command.help or ""
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from _command(child, f"{path} {name}", context, level=level + 1)
+        return
+    yield f"{'#' * level} {path}"
+    yield f"`{path} {' '.join(command.collect_usage_pieces(context))}`"
+    yield _unwrapped(command.help or "")
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    rows = list(filter(None, (option.get_help_record(context) for option in options)))
+    if rows:
+        lines = ["| option | meaning |", "|---|---|"]
+        lines += [f"| `{_cell(name)}` | {_cell(text)} |" for name, text in rows]
+        yield "\n".join(lines)
+    if command.epilog and command.epilog != EPILOG:
+        yield _unwrapped(command.epilog)
+
+
+def _unwrapped(text: str) -> str:
+    paragraphs = re.split(r"\n\s*\n", text.strip())
+    return "\n\n".join(map(_paragraph, paragraphs))
+
+
+def _paragraph(text: str) -> str:
+    """Lines that click is told to leave alone (they begin with `\\b`) as a block of code."""
+    if text.lstrip().startswith("\b"):
+        return "```\n" + textwrap.dedent(text.lstrip().removeprefix("\b").strip("\n")) + "\n```"
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+# --- states ---------------------------------------------------------------------------------------
+
+
+def _states() -> str:
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for arrow in TRANSITIONS:
+        lines.append(f"    {arrow.source or '[*]'} --> {arrow.target}: {arrow.verb}")
+    lines += [f"    {state} --> [*]" for state in State if state in TERMINAL]
+    lines += ["```", "", "| from | verb | to | written by | when |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {arrow.source or '(new)'} | {arrow.verb} | {arrow.target} | {arrow.room} "
+        f"| {arrow.when} |"
+        for arrow in TRANSITIONS
+    ]
+    live = ", ".join(f"`{state}`" for state in State if state in LIVE)
+    ended = ", ".join(f"`{state}`" for state in State if state in TERMINAL)
+    return (
+        "The stored state of one recipient of one message. What users see beside these "
+        "(`scheduled`, `deferred`, `sending`, a message's status) is derived from them.\n\n"
+        f"Live: {live}. Ended, for good: {ended}.\n\n" + "\n".join(lines)
+    )
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+
+def _metrics() -> str:
+    for module in _modules():
+        importlib.import_module(module)
+    lines = [
+        "Served in Prometheus' format at `/metrics` of the admin listener (`http.admin_listen`).",
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    ours = {name: m for name, m in telemetry.METRICS.items() if name.startswith("everpost_")}
+    for name, metric in sorted(ours.items()):
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{name}` | {metric.kind} | {labels} | {_cell(metric.help)} |")
+    return "\n".join(lines)
+
+
+def _modules() -> Iterator[str]:
+    for found in pkgutil.walk_packages([str(SOURCE)], "everpost."):
+        if not found.name.endswith("__main__") and ".migrations." not in found.name:
+            yield found.name
+
+
+# --- standards ------------------------------------------------------------------------------------
+
+_ANCHOR = re.compile(r"RFC (\d{3,5})(?: §([0-9A-Z][0-9A-Za-z.]*[0-9A-Za-z]|[0-9A-Z]))?")
+
+
+def _standards() -> str:
+    found: dict[int, dict[str, set[str]]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        room = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        for number, section in _ANCHOR.findall(path.read_text(encoding="utf-8")):
+            found.setdefault(int(number), {}).setdefault(section, set()).add(room)
+    lines = [
+        "Collected from the places in the code that say which rule they obey.",
+        "",
+        "| standard | section | where |",
+        "|---|---|---|",
+    ]
+    for number in sorted(found):
+        for section in sorted(found[number], key=_section_order):
+            rooms = ", ".join(f"`{room}`" for room in sorted(found[number][section]))
+            link = f"[RFC {number}](https://www.rfc-editor.org/rfc/rfc{number})"
+            lines.append(f"| {link} | {f'§{section}' if section else ''} | {rooms} |")
+    return "\n".join(lines)
+
+
+def _section_order(section: str) -> list[tuple[int, str]]:
+    parts = section.split(".") if section else []
+    return [(int(part), "") if part.isdigit() else (1 << 30, part) for part in parts]
+
+
+# --- API ------------------------------------------------------------------------------------------
+
+
+def _api() -> str:
+    described: Mapping[str, Any] = openapi_document("http://127.0.0.1:8080")
+    answers: dict[str, str] = {}
+    operations: list[str] = []
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            if isinstance(operation, Mapping) and "responses" in operation:
+                operations += _operation(described, f"{method.upper()} {path}", operation)
+                for status, answer in operation["responses"].items():
+                    said = str(_resolved(described, answer).get("description", ""))
+                    answers.setdefault(status, said)
+    table = ["| status | meaning |", "|---|---|"]
+    table += [f"| {status} | {_cell(answers[status])} |" for status in sorted(answers)]
+    parts = [
+        str(described["info"].get("description", "")),
+        "The machine-readable form, with every field of every answer, is served at "
+        "`/openapi.json`; a running server shows it at `/docs`.",
+        "\n".join(table),
+        *operations,
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _operation(
+    document: Mapping[str, Any], heading: str, operation: Mapping[str, Any]
+) -> Iterator[str]:
+    yield f"## {heading}"
+    summary = str(operation.get("summary", ""))
+    yield summary
+    if operation.get("description") != summary:
+        yield str(operation.get("description", ""))
+    rows = [
+        (f"`{parameter['name']}`", str(parameter["in"]), str(parameter.get("description", "")))
+        for parameter in (_resolved(document, p) for p in operation.get("parameters", ()))
+    ]
+    body = _resolved(document, operation.get("requestBody", {}))
+    schema = body.get("content", {}).get("application/json", {}).get("schema")
+    rows += [
+        (f"`{name}`", "body", str(_resolved(document, field).get("description", "")))
+        for name, field in _resolved(document, schema or {}).get("properties", {}).items()
+    ]
+    if rows:
+        table = ["| field | in | meaning |", "|---|---|---|"]
+        table += [f"| {name} | {place} | {_cell(text)} |" for name, place, text in rows]
+        yield "\n".join(table)
+    yield "Answers: " + ", ".join(sorted(operation["responses"])) + "."
+
+
+def _resolved(document: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`node`, or what its `$ref` into this document names."""
+    while "$ref" in node:
+        found: Any = document
+        for part in str(node["$ref"]).removeprefix("#/").split("/"):
+            found = found[part.replace("~1", "/").replace("~0", "~")]
+        node = found
+    return node
+
+
+# --- all ------------------------------------------------------------------------------------------
+
+PAGES: dict[str, tuple[str, str, Callable[[], str]]] = {
+    "config": ("Settings", "`everpost.config.settings`", _config),
+    "cli": ("Command line", "`everpost.cli`", _cli),
+    "states": ("States of a recipient", "`everpost.model.states`", _states),
+    "api": ("HTTP API", "`everpost.api.openapi`", _api),
+    "metrics": ("Metrics", "the rooms that emit them", _metrics),
+    "standards": ("Standards", "the anchors in the code", _standards),
+}
+"""Page: its title, where it comes from, and the function that writes it."""
+
+
+def changed() -> list[str]:
+    """Pages whose file is not what the code says now."""
+    stale = []
+    for name in PAGES:
+        file = REFERENCE / f"{name}.md"
+        if not file.is_file() or file.read_text(encoding="utf-8") != page(name):
+            stale.append(name)
+    return stale
+
+
+def main() -> int:
+    """0, or 1 when `--check` finds a page that is not up to date."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    if parser.parse_args().check:
+        stale = changed()
+        for name in stale:
+            sys.stderr.write(f"docs/reference/{name}.md is not up to date: run `make docs`\n")
+        return 1 if stale else 0
+    REFERENCE.mkdir(exist_ok=True)
+    for name in PAGES:
+        (REFERENCE / f"{name}.md").write_text(page(name), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

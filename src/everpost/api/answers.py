@@ -1,0 +1,61 @@
+"""Answers as values: status, JSON bytes, headers. What every answer of this door has in common."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from everpost.api.asgi import Send
+
+__all__ = ["JSON", "Answer", "encode", "problem", "send", "timestamp"]
+
+JSON = b"application/json"
+
+_FIXED = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+"""Answers hold personal data and keys, so no cache may keep them (RFC 9111 §5.2.2.5)."""
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """One HTTP answer. `headers` come beside content type, length and the fixed ones."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+def problem(
+    status: int, name: str, message: str, *, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> Answer:
+    """An error in Resend's shape (COMPAT §5.3)."""
+    body = encode({"statusCode": status, "name": name, "message": message})
+    return Answer(status, body, headers=headers)
+
+
+def timestamp(milliseconds: int) -> str:
+    """`2026-11-23T05:55:13.123Z`."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
+
+
+async def send(answer: Answer, sender: Send) -> None:
+    """Write one answer to an ASGI server."""
+    await sender(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [
+                (b"content-type", answer.content_type),
+                (b"content-length", b"%d" % len(answer.body)),
+                *_FIXED,
+                *answer.headers,
+            ],
+        }
+    )
+    await sender({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,185 @@
+"""One ASGI application: find the route, know the caller, read the body, call, answer.
+
+Written against ASGI itself: on the hot path each layer of a framework costs more than the work.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from everpost import ids, telemetry
+from everpost.access import require
+from everpost.api import errors
+from everpost.api.answers import Answer, encode, problem, send
+from everpost.api.asgi import Receive, Scope, Send
+from everpost.api.requests import Budget, Disconnected, Request
+from everpost.api.routes import Route
+from everpost.api.services import Services
+from everpost.model.credential import Credential
+from everpost.model.errors import NotFound, Unavailable
+from everpost.model.message import Durability
+
+__all__ = ["Application", "Router"]
+
+_REQUESTS = telemetry.counter(
+    "everpost_http_requests_total", "Answered requests", ("route", "method", "status")
+)
+_SECONDS = telemetry.histogram(
+    "everpost_http_request_seconds", "From a request's head to its answer", ("route",)
+)
+
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Router:
+    """Paths as they were sent. Percent signs, empty segments and dots mean nothing before a
+    segment has matched, so no spelling reaches what another spelling is denied."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._static: dict[bytes, dict[str, Route]] = {}
+        self._patterns: dict[int, list[tuple[tuple[bytes, ...], dict[str, Route]]]] = {}
+        for route in routes:
+            self._methods(route.path.encode())[route.method] = route
+
+    def _methods(self, path: bytes) -> dict[str, Route]:
+        if b"{" not in path:
+            return self._static.setdefault(path, {})
+        segments = tuple(path.split(b"/"))
+        rows = self._patterns.setdefault(len(segments), [])
+        for known, methods in rows:
+            if known == segments:
+                return methods
+        rows.append((segments, {}))
+        return rows[-1][1]
+
+    def find(self, method: str, path: bytes) -> tuple[Route, Sequence[str]]:
+        """The route and its path parameters. Raises NotFound, MethodNotAllowed."""
+        methods: Mapping[str, Route] | None = self._static.get(path)
+        parameters: Sequence[str] = ()
+        if methods is None:
+            methods, parameters = self._match(path)
+        route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+        if route is None:
+            raise errors.MethodNotAllowed(", ".join(sorted(methods)))
+        return route, parameters
+
+    def _match(self, path: bytes) -> tuple[Mapping[str, Route], Sequence[str]]:
+        given = path.split(b"/")
+        for segments, methods in self._patterns.get(len(given), ()):
+            pairs = tuple(zip(segments, given, strict=True))
+            if all(want == got or (want[:1] == b"{" and got) for want, got in pairs):
+                return methods, [
+                    unquote(got.decode("ascii")) for want, got in pairs if want[:1] == b"{"
+                ]
+        raise NotFound("There is nothing at this path.")
+
+
+class Application:
+    """An ASGI application over a route table.
+
+    `credential` given: every caller is that one and needs no key (the operator's unix socket).
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        routes: Iterable[Route],
+        *,
+        credential: Credential | None = None,
+        pages: Mapping[bytes, Answer] | None = None,
+    ) -> None:
+        self._services = services
+        self._router = Router(routes)
+        self._credential = credential
+        self._pages = pages or {}
+        self._budget = Budget(services.limits.bodies_bytes)
+        self._in_hand = 0
+        self._relaxed = services.durability is Durability.RELAXED
+
+    async def __call__(self, scope: Scope, receive: Receive, sender: Send) -> None:
+        """Answer one request. Never raises but for cancellation."""
+        started = self._services.clock.monotonic()
+        label = "none"
+        method: str = scope["method"]
+        request: Request | None = None
+        self._in_hand += 1
+        try:
+            path: bytes = scope["raw_path"]
+            if path.endswith(b"/") and len(path) > 1:
+                path = path[:-1]
+            page = self._pages.get(path)
+            if page is not None:
+                label, answer = path.decode("ascii"), page
+                if method not in {"GET", "HEAD"}:
+                    raise errors.MethodNotAllowed("GET")
+            else:
+                route, parameters = self._router.find(method, path)
+                label = route.path
+                request = Request(scope, receive, parameters)
+                answer = self._marked(await self._handle(route, request), route)
+        except Disconnected:
+            return
+        except asyncio.CancelledError:  # the shutdown's deadline
+            await send(_gone(), sender)
+            raise
+        except Exception as error:
+            answer = errors.answer(error, request_id=ids.text(self._services.ids()))
+        finally:
+            self._in_hand -= 1
+            if request is not None and request.taken:
+                self._budget.give(request.taken)
+        await send(self._with_durability(answer), sender)
+        _REQUESTS.add(1, label, method, str(answer.status))
+        _SECONDS.observe(self._services.clock.monotonic() - started, label)
+
+    async def _handle(self, route: Route, request: Request) -> Any:
+        services = self._services
+        if route.right is not None:
+            if self._in_hand > services.limits.requests:
+                raise Unavailable("Too many requests are being worked on. Try again.")
+            if self._credential is not None:
+                request.credential = self._credential
+            else:
+                request.credential = await services.access.recognise(request.token())
+            require(request.credential, route.right)
+        if route.body is None:
+            return await route.handler(services, request)
+        limits = services.limits
+        body = await request.read(
+            limits.body_bytes if route.mail else limits.settings_bytes, self._budget
+        )
+        if route.decoder is None:
+            return await route.handler(services, request, body)
+        try:
+            decoded = route.decoder.decode(body)
+        except _BROKEN as error:
+            raise errors.from_msgspec(error) from None
+        return await route.handler(services, request, decoded)
+
+    def _marked(self, result: Any, route: Route) -> Answer:
+        """The result as an answer; success says so when it is less than committed."""
+        if isinstance(result, Answer):
+            return result
+        body = result if isinstance(result, bytes) else encode(result)
+        if self._relaxed and not route.shows_durability:
+            body = body[:-1] + b',"durability":"relaxed"}'
+        return Answer(200, body)
+
+    def _with_durability(self, answer: Answer) -> Answer:
+        if not self._relaxed:
+            return answer
+        headers = [*answer.headers, (b"everpost-durability", b"relaxed")]
+        return msgspec.structs.replace(answer, headers=headers)
+
+
+def _gone() -> Answer:
+    return problem(
+        503,
+        "service_unavailable",
+        "This server is shutting down and did not finish the request. Repeat it with its"
+        " Idempotency-Key.",
+        headers=[(b"retry-after", b"1")],
+    )

@@ -1,0 +1,119 @@
+"""What became of accepted emails: lists, one email, its recipients and timeline; and the two things
+that a caller may still do with one, move it and cancel it."""
+
+from everpost import ids
+from everpost.api import shapes
+from everpost.api.bodies import ReschedulingBody
+from everpost.api.requests import Request
+from everpost.api.services import Services
+from everpost.api.shapes import (
+    EmailAnswer,
+    EmailItem,
+    EmailRef,
+    EventAnswer,
+    ListAnswer,
+    RecipientAnswer,
+    SandboxAnswer,
+)
+from everpost.intake import parse_when
+from everpost.model.errors import Invalid, Missing, NotFound
+from everpost.store.interface import AttemptRow, MessageRow
+
+__all__ = [
+    "cancel",
+    "events",
+    "get_email",
+    "get_sandbox_email",
+    "list_emails",
+    "list_sandbox_emails",
+    "recipients",
+    "reschedule",
+]
+
+_ABSENT = "Email not found"
+
+
+async def list_emails(services: Services, request: Request) -> ListAnswer[EmailItem]:
+    """Emails, newest first."""
+    return await _list(services, request, sandbox=None)
+
+
+async def list_sandbox_emails(services: Services, request: Request) -> ListAnswer[EmailItem]:
+    """Emails that the sandbox caught, newest first."""
+    return await _list(services, request, sandbox=True)
+
+
+async def _list(
+    services: Services, request: Request, *, sandbox: bool | None
+) -> ListAnswer[EmailItem]:
+    page = request.page()
+    rows, more = await services.store.messages(
+        request.credential.project,
+        limit=page.limit,
+        after=page.after,
+        before=page.before,
+        sandbox=sandbox,
+    )
+    now = services.clock.now()
+    return ListAnswer([shapes.email_item(row, now=now) for row in rows], more)
+
+
+async def get_email(services: Services, request: Request) -> EmailAnswer:
+    """One email with its content."""
+    row = await _row(services, request)
+    return shapes.email(row, services.read_content(row), now=services.clock.now())
+
+
+async def get_sandbox_email(services: Services, request: Request) -> SandboxAnswer:
+    """One email that the sandbox caught, as it would have travelled."""
+    row = await _row(services, request)
+    if not row.sandbox:
+        raise NotFound(_ABSENT)
+    raw = await services.sandbox.raw(request.credential, row.id)
+    return shapes.sandbox_email(row, services.read_content(row), raw, now=services.clock.now())
+
+
+async def recipients(services: Services, request: Request) -> ListAnswer[RecipientAnswer]:
+    """Each recipient and each attempt to reach it: the full SMTP answer, relay, TLS, timings."""
+    row = await _row(services, request)
+    attempts: dict[int, list[AttemptRow]] = {}
+    for attempt in await services.store.attempts(row.project, row.id):
+        attempts.setdefault(attempt.n, []).append(attempt)
+    now = services.clock.now()
+    return ListAnswer([shapes.recipient(each, attempts, now=now) for each in row.recipients])
+
+
+async def events(services: Services, request: Request) -> ListAnswer[EventAnswer]:
+    """The email's timeline, oldest first."""
+    row = await _row(services, request)
+    lines = await services.store.events(row.project, row.id)
+    return ListAnswer([shapes.event(line) for line in lines])
+
+
+async def reschedule(services: Services, request: Request, body: ReschedulingBody) -> EmailRef:
+    """Move an email that is still scheduled to another time."""
+    id_ = request.id_of(_ABSENT)
+    text = body.scheduledAt if body.scheduled_at is None else body.scheduled_at
+    if text is None:
+        raise Missing("Missing `scheduled_at` field.", field="scheduled_at")
+    at = parse_when(text, now=services.clock.now(), days=services.limits.schedule_days)
+    if not await services.controls.reschedule(request.credential.project, id_, at):
+        await _row(services, request)
+        raise Invalid("This email is not waiting to be sent any more.", field="scheduled_at")
+    return EmailRef(ids.text(id_))
+
+
+async def cancel(services: Services, request: Request) -> EmailRef:
+    """Cancel what has not been sent of an email. After this answer nothing of that goes out."""
+    id_ = request.id_of(_ABSENT)
+    if not await services.controls.cancel(request.credential.project, id_):
+        await _row(services, request)
+        raise Invalid("This email is not waiting to be sent any more.")
+    return EmailRef(ids.text(id_))
+
+
+async def _row(services: Services, request: Request) -> MessageRow:
+    row = await services.store.message(request.credential.project, request.id_of(_ABSENT))
+    if row is None:
+        raise NotFound(_ABSENT)
+    return row

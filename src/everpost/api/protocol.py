@@ -1,0 +1,229 @@
+"""HTTP/1.1 on one connection: uvicorn's llhttp protocol, and what an open port needs beside it.
+
+llhttp refuses what request smuggling lives on: both lengths, spaces before a colon, bare LF,
+control characters (tests/unit/api/test_http_strictness.py). This adds: one Host, only `chunked` as
+transfer coding, trailers that never become headers, bodies of requests that ask for an upgrade,
+bounds on heads, trailers and connections, deadlines, JSON in every refusal.
+"""
+
+import asyncio
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from everpost import telemetry
+from everpost.api.answers import problem
+
+__all__ = ["HttpLimits", "Protocol"]
+
+REFUSED = telemetry.counter(
+    "everpost_http_refused_total", "Requests refused before they reached a route", ("status",)
+)
+
+
+class HttpLimits(msgspec.Struct, frozen=True):
+    """What one listener bears. Durations in seconds."""
+
+    connections: int = 2000
+    head_bytes: int = 32_768
+    """Bytes that are neither body nor the end of a message: heads, trailers, chunk extensions."""
+    headers: int = 100
+    request_timeout: float = 60.0
+    """A request's head and body must have arrived within this time."""
+    head_timeout: float = 15.0
+    """Its head within this."""
+    write_timeout: float = 60.0
+    """Longest that a client may leave an answer unread."""
+    keep_alive: float = 75.0
+    """Above nginx's upstream default of 60 s, so that the proxy closes first and never writes into
+    a connection that we are closing."""
+    drain_bytes: int = 64 * 1024 * 1024
+    """Body bytes read and dropped after an early answer, so that a client sees the answer and not
+    a reset connection (RFC 9112 §9.6)."""
+
+
+class _Refused(Exception):
+    """Raised inside a parser callback; llhttp stops and `data_received` answers."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Protocol(HttpToolsProtocol):
+    """One client connection. `sweep` is called about once a second."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start, unless the listener is full."""
+        super().connection_made(transport)
+        self.limits: HttpLimits = self.config.limits  # type: ignore[attr-defined]
+        self._seen = self._since = self.loop.time()
+        self._began = self._in_body = False
+        self._progress = self._dry = self._owed = self._drained = 0
+        self._write_paused_at: float | None = None
+        if len(self.connections) > self.limits.connections:
+            self._refuse(_Refused(503, "Too many connections."))
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; answer what cannot be parsed and close."""
+        self._unset_keepalive_if_required()
+        self._seen = self.loop.time()
+        if self.transport.is_closing():
+            return
+        before, size = self._progress, len(data)
+        try:
+            while data:
+                data = self._owed_body(data) if self._owed else self._feed(data)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if not isinstance(cause, _Refused):
+                cause = _Refused(400, "This is not a valid HTTP request.")
+            self._refuse(cause)
+            return
+        if self._progress != before or not self._began:
+            self._dry = 0
+        else:
+            self._dry += size
+            if self._dry > self.limits.head_bytes:
+                self._refuse(_Refused(431, "The request's header section is too large."))
+
+    def _feed(self, data: bytes) -> bytes:
+        """Give bytes to llhttp; what it left after a request that asks for an upgrade.
+
+        We may ignore an upgrade (RFC 9110 §7.8) and do, but llhttp then hands its body, if any,
+        back unparsed: read as the next request it would be a smuggled one.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :]
+        return b""
+
+    def _owed_body(self, data: bytes) -> bytes:
+        taken = data[: self._owed]
+        self._owed -= len(taken)
+        self.on_body(taken)
+        if not self._owed:
+            self.on_message_complete()
+        return data[len(taken) :]
+
+    # --- parser callbacks -------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._progress:  # the first head's time counts from the connection's start
+            self._since = self._seen
+        self._began, self._in_body, self._drained = True, False, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header; drop a trailer, which must not merge (RFC 9110 §6.5.1)."""
+        if self._in_body:
+            return
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        if len(self.headers) > self.limits.headers:
+            raise _Refused(431, "The request has too many header fields.")
+        hosts = 0
+        coding = length = None
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                coding = value
+            elif name == b"content-length":
+                length = value
+        if hosts != 1 and (hosts > 1 or self.parser.get_http_version() == "1.1"):
+            raise _Refused(400, "The request needs exactly one Host header.")  # RFC 9112 §3.2
+        if coding is not None:
+            # A coding that we did not decode, or one that an HTTP/1.0 hop did not understand,
+            # means a body whose end is in dispute (RFC 9112 §6.1).
+            if coding.lower() != b"chunked" or self.parser.get_http_version() == "1.0":
+                raise _Refused(501, "Only the transfer coding `chunked` is understood.")
+            if self.parser.should_upgrade():
+                raise _Refused(400, "A request for an upgrade must not be chunked.")
+        if length is not None and self.parser.should_upgrade():
+            self._owed = int(length)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._progress += 1
+        if self.cycle.response_complete:
+            self._drained += len(body)
+            if self._drained > self.limits.drain_bytes:
+                self.transport.abort()
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._owed:  # llhttp ends an upgrade's message at its head; the body is still due
+            return
+        self._progress += 1
+        self._began = False
+        super().on_message_complete()
+
+    # --- bounds in time ---------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        self._write_paused_at = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._write_paused_at = None
+        super().resume_writing()
+
+    def sweep(self, now: float) -> None:
+        """End the connection when the client is too slow. `now` is the loop's time in seconds."""
+        limits = self.limits
+        if self._write_paused_at is not None:
+            if now - self._write_paused_at > limits.write_timeout:
+                self.transport.abort()
+        elif not self._began:
+            if not self._progress and now - self._since > limits.keep_alive:
+                self.transport.close()  # connected and never spoke
+        elif not self._in_body:
+            if now - self._since > limits.head_timeout:
+                self._refuse(_Refused(408, "The request's headers took too long."))
+        elif now - self._since > limits.request_timeout and not self.flow.read_paused:
+            self._refuse(_Refused(408, "The request's body took too long."))
+
+    # --- refusing ---------------------------------------------------------------------------------
+
+    def _refuse(self, refused: "_Refused") -> None:
+        """Answer in JSON and close; never in place of an answer that an earlier request is due."""
+        REFUSED.add(1, str(refused.status))
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:  # a whole request came before the bad bytes: answer that one
+                cycle.keep_alive = False
+                self.flow.pause_reading()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.abort()
+                return
+        self._began = False
+        self.transport.write(_rendered(refused, self.server_state.default_headers))
+        self.transport.close()
+
+
+_NAMES = {408: "request_timeout", 501: "not_implemented", 503: "service_unavailable"}
+
+
+def _rendered(refused: _Refused, defaults: list[tuple[bytes, bytes]]) -> bytes:
+    answer = problem(
+        refused.status, _NAMES.get(refused.status, "validation_error"), refused.message
+    )
+    lines = [STATUS_LINE[refused.status]]
+    lines += [name + b": " + value + b"\r\n" for name, value in defaults]
+    lines.append(b"content-type: application/json\r\nconnection: close\r\n")
+    lines.append(b"content-length: %d\r\n\r\n" % len(answer.body))
+    return b"".join(lines) + answer.body

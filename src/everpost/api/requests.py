@@ -1,0 +1,171 @@
+"""One request, as far as handlers need it: headers, query, body with a limit."""
+
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+from everpost import ids
+from everpost.api.asgi import Receive, Scope
+from everpost.api.errors import Malformed, TooLarge
+from everpost.ids import Id
+from everpost.model.credential import Credential
+from everpost.model.errors import Invalid, NotFound, Unavailable
+
+__all__ = ["Budget", "Disconnected", "Page", "Request"]
+
+_ONCE = frozenset((b"authorization", b"idempotency-key", b"content-type", b"content-encoding"))
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete; there is nobody to answer."""
+
+
+class Budget:
+    """Bytes of request bodies that one process holds at once."""
+
+    __slots__ = ("_limit", "_used")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+
+    def check(self, more: int) -> None:
+        """Raises Unavailable when `more` bytes would be too many."""
+        if self._used + more > self._limit:
+            raise Unavailable("Too many requests are being worked on. Try again.")
+
+    def take(self, count: int) -> None:
+        """Raises Unavailable; what was taken must be given back all the same."""
+        self._used += count
+        if self._used > self._limit:
+            raise Unavailable("Too many requests are being worked on. Try again.")
+
+    def give(self, count: int) -> None:
+        self._used -= count
+
+
+class Page:
+    """Where a list starts and how long it may be (COMPAT §5.2)."""
+
+    __slots__ = ("after", "before", "limit")
+
+    def __init__(self, *, limit: int, after: Id | None, before: Id | None) -> None:
+        self.limit = limit
+        self.after = after
+        self.before = before
+
+
+class Request:
+    """A request on its way to a handler. `credential` is set where the route asks for one."""
+
+    __slots__ = ("_receive", "_scope", "credential", "headers", "params", "taken")
+
+    credential: Credential
+
+    def __init__(self, scope: Scope, receive: Receive, params: Sequence[str]) -> None:
+        pairs: list[tuple[bytes, bytes]] = scope["headers"]
+        self.headers = dict(pairs)
+        if len(self.headers) != len(pairs):
+            _refuse_twins(pairs)
+        self.params = params
+        self.taken = 0
+        self._scope = scope
+        self._receive = receive
+
+    def id_of(self, absent: str) -> Id:
+        """The path's id. What is no id at all is answered like an id that nobody has (S40):
+        NotFound with the words `absent`."""
+        found = ids.parse(self.params[0])
+        if found is None:
+            raise NotFound(absent)
+        return found
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value as text, or None."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def token(self) -> str | None:
+        """The bearer token, or None when there is none (RFC 6750 §2.1)."""
+        value = self.headers.get(b"authorization")
+        if value is None:
+            return None
+        scheme, _, token = value.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        return token.decode("latin-1") or None
+
+    def query(self) -> dict[str, str]:
+        """The query's fields. Raises Invalid for a field given twice."""
+        raw: bytes = self._scope["query_string"]
+        if not raw:
+            return {}
+        try:
+            pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=32)
+        except ValueError as error:
+            raise Invalid("The query string is not valid.") from error
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            raise Invalid("The query string gives a field twice.")
+        return fields
+
+    def page(self) -> Page:
+        """`limit`, `after` and `before`. Raises Invalid."""
+        query = self.query()
+        text = query.get("limit", "20")
+        if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 100):
+            raise Invalid("Invalid `limit` field. It must be from 1 to 100.", field="limit")
+        if "after" in query and "before" in query:
+            raise Invalid("Give `after` or `before`, not both.", field="after")
+        return Page(limit=int(text), after=_cursor(query, "after"), before=_cursor(query, "before"))
+
+    async def read(self, limit: int, budget: Budget) -> bytes:
+        """The whole body. Raises TooLarge past `limit` bytes, Invalid for an encoded body,
+        Unavailable when `budget` has no room; what was taken of it is in `taken`."""
+        encoding = self.headers.get(b"content-encoding")
+        if encoding is not None and encoding.lower() != b"identity":
+            raise Invalid(
+                "Send the request body without a content encoding.", name="unsupported_media_type"
+            )
+        length = self.headers.get(b"content-length")
+        if length is not None:
+            if int(length) > limit:
+                raise _too_large(limit)
+            budget.check(int(length))
+        message = await self._receive()
+        collected: bytes | bytearray = b""
+        while message["type"] == "http.request":
+            piece: bytes = message.get("body", b"")
+            self.taken += len(piece)
+            budget.take(len(piece))
+            if self.taken > limit:
+                raise _too_large(limit)
+            if not message.get("more_body"):
+                return bytes(collected + piece) if collected else piece
+            if not collected:
+                collected = bytearray()
+            collected += piece
+            message = await self._receive()
+        raise Disconnected
+
+
+def _cursor(query: dict[str, str], name: str) -> Id | None:
+    if name not in query:
+        return None
+    found = ids.parse(query[name])
+    if found is None:
+        raise Invalid(f"Invalid `{name}` field. It must be an id.", field=name)
+    return found
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request body is larger than {limit} bytes.")
+
+
+def _refuse_twins(pairs: Sequence[tuple[bytes, bytes]]) -> None:
+    """Two values where one decides who asks or what is asked are an attempt at confusion."""
+    seen = set()
+    for name, _ in pairs:
+        if name in _ONCE:
+            if name in seen:
+                raise Malformed(f"The header `{name.decode('latin-1')}` is given twice.")
+            seen.add(name)

@@ -1,0 +1,95 @@
+"""POST /emails and POST /emails/batch: the hot path."""
+
+from typing import Annotated
+
+from everpost import ids
+from everpost.api import drafts
+from everpost.api.answers import encode
+from everpost.api.bodies import EmailBody
+from everpost.api.requests import Request
+from everpost.api.services import Services
+from everpost.api.shapes import BatchAnswer, Created, ItemError
+from everpost.intake import Prepared, check_key, fingerprint
+from everpost.model.errors import Invalid, Refusal
+
+__all__ = ["send", "send_batch"]
+
+
+async def send(
+    services: Services, request: Request, body: Annotated[bytes, EmailBody]
+) -> Annotated[bytes, Created]:
+    """Accept one email. It is durable when the answer arrives."""
+    key = _key(request)
+    email = drafts.decode(body)
+    credential = request.credential
+    prepared = services.intake.prepare(credential, drafts.draft(email))
+    answer = b'{"id":"%b"}' % ids.text(prepared.message.id).encode()
+    if key is None:
+        return await services.intake.accept(credential, (prepared,), answer=answer)
+    mark = fingerprint("POST /emails", drafts.canonical(email))
+    return await services.intake.accept(
+        credential, (prepared,), key=key, fingerprint=mark, answer=answer
+    )
+
+
+async def send_batch(
+    services: Services, request: Request, body: Annotated[bytes, list[EmailBody]]
+) -> Annotated[bytes, BatchAnswer]:
+    """Accept up to 100 emails, all in one durable step.
+
+    Strict validation (the default) refuses all when one is bad; `x-batch-validation: permissive`
+    accepts the good ones and lists the others under `errors`.
+    """
+    key = _key(request)
+    mode = request.header(b"x-batch-validation") or "strict"
+    if mode not in {"strict", "permissive"}:
+        raise Invalid("Invalid `x-batch-validation` header. It must be strict or permissive.")
+    if mode == "strict":
+        emails: list[EmailBody] = drafts.decode_batch(body)
+        prepared, errors = _prepare_all(services, request, emails), None
+    else:
+        prepared, errors, emails = _prepare_good(services, request, drafts.decode_items(body))
+    made = [Created(ids.text(each.message.id)) for each in prepared]
+    answer = encode(BatchAnswer(made, errors))
+    if not prepared:
+        return answer
+    mark = b""
+    if key is not None:
+        mark = fingerprint(f"POST /emails/batch {mode}", drafts.canonical(emails))
+    return await services.intake.accept(
+        request.credential, prepared, key=key, fingerprint=mark, answer=answer
+    )
+
+
+def _key(request: Request) -> str | None:
+    key = request.header(b"idempotency-key")
+    if key is not None:
+        check_key(key)
+    return key
+
+
+def _prepare_all(services: Services, request: Request, emails: list[EmailBody]) -> list[Prepared]:
+    prepared = []
+    for index, email in enumerate(emails):
+        try:
+            prepared.append(services.intake.prepare(request.credential, drafts.draft(email)))
+        except Refusal as refusal:
+            refusal.message = f"Item {index}: {refusal.message}"
+            raise
+    return prepared
+
+
+def _prepare_good(
+    services: Services, request: Request, items: list[EmailBody | Refusal]
+) -> tuple[list[Prepared], list[ItemError], list[EmailBody]]:
+    prepared, errors, emails = [], [], []
+    for index, item in enumerate(items):
+        if isinstance(item, Refusal):
+            errors.append(ItemError(index, item.message))
+            continue
+        emails.append(item)
+        try:
+            prepared.append(services.intake.prepare(request.credential, drafts.draft(item)))
+        except Refusal as refusal:
+            errors.append(ItemError(index, refusal.message))
+    return prepared, errors, emails

@@ -1,0 +1,148 @@
+"""The one place that runs uvicorn: several listeners in one process and loop, no signal handlers,
+a bounded graceful end. Why uvicorn: docs/decisions/0003-http-server.md."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import uvicorn
+
+from everpost import telemetry
+from everpost.api.asgi import App
+from everpost.api.protocol import HttpLimits, Protocol
+
+__all__ = ["HttpServer"]
+
+_LAST_WORDS = 0.5
+"""Seconds for cancelled requests to be answered and flushed."""
+
+
+class HttpServer:
+    """Serves applications on sockets that somebody else bound (the supervisor).
+
+    `serve` runs until `shutdown`; call it once for each application, each in its own task.
+    """
+
+    def __init__(self, limits: HttpLimits | None = None) -> None:
+        self._limits = limits or HttpLimits()
+        self._listeners: list[_Listener] = []
+        _log_as_events()
+
+    async def serve(self, app: App, sockets: Sequence[Any], *, ready: Any = None) -> None:
+        """Accept on `sockets` (listening stream sockets, TCP or unix; closed at the end).
+
+        `ready`, an asyncio.Event, is set once they accept. Cancelling this task ends the listener
+        at once; `shutdown` ends it gracefully.
+        """
+        listener = _Listener(_Config(app, self._limits), ready)
+        self._listeners.append(listener)
+        try:
+            await listener.serve(sockets=list(sockets))
+            await listener.settle()
+        finally:
+            listener.abort()
+            listener.finished.set()
+            self._listeners.remove(listener)
+
+    async def shutdown(self, deadline: float) -> None:
+        """Stop accepting, let running requests finish for up to `deadline` seconds, then cut."""
+        listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener.stop(deadline)
+        for listener in listeners:
+            await listener.finished.wait()
+
+
+class _Config(uvicorn.Config):
+    def __init__(self, app: App, limits: HttpLimits) -> None:
+        super().__init__(
+            cast(Any, app),
+            http=Protocol,
+            ws="none",
+            loop="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=cast(int, limits.keep_alive),
+        )
+        self.limits = limits
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn's server, told to leave signals alone and to look after slow clients."""
+
+    def __init__(self, config: _Config, ready: Any) -> None:
+        super().__init__(config)
+        self.finished = asyncio.Event()
+        self._ready = ready
+        self._stop = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the process's business, not a listener's."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Once a second: the Date header, and clients that are too slow."""
+        loop = asyncio.get_running_loop()
+        if self._ready is not None:
+            self._ready.set()
+        while not self._stop.is_set():
+            await self.on_tick(0)
+            now = loop.time()
+            for connection in tuple(self.server_state.connections):
+                cast(Protocol, connection).sweep(now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stop.wait()
+
+    def stop(self, deadline: float) -> None:
+        self.config.timeout_graceful_shutdown = cast(int, deadline)
+        self.should_exit = True
+        self._stop.set()
+
+    async def settle(self) -> None:
+        """Let requests that the deadline cancelled send their last words."""
+        if tasks := set(self.server_state.tasks):
+            await asyncio.wait(tasks, timeout=_LAST_WORDS)
+        connections = self.server_state.connections
+        for connection in tuple(connections):
+            connection.transport.close()
+        ends = asyncio.get_running_loop().time() + _LAST_WORDS
+        while connections and asyncio.get_running_loop().time() < ends:
+            await asyncio.sleep(0.01)
+
+    def abort(self) -> None:
+        """Cut what is still connected."""
+        for server in getattr(self, "servers", ()):
+            server.close()
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+
+
+class _Events(logging.Handler):
+    """uvicorn's own log lines, as events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, asyncio.CancelledError):  # by the shutdown's deadline
+            return
+        telemetry.event(
+            "http.server",
+            level=record.levelname.lower(),
+            text=record.getMessage(),
+            error=None if error is None else repr(error),
+        )
+
+
+def _log_as_events() -> None:
+    logger = logging.getLogger("uvicorn.error")
+    if not any(isinstance(handler, _Events) for handler in logger.handlers):
+        logger.addHandler(_Events(level=logging.WARNING))
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False

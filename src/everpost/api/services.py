@@ -1,0 +1,74 @@
+"""What this door is given to work with; `assembly` fills it in."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from everpost.access import Access
+from everpost.catalog import ApiKeys, Domains, Relays
+from everpost.clock import Clock
+from everpost.ids import Id
+from everpost.intake import Intake
+from everpost.model.credential import Credential
+from everpost.model.message import Content, Durability
+from everpost.monitoring.health import Health
+from everpost.store.directory import Directory
+from everpost.store.interface import Controls, MessageRow, Reading
+
+__all__ = ["ApiLimits", "Records", "SandboxMail", "Services"]
+
+
+class Records(Reading, Protocol):
+    """Reading, and the audit table."""
+
+    async def audit(self, *, limit: int) -> Sequence[Mapping[str, Any]]: ...
+
+
+class SandboxMail(Protocol):
+    """Mail that the sandbox caught."""
+
+    async def raw(self, credential: Credential, message: Id) -> bytes:
+        """The composed message. Raises NotFound."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """Where one process refuses work rather than fall over. Sizes in bytes."""
+
+    body_bytes: int = 55 * 1024 * 1024
+    """Largest request body (413); base64 of 40 MB must pass (COMPAT §14)."""
+    settings_bytes: int = 64 * 1024
+    """Largest body of an endpoint that takes no mail (413)."""
+    requests: int = 512
+    """Requests in hand at once; more answer 503."""
+    bodies_bytes: int = 256 * 1024 * 1024
+    """Bodies of all requests in hand together; more answer 503."""
+    schedule_days: float = 30.0
+    """How far ahead an email may be moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that handlers may call. `read_content` unseals what a message says (its large
+    attachments left out); `alarms` names the alarms that stand; `exposition` is what /metrics
+    answers."""
+
+    intake: Intake
+    access: Access
+    store: Records
+    controls: Controls
+    api_keys: ApiKeys
+    domains: Domains
+    relays: Relays
+    sandbox: SandboxMail
+    directory: Directory
+    health: Health
+    clock: Clock
+    ids: Callable[[], Id]
+    read_content: Callable[[MessageRow], Content]
+    alarms: Callable[[], Sequence[str]]
+    exposition: Callable[[], Awaitable[bytes]]
+    public_url: str
+    durability: Durability = Durability.COMMITTED
+    limits: ApiLimits = field(default_factory=ApiLimits)

@@ -1,0 +1,169 @@
+"""Domains, API keys and relays: what callers manage. The rules are catalog's."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from everpost import ids
+from everpost.api import shapes
+from everpost.api.bodies import NewApiKeyBody, NewDomainBody, NewRelayBody, RelayPatchBody
+from everpost.api.requests import Request
+from everpost.api.services import Services
+from everpost.api.shapes import (
+    ApiKeyAnswer,
+    DeletedAnswer,
+    DomainAnswer,
+    ListAnswer,
+    NewApiKeyAnswer,
+    RelayAnswer,
+)
+from everpost.model.errors import Invalid, NotFound
+
+__all__ = [
+    "add_domain",
+    "add_relay",
+    "create_api_key",
+    "get_domain",
+    "get_relay",
+    "list_api_keys",
+    "list_domains",
+    "list_relays",
+    "patch_relay",
+    "remove_domain",
+    "remove_relay",
+    "revoke_api_key",
+    "verify_domain",
+]
+
+_NO_DOMAIN = "Domain not found"
+_NO_KEY = "API key not found"
+_NO_RELAY = "Relay not found"
+
+_A = TypeVar("_A", DomainAnswer, ApiKeyAnswer, RelayAnswer)
+
+
+async def add_domain(services: Services, request: Request, body: NewDomainBody) -> DomainAnswer:
+    """Add a domain; Everpost makes its DKIM keys."""
+    chosen = _given(body, "signing", "trust", "algorithms", "selector")
+    view = await services.domains.add(request.credential, body.name, **chosen)
+    return shapes.domain(view)
+
+
+async def list_domains(services: Services, request: Request) -> ListAnswer[DomainAnswer]:
+    """All domains, oldest first."""
+    await services.directory.refresh()
+    views = services.domains.list(request.credential)
+    return _page([shapes.domain(view) for view in views], request)
+
+
+async def get_domain(services: Services, request: Request) -> DomainAnswer:
+    """One domain and its DNS records."""
+    await services.directory.refresh()
+    return shapes.domain(services.domains.get(request.credential, request.id_of(_NO_DOMAIN)))
+
+
+async def verify_domain(services: Services, request: Request) -> DomainAnswer:
+    """Look the domain's DNS records up now."""
+    id_ = request.id_of(_NO_DOMAIN)
+    return shapes.domain(await services.domains.verify(request.credential, id_))
+
+
+async def remove_domain(services: Services, request: Request) -> DeletedAnswer:
+    """Remove a domain and its keys."""
+    id_ = request.id_of(_NO_DOMAIN)
+    if not await services.domains.remove(request.credential, id_):
+        raise NotFound(_NO_DOMAIN)
+    return DeletedAnswer("domain", ids.text(id_))
+
+
+async def create_api_key(
+    services: Services, request: Request, body: NewApiKeyBody
+) -> NewApiKeyAnswer:
+    """Make an API key. Its token is in this answer and never shown again."""
+    chosen = _given(body, "permission", "sandbox")
+    if body.domain_id is not None:
+        domain = ids.parse(body.domain_id)
+        if domain is None:
+            raise Invalid(f"Invalid `domain_id` field. {_NO_DOMAIN}.", field="domain_id")
+        chosen["domain"] = domain
+    row, token = await services.api_keys.create(request.credential, body.name, **chosen)
+    return NewApiKeyAnswer(ids.text(row.id), token)
+
+
+async def list_api_keys(services: Services, request: Request) -> ListAnswer[ApiKeyAnswer]:
+    """Keys that are not revoked, oldest first."""
+    await services.directory.refresh()
+    rows = services.api_keys.list(request.credential)
+    return _page([shapes.api_key(row) for row in rows], request)
+
+
+async def revoke_api_key(services: Services, request: Request) -> DeletedAnswer:
+    """End a key for good."""
+    id_ = request.id_of(_NO_KEY)
+    if not await services.api_keys.revoke(request.credential, id_):
+        raise NotFound(_NO_KEY)
+    return DeletedAnswer("api_key", ids.text(id_))
+
+
+async def add_relay(services: Services, request: Request, body: NewRelayBody) -> RelayAnswer:
+    """Add a relay. Its password is sealed and never shown."""
+    chosen = _given(
+        body, "name", "username", "password", "auth", "tls", "connections", "weight", "helo",
+        "site", "eight_bit", "signed_headers",
+    )  # fmt: skip
+    return shapes.relay(await services.relays.add(request.credential, body.url, **chosen))
+
+
+async def list_relays(services: Services, request: Request) -> ListAnswer[RelayAnswer]:
+    """All relays, oldest first."""
+    await services.directory.refresh()
+    views = services.relays.list(request.credential)
+    return _page([shapes.relay(view) for view in views], request)
+
+
+async def get_relay(services: Services, request: Request) -> RelayAnswer:
+    """One relay."""
+    await services.directory.refresh()
+    return shapes.relay(services.relays.get(request.credential, request.id_of(_NO_RELAY)))
+
+
+async def patch_relay(services: Services, request: Request, body: RelayPatchBody) -> RelayAnswer:
+    """Enable, drain or disable a relay."""
+    id_ = request.id_of(_NO_RELAY)
+    return shapes.relay(await services.relays.set_state(request.credential, id_, body.state))
+
+
+async def remove_relay(services: Services, request: Request) -> DeletedAnswer:
+    """Forget a relay."""
+    id_ = request.id_of(_NO_RELAY)
+    if not await services.relays.remove(request.credential, id_):
+        raise NotFound(_NO_RELAY)
+    return DeletedAnswer("relay", ids.text(id_))
+
+
+def _given(body: msgspec.Struct, *names: str) -> dict[str, Any]:
+    """The fields that the caller gave; for the others catalog's defaults hold."""
+    values = ((name, getattr(body, name)) for name in names)
+    return {name: value for name, value in values if value is not None}
+
+
+def _page(items: list[_A], request: Request) -> ListAnswer[_A]:
+    """The part of a short list that the query asks for; all of it when it does not ask."""
+    if not request.query():
+        return ListAnswer(items)
+    page = request.page()
+    if page.after is not None:
+        start = _place(items, ids.text(page.after)) + 1
+        return ListAnswer(items[start : start + page.limit], len(items) > start + page.limit)
+    end = len(items) if page.before is None else _place(items, ids.text(page.before))
+    start = 0 if page.before is None else max(0, end - page.limit)
+    stop = min(end, start + page.limit)
+    return ListAnswer(items[start:stop], start > 0 or stop < end)
+
+
+def _place(items: Sequence[_A], id_: str) -> int:
+    for place, item in enumerate(items):
+        if item.id == id_:
+            return place
+    raise Invalid("The cursor is not in this list.")

@@ -1,0 +1,38 @@
+"""The one place that picks parts and joins them.
+
+Promises: nothing below knows which engine, server or clock it was given. Rules and protocols must
+not live here. Imports are late, so that the supervisor's process stays small.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from everpost.config import Settings
+
+__all__ = ["ROLES", "run_roles", "serve"]
+
+ROLES = ("api", "dispatch", "upkeep")
+
+
+def serve(settings: Settings) -> int:
+    """Run everything on this machine under a supervisor; the exit code."""
+    from everpost.assembly.house import serve as run
+
+    return run(settings)
+
+
+def run_roles(
+    settings: Settings,
+    roles: Sequence[str],
+    inherited: Mapping[str, int],
+    parent_pipe: int | None,
+    name: str | None = None,
+) -> int:
+    """Run `roles` in this process until SIGTERM; the exit code. `name` tells it from others of its
+    kind (`dispatch-1`), in metrics.
+
+    `inherited` maps names to descriptors: listening sockets `api`, `admin`, `operator`, and the
+    pipe `notify`, on which readiness is told. `parent_pipe` closes when the supervisor is gone.
+    """
+    from everpost.assembly.roles import run
+
+    return run(settings, roles, inherited, parent_pipe, name or "-".join(roles))

@@ -1,0 +1,76 @@
+"""What every role of a process stands on: store, keys, directory, clock, ids."""
+
+import random
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from everpost.assembly.places import Places
+from everpost.clock import Clock, SystemClock
+from everpost.config import Settings
+from everpost.ids import IdMaker
+from everpost.security import MasterKey, Sealer
+from everpost.store.directory import Directory
+from everpost.store.sqlite import SqliteStore
+
+__all__ = ["Node", "open_node"]
+
+DEFAULT_PROJECT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The ground of one process; `close` the store when done."""
+
+    settings: Settings
+    places: Places
+    clock: Clock
+    ids: IdMaker
+    rng: random.Random
+    store: SqliteStore
+    sealer: Sealer
+    directory: Directory
+    boot: str
+
+
+async def open_node(
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    accepted: Callable[[int], None] | None = None,
+) -> Node:
+    """Open the store (bringing its schema up to date) and the keys. Raises StoreError,
+    MasterKeyError."""
+    places = Places(settings.node.data)
+    places.make()
+    clock = SystemClock()
+    store = SqliteStore(
+        places.store, clock=clock, durability=settings.store.durability, accepted=accepted
+    )
+    await store.open()
+    master = MasterKey.load(
+        places.master_key, environment=environment, create=True, randomness=secrets.token_bytes
+    )
+    sealer = Sealer(master, await store.data_keys())
+    if not sealer.has(DEFAULT_PROJECT):
+        wrapped = sealer.new_data_key(DEFAULT_PROJECT)
+        sealer.add(await store.add_data_key(DEFAULT_PROJECT, wrapped), DEFAULT_PROJECT, wrapped)
+    directory = Directory(store)
+    await directory.refresh()
+    return Node(
+        settings=settings,
+        places=places,
+        clock=clock,
+        ids=IdMaker(clock.now),
+        rng=random.Random(),  # noqa: S311  jitter, no secret
+        store=store,
+        sealer=sealer,
+        directory=directory,
+        boot=_boot_id(),
+    )
+
+
+def _boot_id() -> str:
+    """This run of the kernel; another value means that every earlier process is dead."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -1,0 +1,42 @@
+"""Where things lie in the data directory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Places"]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Paths below `data`. `run` holds what only living processes mean."""
+
+    data: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.data / "lock"
+
+    @property
+    def store(self) -> Path:
+        return self.data / "everpost.db"
+
+    @property
+    def master_key(self) -> Path:
+        return self.data / "master.key"
+
+    @property
+    def run(self) -> Path:
+        return self.data / "run"
+
+    @property
+    def metrics(self) -> Path:
+        return self.run / "metrics"
+
+    @property
+    def operator_socket(self) -> Path:
+        return self.run / "admin.sock"
+
+    def make(self) -> None:
+        """Make the directories, readable by their owner alone."""
+        for folder in (self.data, self.run, self.metrics):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)

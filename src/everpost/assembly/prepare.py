@@ -1,0 +1,81 @@
+"""Before the roles start: schema, master key, first API key. Prints one JSON object."""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import sys
+
+from everpost import telemetry
+from everpost.access import OPERATOR
+from everpost.assembly.node import Node, open_node
+from everpost.catalog import ApiKeys
+from everpost.config import load
+from everpost.model.errors import Refusal
+from everpost.recovery.rescuer import Rescuer
+from everpost.security import SealingError
+from everpost.store.interface import StoreError
+
+__all__ = ["main"]
+
+FIRST_KEY = "EVERPOST_FIRST_API_KEY"
+
+
+async def _prepare() -> dict[str, object]:
+    settings = load(None, os.environ, {})
+    node = await open_node(settings, os.environ)
+    try:
+        _forget_the_dead(node)
+        rescuer = Rescuer(
+            store=node.store,
+            folder=node.places.run,
+            boot=node.boot,
+            clock=node.clock,
+            rng=node.rng,
+        )
+        await rescuer.lost_workers()
+        key = await _first_key(node)
+        now = node.directory.now
+        return {"key": key, "sandbox": not now.domains and not now.relays}
+    finally:
+        await node.store.close()
+
+
+def _forget_the_dead(node: Node) -> None:
+    """Metrics and wake-up sockets of processes of an earlier run mean nothing any more."""
+    shutil.rmtree(node.places.metrics, ignore_errors=True)
+    for path in node.places.run.glob("*.wake"):
+        path.unlink(missing_ok=True)
+    node.places.make()
+
+
+async def _first_key(node: Node) -> str | None:
+    """Make an API key when the store has none, or the operator named one; the token to show."""
+    given = os.environ.get(FIRST_KEY)
+    if node.directory.now.keys:
+        return None
+    keys = ApiKeys(
+        node.store,
+        node.directory,
+        clock=node.clock,
+        ids=node.ids,
+        randomness=secrets.token_bytes,
+    )
+    _, token = await keys.create(OPERATOR, "first key", token=given)
+    return None if given else token
+
+
+def main() -> int:
+    try:
+        prepared = asyncio.run(_prepare())
+    except (StoreError, SealingError, Refusal, OSError) as error:
+        print(f"Everpost cannot start: {error}", file=sys.stderr)  # noqa: T201
+        telemetry.event("prepare.failed", error=repr(error))
+        return 1
+    print(json.dumps(prepared))  # noqa: T201  read by the supervisor
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

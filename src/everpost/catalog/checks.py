@@ -1,0 +1,70 @@
+"""Checks of what callers write into the catalog; each names the field that it refuses."""
+
+import ipaddress
+import re
+
+from everpost.model.address import parse_domain
+from everpost.model.credential import FULL_ACCESS, Credential
+from everpost.model.errors import Forbidden, Invalid, Missing
+
+__all__ = ["OPERATORS_PROJECT", "host_name", "is_loopback", "must_manage", "must_operate", "title"]
+
+OPERATORS_PROJECT = 1
+
+# Names of containers and of Windows hosts may hold underscores, and one label is enough.
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_LONGEST_HOST = 253  # octets, RFC 1035 §2.3.4 less the wire's two
+
+
+def must_manage(credential: Credential) -> None:
+    """Raises Forbidden unless the credential has full access."""
+    if credential.permission != FULL_ACCESS:
+        raise Forbidden("This API key is restricted to only send emails", name="restricted_api_key")
+
+
+def must_operate(credential: Credential) -> None:
+    """Raises Forbidden unless the credential manages the server itself: the operator, or a full
+    key of the first project, which is the operator's own."""
+    must_manage(credential)
+    if not credential.operator and credential.project != OPERATORS_PROJECT:
+        raise Forbidden("Only the operator of this server may do that")
+
+
+def title(value: str, field: str, *, longest: int = 100) -> str:
+    """A name for people: 1 to `longest` printable characters, no spaces around it."""
+    value = value.strip()
+    if not value:
+        raise Missing(f"Missing `{field}` field.", field=field)
+    if len(value) > longest or not value.isprintable():
+        raise Invalid(
+            f"Invalid `{field}` field. At most {longest} printable characters.", field=field
+        )
+    return value
+
+
+def host_name(value: str, field: str) -> str:
+    """A host to connect to: a name (A-label; one label is enough), or an IP address without
+    brackets in its canonical form. What was refused is not repeated: it may be a bit of a password.
+    """
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        pass
+    if not value.isascii():
+        return parse_domain(value, field=field)
+    name = value.lower()
+    numeric = name.rpartition(".")[2].isdigit()  # 127.1 is an address to some resolvers
+    if len(name) > _LONGEST_HOST or not _HOST.fullmatch(name) or numeric:
+        raise Invalid(f"Invalid `{field}` field. It needs a host name or IP address.", field=field)
+    return name
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a checked host is this very machine, so that nothing passes a network."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

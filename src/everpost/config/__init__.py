@@ -1,0 +1,42 @@
+"""What a node is: one TOML file, environment overrides, frozen values.
+
+Promises: `load` returns settings whose every value is of its documented type and range, or raises
+`ConfigError` naming every wrong key, where it was found and what is expected there; an unknown key
+never passes silently. Nothing here opens a socket or a store. What the cluster shares (projects,
+keys, domains, relays) lives in the store and must not become a setting; no secret is a setting.
+"""
+
+from everpost.config.describe import Described, describe, reference, sample
+from everpost.config.load import FILE_NAME, ConfigError, Loaded, load, trace
+from everpost.config.settings import (
+    DeliverySettings,
+    DispatchSettings,
+    Http,
+    IntakeSettings,
+    Limits,
+    LogSettings,
+    Node,
+    Settings,
+    StoreSettings,
+)
+
+__all__ = [
+    "FILE_NAME",
+    "ConfigError",
+    "DeliverySettings",
+    "Described",
+    "DispatchSettings",
+    "Http",
+    "IntakeSettings",
+    "Limits",
+    "Loaded",
+    "LogSettings",
+    "Node",
+    "Settings",
+    "StoreSettings",
+    "describe",
+    "load",
+    "reference",
+    "sample",
+    "trace",
+]

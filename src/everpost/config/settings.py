@@ -1,0 +1,366 @@
+"""One frozen section per room. Every field says what it is, its unit and its range.
+
+The help text, unit and range of a field are its metadata: `load` checks by it, `describe` writes
+the sample file and the reference page from it. Names and defaults are what users build on: a field
+is renamed or removed only with a release note.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from everpost.model.message import Durability
+
+__all__ = [
+    "META",
+    "DeliverySettings",
+    "DispatchSettings",
+    "Http",
+    "IntakeSettings",
+    "Limits",
+    "LogSettings",
+    "Meta",
+    "Node",
+    "Settings",
+    "StoreSettings",
+]
+
+KIB = 1024
+MIB = 1024 * 1024
+
+META = "everpost"
+"""Under this key a field's metadata holds its `Meta`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a field promises. `low` and `high` are inclusive. `form` says in words what a text must
+    look like and `check` whether it does."""
+
+    help: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    form: str = ""
+    check: Callable[[str], bool] | None = None
+
+
+def _setting(default: Any, help_: str, **meta: Any) -> Any:
+    """A dataclass field with its `Meta`."""
+    return field(default=default, metadata={META: Meta(help_, **meta)})
+
+
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
+_HOST_NAME = re.compile(
+    r"(?=.{1,255}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+    r"(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*|\[[0-9A-Fa-f:.IPv]+\]"
+)
+_SITE = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+def _is_listen(text: str) -> bool:
+    match = _HOST_PORT.fullmatch(text)
+    return match is not None and int(match[2]) <= 65535
+
+
+def _is_listen_or_off(text: str) -> bool:
+    return text == "" or _is_listen(text)
+
+
+def _is_host_or_empty(text: str) -> bool:
+    return text == "" or _HOST_NAME.fullmatch(text) is not None
+
+
+def _is_site(text: str) -> bool:
+    return _SITE.fullmatch(text) is not None
+
+
+def _is_url_or_empty(text: str) -> bool:
+    if not text:
+        return True
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and (parts.port or 1) > 0
+            and not (parts.query or parts.fragment or parts.username)
+        )
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This machine: where its data lies, what it calls itself, how many processes it runs."""
+
+    data: Path = _setting(  # noqa: RUF009  makes a field
+        Path("./data"),
+        "Directory of everything this node keeps: store, keys, sockets, dot logs. "
+        "A relative path counts from the working directory.",
+        form="a directory",
+    )
+    site: str = _setting(
+        "default",
+        "Name of the site (data centre, zone) this node stands in.",
+        form="lower-case letters, digits and hyphens, at most 32",
+        check=_is_site,
+    )
+    hostname: str = _setting(
+        "",
+        "Name given to other mail servers in EHLO. Empty: the machine's own full name. "
+        "It should resolve to the sending address, and that address back to it.",
+        form="a host name, or empty",
+        check=_is_host_or_empty,
+    )
+    processes: int = _setting(0, "Dispatch processes. 0: one a processor core.", low=0, high=256)
+    drain_s: float = _setting(
+        30.0,
+        "After SIGTERM, how long work in hand may take to finish before it is handed back.",
+        unit="seconds",
+        low=0,
+        high=3600,
+    )
+    public_url: str = _setting(
+        "",
+        "Address under which users reach the API, for links in answers and mail. "
+        "Empty: derived from `http.listen`.",
+        form="http://… or https://… without query, or empty",
+        check=_is_url_or_empty,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """The HTTP listeners."""
+
+    listen: str = _setting(
+        "127.0.0.1:8080",
+        "Where the API listens. Port 0 picks a free one.",
+        form="HOST:PORT, an IPv6 address in brackets",
+        check=_is_listen,
+    )
+    admin_listen: str = _setting(
+        "127.0.0.1:8081",
+        "Where metrics and health details are served. Empty: nowhere. Anyone who reaches it may "
+        "read it, so keep it off the public network.",
+        form="HOST:PORT, or empty",
+        check=_is_listen_or_off,
+    )
+    body_bytes: int = _setting(
+        55 * MIB,
+        "Largest request body; more answers 413. Base64 makes a message a third larger.",
+        unit="bytes",
+        low=KIB,
+        high=1024 * MIB,
+    )
+    request_s: float = _setting(
+        60.0,
+        "A request's headers and body must have arrived within this time.",
+        unit="seconds",
+        low=1,
+        high=3600,
+    )
+    keep_alive_s: float = _setting(
+        75.0,
+        "How long an idle connection is kept. Keep it above your load balancer's own time.",
+        unit="seconds",
+        low=1,
+        high=3600,
+    )
+    shutdown_s: float = _setting(
+        10.0,
+        "After SIGTERM, how long requests in hand may take to be answered.",
+        unit="seconds",
+        low=0,
+        high=3600,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where one API process refuses more work (503 with Retry-After) rather than fall over."""
+
+    connections: int = _setting(
+        2000, "Open HTTP connections of one API process.", low=10, high=1_000_000
+    )
+    requests: int = _setting(
+        512, "Requests being worked on at once in one API process.", low=1, high=100_000
+    )
+    body_bytes: int = _setting(
+        256 * MIB,
+        "Bodies of all requests in hand in one API process, together. Must hold the largest "
+        "single body (`http.body_bytes`).",
+        unit="bytes",
+        low=MIB,
+        high=64 * 1024 * MIB,
+    )
+    free_bytes: int = _setting(
+        256 * MIB,
+        "New mail is refused while the data directory's file system has less free than this, so "
+        "that what was accepted can still be settled.",
+        unit="bytes",
+        low=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """The embedded store."""
+
+    durability: Durability = _setting(  # noqa: RUF009  makes a field
+        Durability.COMMITTED,
+        "What an answer of success means. committed: the message is on disk. relaxed: a power "
+        "cut may lose the last seconds of accepted mail, and every answer says so.",
+    )
+    checkpoint_s: float = _setting(
+        1.0,
+        "How often the write-ahead log is copied back into the database file.",
+        unit="seconds",
+        low=0.05,
+        high=3600,
+    )
+    wal_bytes: int = _setting(
+        64 * MIB,
+        "Size above which the write-ahead log is cut back once it has been copied.",
+        unit="bytes",
+        low=MIB,
+        high=16 * 1024 * MIB,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettings:
+    """What is accepted."""
+
+    recipients_per_field: int = _setting(
+        50, "Most addresses in each of to, cc and bcc.", low=1, high=10_000
+    )
+    message_bytes: int = _setting(
+        40 * MIB,
+        "Largest message, attachments counted as base64.",
+        unit="bytes",
+        low=KIB,
+        high=1024 * MIB,
+    )
+    schedule_days: float = _setting(
+        30.0, "How far ahead `scheduled_at` may lie.", unit="days", low=0, high=3650
+    )
+    idempotency_hours: float = _setting(
+        24.0, "How long an idempotency key is remembered.", unit="hours", low=1, high=168
+    )
+    part_bytes: int = _setting(
+        64 * KIB,
+        "Attachments of at least this size are stored once per project and day, shared by the "
+        "messages that carry them.",
+        unit="bytes",
+        low=KIB,
+        high=64 * MIB,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchSettings:
+    """How queued recipients are taken in hand, per dispatch process."""
+
+    window: int = _setting(400, "Recipients in hand at once in one process.", low=1, high=100_000)
+    batch: int = _setting(
+        100, "Most recipients taken from the queue in one step.", low=1, high=10_000
+    )
+    lease_s: float = _setting(
+        900.0,
+        "How long a claim holds without being renewed. Must be longer than the wait for the "
+        "answer to the final dot (`delivery.dot_s`).",
+        unit="seconds",
+        low=1,
+        high=86_400,
+    )
+    poll_s: float = _setting(
+        1.0,
+        "How often the queue is looked at when no wake-up comes.",
+        unit="seconds",
+        low=0.01,
+        high=60,
+    )
+    signing_threads: int = _setting(
+        1, "Threads that sign (DKIM) beside the event loop.", low=1, high=64
+    )
+    route_share: float = _setting(
+        0.5,
+        "Largest share of the window that one route may take, so that a slow destination leaves "
+        "room for the others.",
+        unit="fraction",
+        low=0.01,
+        high=1,
+    )
+    poison_after: int = _setting(
+        3, "A recipient whose delivery crashed its process this often is held.", low=1, high=100
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """Conversations with relays. RFC 5321 §4.5.3.2 gives the times; pools wait less to connect."""
+
+    connections: int = _setting(
+        10, "Most connections to one relay from one process.", low=1, high=10_000
+    )
+    idle_s: float = _setting(
+        10.0,
+        "How long an idle connection is kept for the next message.",
+        unit="seconds",
+        low=0,
+        high=3600,
+    )
+    connect_s: float = _setting(5.0, "Wait for a connection.", unit="seconds", low=0.01, high=3600)
+    greet_s: float = _setting(
+        10.0,
+        "Wait for the greeting, and for each answer up to login.",
+        unit="seconds",
+        low=0.01,
+        high=3600,
+    )
+    mail_s: float = _setting(
+        300.0, "Wait for the answer to MAIL.", unit="seconds", low=0.01, high=3600
+    )
+    rcpt_s: float = _setting(
+        300.0, "Wait for the answer to each RCPT.", unit="seconds", low=0.01, high=3600
+    )
+    data_s: float = _setting(
+        120.0, "Wait for the answer to DATA.", unit="seconds", low=0.01, high=3600
+    )
+    block_s: float = _setting(
+        180.0, "Wait for each block of the message to be taken.", unit="seconds", low=0.01,
+        high=3600,
+    )  # fmt: skip
+    dot_s: float = _setting(
+        600.0,
+        "Wait for the answer to the final dot. Shorter than ten minutes makes duplicates.",
+        unit="seconds",
+        low=0.01,
+        high=3600,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The log: events with fields, one JSON object a line."""
+
+    file: str = _setting("", "File to append to. Empty: standard error.", form="a path, or empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that `assembly` builds a node from."""
+
+    node: Node = field(default_factory=Node)
+    http: Http = field(default_factory=Http)
+    limits: Limits = field(default_factory=Limits)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    intake: IntakeSettings = field(default_factory=IntakeSettings)
+    dispatch: DispatchSettings = field(default_factory=DispatchSettings)
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    log: LogSettings = field(default_factory=LogSettings)

@@ -1,0 +1,17 @@
+"""Handing mail to relays: an envelope and a way to render go in, one outcome per recipient comes
+out, with a record of how it went.
+
+Promises: whatever a far end or the network does is an outcome, never an exception; a definite
+outcome is definite, and what cannot be known is in doubt; a relay's own refusal never bounces a
+recipient; mail never goes in clear where TLS is required.
+
+Must not live here: stores, composing, retry schedules, sockets. `classify` and `pool` decide and
+are pure; `session`, `handover` and `lanes` do; `carrier` is the face.
+"""
+
+from everpost.delivery.carrier import Carrier
+from everpost.delivery.envelope import CannotRender, Envelope, Render, Report
+from everpost.delivery.timeouts import Timeouts
+from everpost.protocol.smtp.extensions import Extensions
+
+__all__ = ["CannotRender", "Carrier", "Envelope", "Extensions", "Render", "Report", "Timeouts"]

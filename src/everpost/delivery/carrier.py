@@ -1,0 +1,281 @@
+"""The face of delivery: an envelope and a way to render go in, outcomes come out."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import cast
+
+from everpost import telemetry
+from everpost.clock import Clock
+from everpost.delivery.envelope import CannotRender, Envelope, Render, Report
+from everpost.delivery.handover import HandOver
+from everpost.delivery.lanes import Lane, Lanes
+from everpost.delivery.session import Outset, Session
+from everpost.delivery.timeouts import Timeouts
+from everpost.model.message import Rendered
+from everpost.model.outcome import AttemptRecord, Deferred, Outcome, Phase, Speaker
+from everpost.model.relay import Relay
+from everpost.net.streams import tls_context
+
+__all__ = ["Carrier"]
+
+RELAYS_PER_CARRY = 2
+"""Relays that one message tries before it goes back to its queue."""
+
+TRANSACTIONS_PER_SESSION = 1000
+"""Then the session is closed: long-lived ones pin mail to one machine behind a balanced name."""
+
+_OPENED = telemetry.counter(
+    "everpost_relay_connections_total", "Sessions opened to relays", ("relay", "result")
+)
+_CLOSING = Deferred("delivery is closing", Phase.ROUTE, Speaker.SELF)
+_NO_RELAY = Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
+
+
+class _Attempt:
+    """What one relay made of an envelope."""
+
+    __slots__ = ("elsewhere", "lane", "outcomes", "recipients", "rendered", "session", "timings")
+
+    def __init__(self, lane: Lane, recipients: int) -> None:
+        self.lane = lane
+        self.recipients = recipients
+        self.session: Session | None = None
+        self.outcomes: Sequence[Outcome | None] = ()
+        self.rendered: Rendered | None = None
+        self.timings: dict[str, float] = {}
+        self.elsewhere = False
+
+
+class Carrier:
+    """Carries mail to relays over sessions that it keeps; knows no store and no composing.
+
+    `helo` is our name; `ca_file` names authorities trusted beside the system's; `source` is the
+    local address to connect from.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        helo: str,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008  frozen
+        ca_file: str | None = None,
+        source: str | None = None,
+    ) -> None:
+        @cache
+        def tls(verify: bool) -> ssl.SSLContext:
+            return tls_context(verify=verify, ca_file=ca_file)
+
+        self._clock = clock
+        self._timeouts = timeouts
+        self._outset = Outset(clock, helo, timeouts, tls, source)
+        self._lanes = Lanes(clock.monotonic)
+        self._busy: set[Session] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._all_back = asyncio.Event()
+
+    # --- relays -----------------------------------------------------------------------------------
+
+    def use(self, relays: Sequence[Relay]) -> None:
+        """Replace the set of relays. Sessions of relays that vanished, drain or changed finish what
+        they carry and are closed."""
+        if not self._closing:
+            self._dismiss(self._lanes.use(relays))
+
+    def ready(self) -> bool:
+        """Whether any relay is enabled."""
+        return self._lanes.ready
+
+    def capacity(self) -> int:
+        """Transactions that could start now without waiting."""
+        return self._lanes.free()
+
+    # --- carrying ---------------------------------------------------------------------------------
+
+    async def carry(
+        self, envelope: Envelope, render: Render, *, before_dot: Callable[[], None]
+    ) -> Report:
+        """Hand a message to a relay. Waits for a free session, first come first served.
+
+        Never raises for what the far end or the network does. `before_dot` is called at most once,
+        immediately before the bytes that hold the final dot go to the transport; what it raises
+        propagates, with nothing delivered. A relay at fault is left for another one, as long as
+        nothing can have been delivered.
+        """
+        started = self._clock.now()
+        tried: frozenset[bytes] = frozenset()
+        last: _Attempt | None = None
+        while len(tried) < RELAYS_PER_CARRY and not self._closing:
+            lane = await self._lanes.take(envelope.avoid, tried)
+            if lane is None:
+                break
+            last = _Attempt(lane, len(envelope.recipients))
+            try:
+                await self._try(last, envelope, render, before_dot)
+            finally:
+                self._put_back(last)
+            if not last.elsewhere:
+                break
+            tried |= {lane.id}
+        return self._report(envelope, last, started)
+
+    async def _try(
+        self,
+        attempt: _Attempt,
+        envelope: Envelope,
+        render: Render,
+        before_dot: Callable[[], None],
+    ) -> None:
+        """One relay. A kept session that turns out to be dead is replaced by a fresh one, once:
+        nothing was accepted on it."""
+        lane = attempt.lane
+        session = lane.warm()
+        kept = session is not None
+        while True:
+            if session is None:
+                session = await self._open(attempt)
+                if session is None:
+                    return
+            attempt.session = session
+            self._busy.add(session)
+            transaction = session.transaction(len(envelope.recipients), before_dot)
+            attempt.outcomes = transaction.outcomes
+            if not await self._prepared(attempt, transaction, envelope, render):
+                return
+            await session.hand_over(transaction)
+            if kept and transaction.untouched:
+                kept = False
+                self._busy.discard(session)
+                session.abort()
+                session = None
+                continue
+            self._note(attempt, transaction)
+            return
+
+    async def _open(self, attempt: _Attempt) -> Session | None:
+        """A fresh session, or None with everybody's outcome set."""
+        lane = attempt.lane
+        attempt.session = session = Session(lane.relay, self._outset)
+        self._busy.add(session)
+        refusal = await session.open()
+        attempt.timings.update(session.timings)
+        if refusal is None:
+            _OPENED.add(1, lane.relay.name, "opened")
+            return session
+        _OPENED.add(1, lane.relay.name, refusal.phase.value)
+        lane.failed(refusal, now=self._clock.monotonic())
+        attempt.outcomes = (refusal,) * attempt.recipients
+        attempt.elsewhere = True
+        return None
+
+    async def _prepared(
+        self, attempt: _Attempt, transaction: HandOver, envelope: Envelope, render: Render
+    ) -> bool:
+        """Screen the envelope, render for this far end, build the commands; whether to go on."""
+        session = attempt.session
+        assert session is not None
+        if not transaction.screen(envelope.sender, envelope.recipients):
+            return False
+        try:
+            attempt.rendered = rendered = await render(session.extensions, session.relay)
+        except CannotRender as error:
+            attempt.outcomes = [o or error.outcome for o in transaction.outcomes]
+            return False
+        return transaction.prepare(envelope.sender, envelope.recipients, rendered)
+
+    def _note(self, attempt: _Attempt, transaction: HandOver) -> None:
+        """What the transaction says of the relay and of our time."""
+        timings = attempt.timings
+        timings["envelope"] = round(transaction.envelope_ms, 3)
+        if transaction.body_ms:
+            timings["body"] = round(transaction.body_ms, 3)
+        if transaction.marked:
+            timings["dot"] = round(transaction.dot_ms, 3)
+        lane = attempt.lane
+        if transaction.fault is not None:
+            lane.failed(transaction.fault, now=self._clock.monotonic())
+        elif lane.faulted_at is not None:
+            lane.worked()
+        attempt.elsewhere = transaction.relay_failed
+
+    def _report(self, envelope: Envelope, attempt: _Attempt | None, started: int) -> Report:
+        if attempt is None:
+            record = AttemptRecord(started_at=started, ended_at=self._clock.now())
+            nowhere = _CLOSING if self._closing else _NO_RELAY
+            return Report((nowhere,) * len(envelope.recipients), record)
+        session, relay, rendered = attempt.session, attempt.lane.relay, attempt.rendered
+        return Report(
+            tuple(cast(Sequence[Outcome], attempt.outcomes)),  # none is None by now
+            AttemptRecord(
+                started_at=started,
+                ended_at=self._clock.now(),
+                relay=relay.name,
+                relay_id=relay.id,
+                host=relay.host,
+                peer=session.peer if session else None,
+                tls=session.tls if session else None,
+                timings=attempt.timings,
+                form=rendered.form.value if rendered else None,
+                body_hash=rendered.body_hash if rendered else None,
+                transaction=envelope.transaction,
+            ),
+        )
+
+    # --- sessions at rest -------------------------------------------------------------------------
+
+    def _put_back(self, attempt: _Attempt) -> None:
+        """The attempt is over: its session waits for more, or ends; its place is free."""
+        session = attempt.session
+        if session is not None:
+            self._busy.discard(session)
+            tired = session.transactions >= TRANSACTIONS_PER_SESSION or self._closing
+            if not tired and self._lanes.keep(attempt.lane, session):
+                session.idle_since = self._clock.monotonic()
+                if self._sweep is None:
+                    self._sweep_in(self._timeouts.idle)
+            elif session.usable:
+                self._dismiss([session])
+            else:
+                session.abort()
+        self._lanes.give_back(attempt.lane)
+        if self._closing and not self._busy:
+            self._all_back.set()
+
+    def _sweep_in(self, seconds: float) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(seconds, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._sweep = None
+        now = self._clock.monotonic()
+        stale, eldest = self._lanes.idle_before(now - self._timeouts.idle)
+        self._dismiss(stale)
+        if eldest is not None:
+            self._sweep_in(max(eldest + self._timeouts.idle - now, 0.01))
+
+    def _dismiss(self, sessions: Sequence[Session]) -> None:
+        """QUIT and close, without anybody waiting for it."""
+        for session in sessions:
+            task = asyncio.get_running_loop().create_task(session.quit())
+            self._farewells.add(task)
+            task.add_done_callback(self._farewells.discard)
+
+    async def close(self, *, deadline: float) -> None:
+        """Take nothing more, QUIT idle sessions, wait up to `deadline` seconds for what is being
+        carried, then hang up."""
+        self._closing = True
+        self._dismiss(self._lanes.use(()))
+        if self._sweep is not None:
+            self._sweep.cancel()
+        try:
+            if self._busy:
+                async with asyncio.timeout(deadline):
+                    await self._all_back.wait()
+        except TimeoutError:
+            for session in self._busy:
+                session.abort()
+        await asyncio.gather(*self._farewells)
+        await asyncio.gather(*(conversation.gone() for conversation in self._outset.open))

@@ -1,0 +1,43 @@
+"""What goes in and what comes out of `Carrier.carry`."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from everpost.model.message import Rendered
+from everpost.model.outcome import AttemptRecord, Bounced, Deferred, Failed, Outcome
+from everpost.model.relay import Relay
+from everpost.protocol.smtp.extensions import Extensions
+
+__all__ = ["CannotRender", "Envelope", "Render", "Report"]
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """Who gets a message. `sender` is the return path (empty: the null path); `transaction` is the
+    id of this SMTP transaction, copied into the record; `avoid` names relays to leave out if any
+    other is enabled."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    transaction: bytes
+    avoid: frozenset[bytes] = frozenset()
+
+
+class CannotRender(Exception):
+    """Raised by a `Render`: there will be no bytes now. All recipients get `outcome`."""
+
+    def __init__(self, outcome: Deferred | Failed | Bounced) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+Render = Callable[[Extensions, Relay], Awaitable[Rendered]]
+"""From the far end's extensions, and the relay, to bytes that suit them. May be called again for
+another relay."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One outcome per recipient, in the envelope's order, and what they share."""
+
+    outcomes: tuple[Outcome, ...]
+    record: AttemptRecord

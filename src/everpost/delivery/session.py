@@ -1,0 +1,279 @@
+"""One connection to one relay: connect, greet, secure, log in; then one transaction after another,
+and QUIT. What the far end refuses on the way is a value: the deferral that everybody gets."""
+
+import ssl
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+from everpost.clock import Clock
+from everpost.delivery.classify import classify
+from everpost.delivery.handover import HandOver, said
+from everpost.delivery.timeouts import Timeouts
+from everpost.model.outcome import Deferred, Phase, Speaker, TlsFacts
+from everpost.model.relay import Relay, TlsPolicy
+from everpost.net.conversation import Conversation, Interrupted, Step
+from everpost.net.streams import connect
+from everpost.protocol.smtp import client
+from everpost.protocol.smtp.extensions import Extensions, parse_ehlo
+from everpost.protocol.smtp.replies import Reply
+
+__all__ = ["Outset", "Session"]
+
+Phased = Generator[Step, list[Reply], Deferred | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outset:
+    """What all sessions of a carrier start from. `helo` is how we call ourselves unless the relay
+    has its own; `tls` makes the TLS context with or without verification; `source` is the local
+    address to connect from; `open` holds the connections that exist."""
+
+    clock: Clock
+    helo: str
+    timeouts: Timeouts
+    tls: Callable[[bool], ssl.SSLContext]
+    source: str | None = None
+    open: set[Conversation[Reply]] = field(default_factory=set)
+
+
+class Session:
+    """Use: `open` once, `hand_over` as often as `usable`, `quit`.
+
+    `peer`, `tls` and `extensions` are facts of the open session; `timings`, milliseconds per phase
+    of opening, are there for the first transaction's record; `transactions` counts.
+    """
+
+    def __init__(self, relay: Relay, outset: Outset) -> None:
+        self.relay = relay
+        self.extensions = Extensions()
+        self.peer: str | None = None
+        self.tls: TlsFacts | None = None
+        self.timings: dict[str, float] = {}
+        self.transactions = 0
+        self.idle_since = 0.0
+        self._outset = outset
+        self._conversation: Conversation[Reply] | None = None
+        self._dirty = False
+        self._phase = Phase.CONNECT
+        self._fall_back = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether another transaction may start."""
+        return self._conversation is not None and self._conversation.usable
+
+    # --- opening ----------------------------------------------------------------------------------
+
+    async def open(self) -> Deferred | None:
+        """None when the relay is ready for mail, else the reason why it is not."""
+        refusal = await self._open(in_clear=self.relay.tls is TlsPolicy.NONE)
+        if refusal is not None and self._fall_back:
+            # Opportunistic TLS that fails is no worse than none (RFC 7435 §3); the record says
+            # that this one was in clear.
+            refusal = await self._open(in_clear=True)
+        if refusal is not None:
+            self.abort()
+        return refusal
+
+    async def _open(self, *, in_clear: bool) -> Deferred | None:
+        try:
+            return (
+                await self._connect()
+                or (await self._secure_at_once() if self.relay.implicit_tls else None)
+                or await self._timed(Phase.GREET, self._greet())
+                or (None if in_clear or self.tls is not None else await self._secure())
+                or (await self._log_in() if self.relay.username is not None else None)
+            )
+        except Interrupted as cut:
+            return self._deferred(cut.reason)
+        except client.Unsafe as error:  # our name or login, as configured
+            return self._deferred(str(error), speaker=Speaker.SELF)
+
+    async def _connect(self) -> Deferred | None:
+        self._enter(Phase.CONNECT)
+        clock, timeouts = self._outset.clock, self._outset.timeouts
+        started = clock.monotonic()
+        try:
+            self._conversation = await connect(
+                lambda: Conversation(client.Client(), self._outset.open),
+                self.relay.host,
+                self.relay.port,
+                within=timeouts.connect,
+                source=self._outset.source,
+            )
+        except TimeoutError:
+            return self._deferred(f"no connection in {timeouts.connect:g} s")
+        except OSError as error:
+            return self._deferred(f"no connection: {error.strerror or error}")
+        finally:
+            self._took(started)
+        self.peer = self._conversation.peer
+        return None
+
+    def _greet(self) -> Phased:
+        (banner,) = yield Step(b"", asks=0, within=self._outset.timeouts.greet)
+        if banner.code != 220:
+            return self._refused(banner)
+        return (yield from self._hello())
+
+    def _hello(self) -> Phased:
+        """EHLO, or HELO where that is refused. RFC 5321 §3.2."""
+        name = self.relay.helo or self._outset.helo
+        within = self._outset.timeouts.greet
+        (reply,) = yield Step(client.ehlo(name), asks=1, within=within)
+        if reply.code == 250:
+            self.extensions = parse_ehlo(reply)
+            return None
+        if reply.code // 100 == 5:
+            (reply,) = yield Step(client.helo(name), asks=1, within=within)
+            if reply.code == 250:
+                self.extensions = Extensions(name=reply.text.split(" ", 1)[0])
+                return None
+        return self._refused(reply)
+
+    # --- TLS --------------------------------------------------------------------------------------
+
+    async def _secure_at_once(self) -> Deferred | None:
+        """TLS before the first word (RFC 8314 §3.3)."""
+        self._enter(Phase.SECURE)
+        started = self._outset.clock.monotonic()
+        failure = await self._handshake()
+        self._took(started)
+        return None if failure is None else self._deferred(failure.reason)
+
+    async def _secure(self) -> Deferred | None:
+        """STARTTLS (RFC 3207). Without it only an opportunistic session goes on (S16)."""
+        opportunistic = self.relay.tls is TlsPolicy.OPPORTUNISTIC
+        if not self.extensions.starttls:
+            self._enter(Phase.SECURE)
+            return None if opportunistic else self._deferred("the relay offers no STARTTLS")
+        started = self._outset.clock.monotonic()
+        refusal = await self._timed(Phase.SECURE, self._starttls())
+        if refusal is not None:
+            usable = opportunistic and self.usable
+            return None if usable else refusal
+        failure = await self._handshake()
+        if failure is not None:
+            self._took(started)
+            self._fall_back = opportunistic
+            return self._deferred(failure.reason)
+        # RFC 3207 §4.2: what was learned before TLS is forgotten.
+        self.extensions = Extensions()
+        refusal = await self._talk(self._hello())
+        self._took(started)
+        return refusal
+
+    def _starttls(self) -> Phased:
+        (reply,) = yield Step(client.STARTTLS, asks=1, within=self._outset.timeouts.greet)
+        return None if reply.code == 220 else self._refused(reply)
+
+    async def _handshake(self) -> Interrupted | None:
+        assert self._conversation is not None
+        verify = self.relay.tls is TlsPolicy.VERIFY
+        outset = self._outset
+        failure = await self._conversation.start_tls(
+            outset.tls(verify),
+            server_name=self.relay.host,
+            within=outset.timeouts.greet,
+        )
+        if failure is None:
+            version, cipher, peer = self._conversation.tls_facts()
+            self.tls = TlsFacts(version, cipher, verify, peer)
+        return failure
+
+    # --- login ------------------------------------------------------------------------------------
+
+    async def _log_in(self) -> Deferred | None:
+        relay = self.relay
+        self._enter(Phase.LOGIN)
+        if self.tls is None and relay.tls is not TlsPolicy.NONE:
+            # Whoever strips STARTTLS is after the password; only `tls: none` says that it may be
+            # seen.
+            return self._deferred("the login is not sent without TLS", speaker=Speaker.SELF)
+        mechanism = client.mechanism(relay.auth, self.extensions.auth)
+        if mechanism is None:
+            return self._deferred(f"the relay offers no {relay.auth or 'PLAIN or LOGIN'} login")
+        login = client.Login(mechanism, relay.username or "", relay.password or "")
+        return await self._timed(Phase.LOGIN, self._authenticate(login))
+
+    def _authenticate(self, login: client.Login) -> Phased:
+        """RFC 4954 §4: AUTH, an answer to each challenge, 235."""
+        within = self._outset.timeouts.greet
+        (reply,) = yield Step(login.command(), asks=1, within=within)
+        for _ in range(4):  # no mechanism of ours takes more
+            if reply.code != 334:
+                break
+            (reply,) = yield Step(login.answer(), asks=1, within=within)
+        return None if reply.code == 235 else self._refused(reply)
+
+    # --- small things of opening ------------------------------------------------------------------
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+
+    def _took(self, started: float) -> None:
+        took = (self._outset.clock.monotonic() - started) * 1000
+        self.timings[self._phase.value] = round(took, 3)
+
+    async def _talk(self, script: Phased) -> Deferred | None:
+        assert self._conversation is not None
+        return await self._conversation.run(script)
+
+    async def _timed(self, phase: Phase, script: Phased) -> Deferred | None:
+        self._enter(phase)
+        started = self._outset.clock.monotonic()
+        try:
+            return await self._talk(script)
+        finally:
+            self._took(started)
+
+    def _refused(self, reply: Reply) -> Deferred:
+        outcome = classify(said(reply), self._phase)
+        assert isinstance(outcome, Deferred)  # no rule bounces before a recipient was named
+        return outcome
+
+    def _deferred(self, reason: str, *, speaker: Speaker = Speaker.RELAY) -> Deferred:
+        return Deferred(reason, self._phase, speaker, relay_fault=True)
+
+    # --- transactions -----------------------------------------------------------------------------
+
+    def transaction(self, recipients: int, before_dot: Callable[[], None]) -> HandOver:
+        """The next transaction, to be prepared and handed to `hand_over`."""
+        return HandOver(
+            self.extensions,
+            recipients,
+            timeouts=self._outset.timeouts,
+            now=self._outset.clock.monotonic,
+            before_dot=before_dot,
+            reset=self._dirty,
+        )
+
+    async def hand_over(self, transaction: HandOver) -> None:
+        """Carry out a prepared transaction. Raises only what its `before_dot` raises."""
+        assert self._conversation is not None
+        self.transactions += 1
+        await self._conversation.run(transaction.script())
+        self._dirty = transaction.dirty
+        if transaction.cut is not None:
+            self._conversation.abort()
+
+    async def quit(self) -> None:
+        """Say goodbye, wait a moment for the answer, hang up. RFC 5321 §4.1.1.10."""
+        conversation = self._conversation
+        if conversation is None:
+            return
+        if conversation.usable:
+            try:
+                await conversation.run(_quit(self._outset.timeouts.quit))
+            except Interrupted:
+                pass
+        conversation.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        if self._conversation is not None:
+            self._conversation.abort()
+
+
+def _quit(within: float) -> Generator[Step, list[Reply], None]:
+    yield Step(client.QUIT, asks=1, within=within)

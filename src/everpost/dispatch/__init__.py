@@ -1,0 +1,28 @@
+"""Claim, carry, settle: the one room that moves a queued recipient towards its end.
+
+Promises: a recipient in hand is either settled, handed back, or found by recovery through its claim
+and the dot log; what may have been delivered is never tried again without being recorded as in
+doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `retry`, `settle` and
+`fairness` decide and are pure; `loop` and `rendering` do.
+"""
+
+from everpost.dispatch.dots import DotLog, read_dots
+from everpost.dispatch.loop import Dispatcher, DispatchLimits
+from everpost.dispatch.rendering import Renderer
+from everpost.dispatch.retry import RetryPolicy, retry_at
+from everpost.dispatch.sandbox import Sandbox
+from everpost.dispatch.settle import abandoned, decide, doubted
+
+__all__ = [
+    "DispatchLimits",
+    "Dispatcher",
+    "DotLog",
+    "Renderer",
+    "RetryPolicy",
+    "Sandbox",
+    "abandoned",
+    "decide",
+    "doubted",
+    "read_dots",
+    "retry_at",
+]

@@ -1,0 +1,101 @@
+"""The dot log: what of this process may have been delivered without the store knowing it.
+
+One file a process, one fixed record a recipient, appended just before the final dot leaves and
+never fsynced: it has to outlive the process, not the host (RULINGS "In doubt"). The process holds
+an exclusive lock on the file for as long as it lives, so anyone can tell whether it does.
+"""
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from everpost.ids import Id
+
+__all__ = ["Dot", "DotLog", "DotsUnreadableError", "is_alive", "read_dots"]
+
+Dot = tuple[Id, int, int]
+"""Message, recipient number and claim term."""
+
+_RECORD = struct.Struct(">16sII")
+_ROTATE_BYTES = 1 << 20
+
+
+class DotsUnreadableError(Exception):
+    """The log is missing or cannot be read: every claim of its process is in doubt."""
+
+
+class DotLog:
+    """The writing end, of one process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._outstanding: set[Dot] = set()
+        self._fd = self._open(path)
+        self._size = 0
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+
+    def mark(self, dots: Iterable[Dot]) -> None:
+        """Append before the final dot. Raises OSError: then the dot must not be sent."""
+        rows = tuple(dots)
+        data = b"".join(_RECORD.pack(*row) for row in rows)
+        if os.write(self._fd, data) != len(data):
+            raise OSError("the dot log took only a part of a record")
+        self._outstanding.update(rows)
+        self._size += len(data)
+
+    def settled(self, dots: Iterable[Dot]) -> None:
+        """The store knows the outcome of these; the file forgets them in its own time."""
+        self._outstanding.difference_update(dots)
+        if self._size > _ROTATE_BYTES:
+            self._rotate()
+
+    def _rotate(self) -> None:
+        """A fresh file with what is outstanding, locked, put in the old one's place."""
+        fresh = self.path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        fd = self._open(fresh)
+        data = b"".join(_RECORD.pack(*row) for row in self._outstanding)
+        if os.write(fd, data) != len(data):
+            os.close(fd)
+            return
+        fresh.rename(self.path)
+        os.close(self._fd)
+        self._fd, self._size = fd, len(data)
+
+    def close(self, *, remove: bool) -> None:
+        """Release the lock. `remove` when nothing is outstanding and the worker is forgotten."""
+        if remove:
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+def read_dots(path: Path) -> frozenset[Dot]:
+    """Every record of a dead process's log; a torn last record was never followed by its dot."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DotsUnreadableError(str(error)) from error
+    whole = len(data) - len(data) % _RECORD.size
+    return frozenset(_RECORD.iter_unpack(data[:whole]))
+
+
+def is_alive(path: Path) -> bool:
+    """Whether the process that writes this log still lives (it holds the file's lock)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

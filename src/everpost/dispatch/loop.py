@@ -1,0 +1,429 @@
+"""claim -> carry -> settle, for one process.
+
+One task claims, one per message in hand carries and settles. What is in hand is bounded by a
+window; which claim starts next is decided by `fairness`, transactional mail first.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Sequence
+
+import msgspec
+
+from everpost import telemetry
+from everpost.clock import Clock
+from everpost.delivery import CannotRender, Carrier, Envelope, Render, Report
+from everpost.dispatch.dots import Dot, DotLog
+from everpost.dispatch.fairness import may_take
+from everpost.dispatch.rendering import Renderer
+from everpost.dispatch.retry import RetryPolicy
+from everpost.dispatch.settle import decide, expired, poisoned
+from everpost.ids import Id
+from everpost.model.message import Content
+from everpost.model.outcome import AttemptRecord, Delivered, Outcome, Reply
+from everpost.model.relay import Relay
+from everpost.net.wake import WakeListener
+from everpost.protocol.smtp.extensions import Extensions
+from everpost.store.directory import Directory
+from everpost.store.interface import (
+    Claim,
+    Claimed,
+    Claiming,
+    Settlement,
+    StoreError,
+    StoreUnavailable,
+)
+
+__all__ = ["DispatchLimits", "Dispatcher"]
+
+_OUTCOMES = telemetry.counter(
+    "everpost_attempts_total", "Attempts by outcome and stream", ("outcome", "stream")
+)
+_CLAIM_WAIT = telemetry.histogram(
+    "everpost_claim_wait_seconds", "From a recipient's due time to its claim"
+)
+_SETTLE = telemetry.histogram("everpost_settle_seconds", "Writing the outcomes of one transaction")
+_TO_END = telemetry.histogram(
+    "everpost_accept_to_delivered_seconds", "From a first attempt's due time to its delivery"
+)
+_IN_HAND = telemetry.gauge("everpost_in_hand", "Recipients claimed by a process", ("process",))
+
+_BROADCAST = "broadcast"
+_SANDBOX = Relay(id=b"", name="sandbox", host="sandbox")
+_SANDBOX_EXTENSIONS = Extensions(smtputf8=True)
+
+
+class DispatchLimits(msgspec.Struct, frozen=True):
+    """`window`: recipients in hand at most; `batch`: claimed at once; `lease_ms`: how long a claim
+    holds without renewal (longer than the final dot's ten minutes); `poll_s`: how often to look
+    without a wake-up; `poison_after`: crashes after which a recipient is held."""
+
+    window: int = 400
+    batch: int = 100
+    lease_ms: int = 900_000
+    poll_s: float = 1.0
+    poison_after: int = 3
+
+
+class LeaseLost(Exception):
+    """The claim's term may have ended: the dot must not be sent."""
+
+
+class _Work:
+    """What goes out in one transaction: the recipients claimed of one message."""
+
+    __slots__ = ("claimed", "deadline", "route")
+
+    def __init__(self, claimed: Claimed) -> None:
+        self.claimed = claimed
+        self.route = claimed.claims[0].route
+        self.deadline = min(c.deadline for c in claimed.claims)
+
+
+class Dispatcher:
+    """One process's hands."""
+
+    def __init__(
+        self,
+        *,
+        owner: Id,
+        store: Claiming,
+        directory: Directory,
+        carrier: Carrier,
+        renderer: Renderer,
+        dots: DotLog,
+        wake: WakeListener,
+        clock: Clock,
+        ids: Callable[[], Id],
+        rng: random.Random,
+        limits: DispatchLimits,
+        name: str = "dispatch",
+    ) -> None:
+        self._owner = owner
+        self._store = store
+        self._directory = directory
+        self._carrier = carrier
+        self._renderer = renderer
+        self._dots = dots
+        self._wake = wake
+        self._clock = clock
+        self._ids = ids
+        self._rng = rng
+        self._limits = limits
+        self._name = name
+        self._pending: dict[bool, dict[str, deque[_Work]]] = {False: {}, True: {}}
+        self._waiting = 0
+        self._in_hand: dict[tuple[Id, int], Claim] = {}
+        self._held_by_route: Counter[str] = Counter()
+        self._carrying = 0
+        self._carrying_by_route: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._freed = asyncio.Event()
+
+    # -- claiming ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claim and deliver until `stop` was called and everything in hand is settled."""
+        renewal = asyncio.create_task(self._renew())
+        try:
+            while not self._stopping:
+                await self._round()
+        finally:
+            renewal.cancel()
+            await asyncio.gather(renewal, return_exceptions=True)
+
+    async def _round(self) -> None:
+        room = self._limits.window - len(self._in_hand)
+        if room < min(self._limits.batch, self._limits.window) // 2:
+            self._freed.clear()
+            await self._wait_freed()
+            return
+        limit = min(room, self._limits.batch)
+        try:
+            claimed = await self._store.claim(
+                self._owner, limit=limit, lease_ms=self._limits.lease_ms, busy=self._busy_routes()
+            )
+        except StoreError as error:
+            telemetry.alarm("store_unavailable").raise_(error=str(error))
+            await self._wake.wait(self._limits.poll_s)
+            return
+        telemetry.alarm("store_unavailable").clear()
+        if claimed:
+            self._take(claimed)
+        if sum(len(c.claims) for c in claimed) < limit:
+            await self._wake.wait(await self._patience())
+
+    async def _wait_freed(self) -> None:
+        try:
+            async with asyncio.timeout(self._limits.poll_s):
+                await self._freed.wait()
+        except TimeoutError:
+            pass
+
+    async def _patience(self) -> float:
+        """Seconds until there may be something to do without a wake-up."""
+        try:
+            due = await self._store.next_due()
+        except StoreError:
+            return self._limits.poll_s
+        if due is None:
+            return self._limits.poll_s
+        return min(max((due - self._clock.now()) / 1000, 0.005), self._limits.poll_s)
+
+    def _busy_routes(self) -> list[str]:
+        held = len(self._in_hand)
+        window = self._limits.window
+        return [
+            route
+            for route, n in self._held_by_route.items()
+            if not may_take(n, held=held, capacity=window)
+        ]
+
+    def _take(self, claimed: Sequence[Claimed]) -> None:
+        now = self._clock.now()
+        settlements: list[Settlement] = []
+        for each in claimed:
+            good: list[Claim] = []
+            for claim in each.claims:
+                _CLAIM_WAIT.observe(max(now - claim.not_before, 0) / 1000)
+                if claim.expires_at <= now:
+                    settlements.append(expired(claim))
+                elif claim.crashes >= self._limits.poison_after:
+                    telemetry.alarm("poison").raise_(message=claim.message)
+                    settlements.append(poisoned(claim))
+                else:
+                    good.append(claim)
+                self._hold(claim)
+            if good:
+                self._queue(msgspec.structs.replace(each, claims=tuple(good)))
+        if settlements:
+            self._spawn(self._settle(settlements))
+        self._start_what_may()
+
+    def _hold(self, claim: Claim) -> None:
+        self._in_hand[claim.message, claim.n] = claim
+        self._held_by_route[claim.route] += 1
+
+    def _queue(self, claimed: Claimed) -> None:
+        work = _Work(claimed)
+        stream = self._directory.now.streams.get((claimed.project, claimed.stream))
+        broadcast = stream is not None and stream.priority == _BROADCAST
+        self._pending[broadcast].setdefault(work.route, deque()).append(work)
+        self._waiting += 1
+
+    # -- carrying ----------------------------------------------------------------------------------
+
+    def _start_what_may(self) -> None:
+        """Start waiting work: transactional first, routes in turn, none beyond its fair share."""
+        for broadcast in (False, True):
+            lanes = self._pending[broadcast]
+            started = True
+            while started and lanes:
+                started = False
+                for route in tuple(lanes):
+                    if not self._may_start(route):
+                        continue
+                    lane = lanes[route]
+                    work = lane.popleft()
+                    if not lane:
+                        del lanes[route]
+                    self._waiting -= 1
+                    self._carrying += 1
+                    self._carrying_by_route[route] += 1
+                    self._spawn(self._deliver(work))
+                    started = True
+
+    def _may_start(self, route: str) -> bool:
+        capacity = self._carrying + max(self._carrier.capacity(), 0)
+        if not self._carrier.ready():  # it will say so at once, for every message
+            capacity = self._limits.window
+        return may_take(self._carrying_by_route[route], held=self._carrying, capacity=capacity)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            telemetry.event("dispatch.fault", error=repr(error))
+            telemetry.alarm("dispatch_fault").raise_(error=repr(error))
+
+    async def _deliver(self, work: _Work) -> None:
+        claimed = work.claimed
+        try:
+            try:
+                outcomes, record = await self._carry(work)
+            finally:
+                self._carrying -= 1
+                self._carrying_by_route[work.route] -= 1
+                if not self._carrying_by_route[work.route]:
+                    del self._carrying_by_route[work.route]
+                self._start_what_may()
+        except LeaseLost:
+            self._let_go(claimed.claims)
+            return
+        stream = self._directory.now.streams.get((claimed.project, claimed.stream))
+        policy = (
+            RetryPolicy(stream.retry_first_ms, stream.retry_cap_ms)
+            if stream
+            else RetryPolicy(60_000, 14_400_000)
+        )
+        now = self._clock.now()
+        settlements = [
+            decide(
+                claim,
+                outcome,
+                record,
+                policy=policy,
+                in_doubt=claimed.in_doubt,
+                now=now,
+                jitter=self._rng.random(),
+            )
+            for claim, outcome in zip(claimed.claims, outcomes, strict=True)
+        ]
+        for claim, outcome in zip(claimed.claims, outcomes, strict=True):
+            _OUTCOMES.add(1, outcome.__struct_config__.tag, claimed.stream)
+            if isinstance(outcome, Delivered) and not claim.attempts:
+                _TO_END.observe(max(now - claim.not_before, 0) / 1000)
+        await self._settle(settlements)
+
+    async def _carry(self, work: _Work) -> tuple[Sequence[Outcome], AttemptRecord]:
+        claimed = work.claimed
+        started = self._clock.now()
+        try:
+            content = await self._renderer.open(claimed, claimed.sealed)
+            needs_utf8 = not all(
+                a.isascii() for a in (content.sender.address, *(c.address for c in claimed.claims))
+            )
+            render = self._renderer.for_message(claimed, content, needs_utf8=needs_utf8)
+            if claimed.sandbox:
+                return await self._capture(claimed, render, started)
+            return await self._hand_over(work, content, render)
+        except CannotRender as error:
+            record = AttemptRecord(started_at=started, ended_at=self._clock.now())
+            return [error.outcome] * len(claimed.claims), record
+
+    async def _hand_over(
+        self, work: _Work, content: Content, render: Render
+    ) -> tuple[Sequence[Outcome], AttemptRecord]:
+        claimed = work.claimed
+        dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
+
+        def before_dot() -> None:
+            # A process that was paused beyond its lease has lost its claims to another (F35).
+            if self._clock.now() >= self._deadline(work):
+                raise LeaseLost
+            self._dots.mark(dots)
+
+        report: Report = await self._carrier.carry(
+            Envelope(
+                sender=content.sender.address,
+                recipients=tuple(c.address for c in claimed.claims),
+                transaction=self._ids(),
+            ),
+            render,
+            before_dot=before_dot,
+        )
+        return report.outcomes, report.record
+
+    def _deadline(self, work: _Work) -> int:
+        """When the first of its claims ends, less a margin for the way to the wire."""
+        held = (self._in_hand.get((c.message, c.n)) for c in work.claimed.claims)
+        return min((c.deadline for c in held if c is not None), default=0) - 5_000
+
+    async def _capture(
+        self, claimed: Claimed, render: Render, started: int
+    ) -> tuple[Sequence[Outcome], AttemptRecord]:
+        """The sandbox: composed like all mail, captured instead of sent."""
+        rendered = await render(_SANDBOX_EXTENSIONS, _SANDBOX)
+        reply = Reply(code=250, enhanced="2.0.0", text="captured in the sandbox, not sent")
+        record = AttemptRecord(
+            started_at=started,
+            ended_at=self._clock.now(),
+            form=rendered.form.value,
+            body_hash=rendered.body_hash,
+        )
+        return [Delivered(reply=reply, via="sandbox")] * len(claimed.claims), record
+
+    # -- settling ----------------------------------------------------------------------------------
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> None:
+        """Write what became of them; what cannot be written now is written as soon as it can."""
+        started = time.perf_counter()
+        while True:
+            try:
+                await asyncio.shield(self._store.settle(self._owner, settlements))
+                break
+            except StoreUnavailable as error:
+                telemetry.alarm("store_unavailable").raise_(error=str(error))
+                await asyncio.sleep(self._limits.poll_s)
+        _SETTLE.observe(time.perf_counter() - started)
+        self._dots.settled((s.message, s.n, s.term) for s in settlements)
+        self._let_go(settlements)
+
+    def _let_go(self, rows: Sequence[Settlement | Claim]) -> None:
+        for row in rows:
+            claim = self._in_hand.pop((row.message, row.n), None)
+            if claim is None:
+                continue
+            left = self._held_by_route[claim.route] - 1
+            if left:
+                self._held_by_route[claim.route] = left
+            else:
+                del self._held_by_route[claim.route]
+        self._freed.set()
+
+    async def _renew(self) -> None:
+        """Renew what is in hand at a third of the lease; forget what was lost."""
+        while True:
+            await asyncio.sleep(self._limits.lease_ms / 3000)
+            _IN_HAND.set(len(self._in_hand), self._name)
+            claims = list(self._in_hand.values())
+            if not claims:
+                continue
+            deadline = self._clock.now() + self._limits.lease_ms
+            try:
+                kept = await self._store.extend(
+                    self._owner,
+                    [(c.message, c.n, c.term) for c in claims],
+                    lease_ms=self._limits.lease_ms,
+                )
+            except StoreError as error:
+                telemetry.event("dispatch.renewal_failed", error=str(error))
+                continue
+            for claim, still in zip(claims, kept, strict=True):
+                key = (claim.message, claim.n)
+                if still and key in self._in_hand:
+                    self._in_hand[key] = msgspec.structs.replace(claim, deadline=deadline)
+
+    # -- stopping ----------------------------------------------------------------------------------
+
+    async def stop(self, *, deadline_s: float) -> None:
+        """No new claims; hand back what has not started; wait for what has, up to `deadline_s`.
+
+        What is still under way then stays claimed: recovery finds it through the dot log.
+        """
+        self._stopping = True
+        self._wake.set()
+        self._freed.set()
+        untried = [w for lanes in self._pending.values() for lane in lanes.values() for w in lane]
+        self._pending = {False: {}, True: {}}
+        claims = [c for w in untried for c in w.claimed.claims]
+        if claims:
+            try:
+                await self._store.resign(self._owner, [(c.message, c.n, c.term) for c in claims])
+                self._let_go(claims)
+            except StoreError as error:
+                telemetry.event("dispatch.resign_failed", error=str(error))
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=deadline_s)
+
+    @property
+    def in_hand(self) -> int:
+        """Recipients claimed and not settled yet."""
+        return len(self._in_hand)

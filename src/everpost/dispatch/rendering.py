@@ -1,0 +1,238 @@
+"""From sealed content to signed bytes, for the far end at hand.
+
+Composing happens on the event loop (tens of microseconds); RSA signing, the dearest step of all,
+in threads beside it, where OpenSSL works without the interpreter's lock.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from typing import Protocol
+
+import msgspec
+
+from everpost import telemetry
+from everpost.clock import Clock
+from everpost.compose import (
+    CannotCompose,
+    Composed,
+    SigningKey,
+    UnreadableKey,
+    assemble,
+    compose,
+    form_for,
+    load_key,
+    sign,
+)
+from everpost.delivery import CannotRender, Render
+from everpost.ids import Id, day
+from everpost.model.message import Content, Form, Rendered
+from everpost.model.outcome import Bounced, Deferred, Failed, Phase, Reply, Speaker
+from everpost.model.relay import Relay
+from everpost.protocol.smtp.extensions import Extensions
+from everpost.security import Unsealable
+from everpost.store.directory import Directory
+from everpost.store.interface import Claimed, DkimKeyRow, StoreCorrupt
+
+__all__ = ["Renderer"]
+
+_COMPOSE = telemetry.histogram("everpost_compose_seconds", "Composing one message's bytes")
+_SIGN = telemetry.histogram("everpost_sign_seconds", "DKIM signatures of one message")
+_decode = msgspec.msgpack.Decoder(Content).decode
+
+_NEEDS_UTF8 = Bounced(
+    reply=Reply(
+        code=553,
+        enhanced="5.6.7",
+        text="An address needs SMTPUTF8, which the mail server does not offer (RFC 6531 §3.2)",
+    ),
+    phase=Phase.COMPOSE,
+    speaker=Speaker.SELF,
+)
+
+Parts = Callable[[int, Sequence[tuple[int, bytes]]], Awaitable[Sequence[tuple[int, bytes]]]]
+"""(project, [(day, keyed hash)]) -> [(key id, sealed)]."""
+
+
+class Unsealing(Protocol):
+    """What rendering needs of the sealer."""
+
+    def unseal(self, key_id: int, sealed: bytes, *, context: bytes) -> bytes: ...
+
+
+class Stored(Protocol):
+    """Sealed content as the store hands it out, with a claim or to a reader."""
+
+    @property
+    def project(self) -> int: ...
+    @property
+    def key_id(self) -> int: ...
+    @property
+    def content_id(self) -> Id: ...
+
+
+class Renderer:
+    """Makes the render functions that dispatch hands to delivery."""
+
+    def __init__(
+        self,
+        *,
+        sealer: Unsealing,
+        directory: Directory,
+        parts: Parts,
+        threads: Executor,
+        clock: Clock,
+    ) -> None:
+        self._sealer = sealer
+        self._directory = directory
+        self._parts = parts
+        self._threads = threads
+        self._clock = clock
+        self._keys: dict[Id, SigningKey] = {}
+
+    async def open(self, stored: Stored, sealed: bytes) -> Content:
+        """The whole content. Raises CannotRender when it cannot be read now."""
+        try:
+            plain = self._sealer.unseal(stored.key_id, sealed, context=stored.content_id)
+            content = _decode(plain)
+            if any(a.part is not None for a in content.attachments):
+                content = await self._with_parts(stored, content)
+        except (Unsealable, msgspec.DecodeError, StoreCorrupt) as error:
+            telemetry.alarm("content_unreadable").raise_(
+                content=stored.content_id, error=str(error)
+            )
+            raise _later("The stored content cannot be read; an operator must look") from error
+        return content
+
+    async def _with_parts(self, stored: Stored, content: Content) -> Content:
+        """Fill in attachment bodies that are stored once for many messages."""
+        stored_on = day(stored.content_id)
+        wanted = [a.part for a in content.attachments if a.part is not None]
+        sealed = await self._parts(stored.project, [(stored_on, part) for part in wanted])
+        bodies = {
+            part: self._sealer.unseal(key_id, blob, context=part)
+            for part, (key_id, blob) in zip(wanted, sealed, strict=True)
+        }
+        return msgspec.structs.replace(
+            content,
+            attachments=tuple(
+                msgspec.structs.replace(a, content=bodies[a.part], part=None)
+                if a.part is not None
+                else a
+                for a in content.attachments
+            ),
+        )
+
+    async def captured(self, stored: Stored, sealed: bytes, *, at: int) -> bytes:
+        """What the sandbox shows: the bytes as they would have left at `at` (seconds since 1970),
+        signed where the domain is. Raises CannotRender."""
+        content = await self.open(stored, sealed)
+        everyone = (content.sender, *content.to, *content.cc)
+        needs_utf8 = not all(a.address.isascii() for a in everyone)
+        form = form_for(content, eight_bit=False, smtputf8=True, needs_utf8=needs_utf8)
+        composed, _ = self._compose(content, form)
+        domain = content.sender.address.rpartition("@")[2]
+        return assemble(
+            composed, await self._sign(composed, domain, at=at, headers=None, sandbox=True)
+        )
+
+    def for_message(self, claimed: Claimed, content: Content, *, needs_utf8: bool) -> Render:
+        """The function from a far end's extensions to bytes; delivery calls it once a session."""
+        domain = content.sender.address.rpartition("@")[2]
+
+        async def render(extensions: Extensions, relay: Relay) -> Rendered:
+            form = form_for(
+                content,
+                eight_bit=extensions.eight_bit and relay.eight_bit,
+                smtputf8=extensions.smtputf8,
+                needs_utf8=needs_utf8,
+            )
+            composed, body_hash = self._compose(content, form)
+            assert form is not None
+            first = claimed.body_hashes.get(form.value)
+            if first is not None and first != body_hash:
+                telemetry.alarm("composer_not_deterministic").raise_(message=claimed.message)
+                raise _later("The composed body differs from the first attempt's")
+            signatures = await self._sign(
+                composed,
+                domain,
+                at=self._clock.now() // 1000,
+                headers=relay.signed_headers,
+                sandbox=claimed.sandbox,
+            )
+            return Rendered(data=assemble(composed, signatures), form=form, body_hash=body_hash)
+
+        return render
+
+    def _compose(self, content: Content, form: Form | None) -> tuple[Composed, bytes]:
+        if form is None:
+            raise CannotRender(_NEEDS_UTF8)
+        started = time.perf_counter()
+        try:
+            composed = compose(content, form)
+        except CannotCompose as error:
+            raise CannotRender(
+                Failed(reason=str(error), phase=Phase.COMPOSE, enhanced="5.6.0")
+            ) from error
+        body_hash = hashlib.sha256(composed.body).digest()
+        _COMPOSE.observe(time.perf_counter() - started)
+        return composed, body_hash
+
+    async def _sign(
+        self,
+        composed: Composed,
+        domain: str,
+        *,
+        at: int,
+        headers: Sequence[str] | None,
+        sandbox: bool,
+    ) -> bytes:
+        row = self._directory.now.domains.get(domain)
+        if row is None:
+            if sandbox:
+                return b""
+            telemetry.alarm("domain_missing").raise_(domain=domain)
+            raise _later(f"The domain {domain} was removed: whether to sign is not known")
+        if row.signing == "unsigned":
+            return b""
+        keys = self._signing_keys(domain, self._directory.now.dkim_keys.get(row.id, ()))
+        started = time.perf_counter()
+
+        def work() -> bytes:
+            return sign(composed, keys, at=at, headers=headers)
+
+        if any(key.algorithm == "rsa-sha256" for key in keys):
+            signatures = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        else:  # Ed25519 costs less than the way to a thread and back
+            signatures = work()
+        _SIGN.observe(time.perf_counter() - started)
+        return signatures
+
+    def _signing_keys(self, domain: str, rows: Sequence[DkimKeyRow]) -> list[SigningKey]:
+        """Loaded keys of a domain. What should be signed never leaves unsigned (F84)."""
+        keys = []
+        for row in rows:
+            key = self._keys.get(row.id)
+            if key is None:
+                try:
+                    der = self._sealer.unseal(row.key_id, row.sealed, context=row.id)
+                    key = load_key(der, domain=domain, selector=row.selector)
+                except (Unsealable, UnreadableKey) as error:
+                    telemetry.alarm("dkim_key_unreadable").raise_(
+                        domain=domain, selector=row.selector, error=str(error)
+                    )
+                    raise _later(
+                        f"The DKIM key {row.selector} of {domain} is unreadable"
+                    ) from error
+                self._keys[row.id] = key
+            keys.append(key)
+        if not keys:
+            telemetry.alarm("dkim_key_missing").raise_(domain=domain)
+            raise _later(f"The domain {domain} is to be signed and has no active DKIM key")
+        return keys
+
+
+def _later(reason: str) -> CannotRender:
+    return CannotRender(Deferred(reason=reason, phase=Phase.COMPOSE, speaker=Speaker.SELF))

@@ -1,0 +1,28 @@
+"""Mail that the sandbox caught, as it would have travelled."""
+
+from everpost.delivery import CannotRender
+from everpost.dispatch.rendering import Renderer
+from everpost.ids import Id
+from everpost.model.credential import Credential
+from everpost.model.errors import Conflict, NotFound
+from everpost.store.interface import Reading
+
+__all__ = ["Sandbox"]
+
+
+class Sandbox:
+    """Composes again what was captured: the bytes are a function of the stored content."""
+
+    def __init__(self, store: Reading, renderer: Renderer) -> None:
+        self._store = store
+        self._renderer = renderer
+
+    async def raw(self, credential: Credential, message: Id) -> bytes:
+        """The composed message. Raises NotFound, or Conflict when it cannot be composed."""
+        row = await self._store.message(credential.project, message)
+        if row is None or not row.sandbox or row.sealed is None:
+            raise NotFound("There is no such email in the sandbox.")
+        try:
+            return await self._renderer.captured(row, row.sealed, at=row.created_at // 1000)
+        except CannotRender as error:
+            raise Conflict(f"The email cannot be composed: {error.outcome}") from error

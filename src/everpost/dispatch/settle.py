@@ -1,0 +1,201 @@
+"""From an outcome to what is written: the state, the event and the next due time. Pure."""
+
+from typing import Any, assert_never
+
+from everpost.dispatch.retry import RELAY_FAULT, RetryPolicy, retry_at
+from everpost.model.outcome import (
+    Abandoned,
+    AttemptRecord,
+    Bounced,
+    Deferred,
+    Delivered,
+    Ending,
+    Failed,
+    InDoubt,
+    Outcome,
+    Reply,
+)
+from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.store.interface import Claim, Settlement
+
+__all__ = ["abandoned", "decide", "doubted", "expired", "poisoned"]
+
+
+def decide(
+    claim: Claim,
+    outcome: Outcome,
+    record: AttemptRecord,
+    *,
+    policy: RetryPolicy,
+    in_doubt: InDoubtPolicy,
+    now: int,
+    jitter: float,
+) -> Settlement:
+    """What becomes of one claim after an attempt that ended in `outcome`."""
+    match outcome:
+        case Delivered():
+            data = {"via": outcome.via, **_facts(record), **_reply(outcome.reply)}
+            return _settle(claim, State.DELIVERED, "delivered", data, outcome, record)
+        case Bounced():
+            data = {
+                "phase": outcome.phase.value,
+                "speaker": outcome.speaker.value,
+                **_facts(record),
+                **_reply(outcome.reply),
+            }
+            return _settle(claim, State.BOUNCED, "bounced", data, outcome, record)
+        case Failed():
+            data = {
+                "phase": outcome.phase.value,
+                "reason": outcome.reason,
+                "enhanced": outcome.enhanced,
+            }
+            return _settle(claim, State.FAILED, "failed", data, outcome, record)
+        case Deferred():
+            return _deferred(claim, outcome, record, policy=policy, now=now, jitter=jitter)
+        case InDoubt():
+            return doubted(
+                claim, outcome, record, policy=policy, in_doubt=in_doubt, now=now, jitter=jitter
+            )
+        case _:
+            assert_never(outcome)
+
+
+def _deferred(
+    claim: Claim,
+    outcome: Deferred,
+    record: AttemptRecord,
+    *,
+    policy: RetryPolicy,
+    now: int,
+    jitter: float,
+) -> Settlement:
+    data = {
+        "phase": outcome.phase.value,
+        "speaker": outcome.speaker.value,
+        "reason": outcome.reason,
+        **_facts(record),
+        **_reply(outcome.reply),
+    }
+    due = retry_at(
+        RELAY_FAULT if outcome.relay_fault else policy,
+        attempts=claim.attempts + 1,
+        now=now,
+        expires_at=claim.expires_at,
+        jitter=jitter,
+    )
+    if due is None:
+        return _settle(claim, State.EXPIRED, "expired", data, outcome, record)
+    data["next_attempt_at"] = due
+    return _settle(claim, State.QUEUED, "deferred", data, outcome, record, not_before=due)
+
+
+def doubted(
+    claim: Claim,
+    outcome: InDoubt,
+    record: AttemptRecord,
+    *,
+    policy: RetryPolicy,
+    in_doubt: InDoubtPolicy,
+    now: int,
+    jitter: float,
+) -> Settlement:
+    """The final dot may have left and nobody read an answer: the policy says what follows.
+
+    A resend carries the same Message-ID, so a receiver can drop the second copy.
+    """
+    data: dict[str, Any] = {
+        "reason": outcome.reason,
+        "policy": in_doubt.value,
+        **_facts(record),
+    }
+    if in_doubt is InDoubtPolicy.HOLD:
+        return _settle(
+            claim, State.HELD, "in_doubt", data, outcome, record, reason=HeldReason.IN_DOUBT
+        )
+    due = retry_at(
+        policy, attempts=claim.attempts + 1, now=now, expires_at=claim.expires_at, jitter=jitter
+    )
+    if in_doubt is InDoubtPolicy.FAIL or due is None:
+        return _settle(claim, State.FAILED, "in_doubt", data, outcome, record)
+    data["next_attempt_at"] = due
+    return _settle(claim, State.QUEUED, "in_doubt", data, outcome, record, not_before=due)
+
+
+def abandoned(claim: Claim, outcome: Abandoned, record: AttemptRecord, *, now: int) -> Settlement:
+    """Its process ended before any final dot left: due again at once (RELIABILITY §3.3 W1-W3)."""
+    return _settle(
+        claim,
+        State.QUEUED,
+        "abandoned",
+        {"reason": outcome.reason, **_facts(record)},
+        outcome,
+        record,
+        not_before=now,
+    )
+
+
+def expired(claim: Claim) -> Settlement:
+    """Its lifetime ended before this attempt began."""
+    return Settlement(
+        message=claim.message,
+        n=claim.n,
+        term=claim.term,
+        target=State.EXPIRED,
+        event="expired",
+        data={"attempts": claim.attempts},
+    )
+
+
+def poisoned(claim: Claim) -> Settlement:
+    """Processes keep dying with it in hand: held until somebody looks (F36)."""
+    return Settlement(
+        message=claim.message,
+        n=claim.n,
+        term=claim.term,
+        target=State.HELD,
+        event="held",
+        data={"reason": HeldReason.POISON.value, "crashes": claim.crashes},
+        reason=HeldReason.POISON,
+    )
+
+
+def _settle(  # noqa: PLR0917  one line a case reads best at the call
+    claim: Claim,
+    target: State,
+    event: str,
+    data: dict[str, Any],
+    outcome: Ending,
+    record: AttemptRecord,
+    *,
+    not_before: int | None = None,
+    reason: HeldReason | None = None,
+) -> Settlement:
+    data["attempt"] = claim.attempts + 1
+    return Settlement(
+        message=claim.message,
+        n=claim.n,
+        term=claim.term,
+        target=target,
+        event=event,
+        data=data,
+        outcome=outcome,
+        attempt=record,
+        not_before=not_before,
+        reason=reason,
+    )
+
+
+def _facts(record: AttemptRecord) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if record.relay is not None:
+        facts["relay"] = record.relay
+    if record.host is not None:
+        facts["host"] = record.host
+    return facts
+
+
+def _reply(reply: Reply | None) -> dict[str, Any]:
+    if reply is None:
+        return {}
+    return {"code": reply.code, "enhanced": reply.enhanced, "message": reply.text}

@@ -1,0 +1,83 @@
+"""The upkeep role's round: rescue, housekeeping, free space, standing alarms."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from everpost import telemetry
+from everpost.clock import Clock
+from everpost.net.wake import WakeListener, Waker
+from everpost.recovery.rescuer import Rescuer
+from everpost.store.directory import Directory
+from everpost.store.interface import Recovery, StoreError
+
+__all__ = ["Upkeep"]
+
+_FREE = telemetry.gauge("everpost_disk_free_bytes", "Free space where the store lives")
+_PURGE_ROUNDS = 60
+_PURGE_LIMIT = 5_000
+
+
+class Upkeep:
+    """One process does this; every other may start doing it when that one is gone."""
+
+    def __init__(
+        self,
+        *,
+        store: Recovery,
+        rescuer: Rescuer,
+        directory: Directory,
+        wake: WakeListener,
+        dispatch: Waker,
+        clock: Clock,
+        data: Path,
+        round_s: float = 1.0,
+    ) -> None:
+        self._store = store
+        self._rescuer = rescuer
+        self._directory = directory
+        self._wake = wake
+        self._dispatch = dispatch
+        self._clock = clock
+        self._data = data
+        self._round_s = round_s
+
+    async def run(self) -> None:
+        """Round after round until cancelled; a failing store delays a round, never ends it."""
+        rounds = 0
+        while True:
+            try:
+                await self._round(purge=rounds % _PURGE_ROUNDS == 0)
+                telemetry.alarm("upkeep_failing").clear()
+            except StoreError as error:
+                telemetry.alarm("upkeep_failing").raise_(error=str(error))
+            rounds += 1
+            await self._wake.wait(self._round_s)
+
+    async def _round(self, *, purge: bool) -> None:
+        if await self._rescuer.lost_workers() + await self._rescuer.ended_terms():
+            self._dispatch.wake(everyone=True)
+        await self._store.checkpoint()
+        if purge:
+            await self._store.purge(before=self._clock.now(), limit=_PURGE_LIMIT)
+        await self._observe()
+
+    async def _observe(self) -> None:
+        free = await asyncio.to_thread(_free_bytes, self._data)
+        _FREE.set(free)
+        no_way_out = bool(self._directory.now.domains) and not any(
+            relay.state == "enabled" for relay in self._directory.now.relays
+        )
+        _stand(telemetry.alarm("no_relay"), stands=no_way_out)
+
+
+def _free_bytes(path: Path) -> int:
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def _stand(alarm: telemetry.Alarm, *, stands: bool) -> None:
+    if stands:
+        alarm.raise_()
+    else:
+        alarm.clear()

@@ -1,0 +1,128 @@
+"""Moving recipients between states: read the rows, compare, set, and write the timeline.
+
+Every verb that moves a recipient goes through `Moves`. Only one transaction writes at a time, so
+what was read in it holds until COMMIT; the condition (owner, term, state) is checked on the rows
+read, and the writes are a few statements for all rows.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from everpost.ids import Id
+from everpost.model.states import LIVE, State
+from everpost.store.queries import Rows
+from everpost.store.sqlite.connection import SQL
+from everpost.store.sqlite.work import Transaction, fetch_rows, write_rows
+
+__all__ = ["Moves", "Row", "json_text", "rows_by_key", "rows_of_message"]
+
+_BY_KEY = Rows(SQL["recipients_by_key"])
+_OF_MESSAGE = SQL["recipients_of_message"]
+_MOVE = Rows(SQL["move_recipients"])
+_LAST_SEQS = Rows(SQL["last_seqs"])
+_ADD_EVENTS = Rows(SQL["add_events"])
+_ADD_ATTEMPTS = Rows(SQL["add_attempts"])
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_text(value: Any) -> str:
+    """JSON as SQLite's TEXT."""
+    return _encode(value).decode()
+
+
+class Row:
+    """A recipient as this transaction sees it, its own moves included."""
+
+    __slots__ = (
+        "attempts", "crashes", "due", "message", "n", "not_before", "owner", "project", "state",
+        "term",
+    )  # fmt: skip
+
+    def __init__(self, columns: tuple[Any, ...]) -> None:
+        (
+            self.message, self.n, self.project, state, self.due, self.not_before, self.owner,
+            self.term, self.attempts, self.crashes,
+        ) = columns  # fmt: skip
+        self.state = State(state)
+
+
+def rows_by_key(tx: Transaction, keys: Iterable[tuple[Id, int]]) -> dict[tuple[Id, int], Row]:
+    """The recipients of these (message, n) keys that exist."""
+    values = [value for key in dict.fromkeys(keys) for value in key]
+    return {(c[0], c[1]): Row(c) for c in fetch_rows(tx.db, _BY_KEY, values)}
+
+
+def rows_of_message(tx: Transaction, project: int, message: Id) -> list[Row]:
+    return [Row(columns) for columns in tx.db.execute(_OF_MESSAGE, (message, project))]
+
+
+class Moves:
+    """Gathers what a verb does to recipients, one move each; `write` writes it."""
+
+    __slots__ = ("_attempts", "_events", "_moved", "_tx")
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._moved: list[Any] = []
+        self._attempts: list[Any] = []
+        self._events: list[tuple[Id, int | None, str, str]] = []
+
+    def move(
+        self,
+        row: Row,
+        target: State,
+        *,
+        reason: str | None = None,
+        not_before: int | None = None,
+        via: str | None = None,
+        crash: bool = False,
+    ) -> None:
+        """Set the row's state. `not_before` None keeps the row's; `row.attempts` as it now is."""
+        tx = self._tx
+        if target is not row.state:
+            tx.tally(row.project, row.state, -1)
+            tx.tally(row.project, target, 1)
+        settled_at = None if target in LIVE else tx.now
+        if not_before is not None:
+            row.not_before = not_before
+        row.state = target
+        row.owner = None
+        row.crashes += crash
+        row.due = int(row.not_before <= tx.now)
+        if target is State.QUEUED:
+            tx.queued += row.due
+        self._moved += (
+            row.message, row.n, target.value, reason, row.not_before, row.due, settled_at, via,
+            row.attempts, row.crashes,
+        )  # fmt: skip
+
+    def attempt(self, row: Row, columns: Sequence[Any]) -> None:
+        """Record one more finished attempt; `columns` from `transaction_id` on."""
+        row.attempts += 1
+        self._attempts += (row.message, row.n, row.attempts, *columns)
+
+    def event(self, message: Id, n: int | None, type_: str, data: str) -> None:
+        """One line of the timeline; `data` is JSON. Lines keep the order they are given in."""
+        self._events.append((message, n, type_, data))
+
+    def write(self) -> None:
+        db = self._tx.db
+        write_rows(db, _MOVE, self._moved)
+        write_rows(db, _ADD_ATTEMPTS, self._attempts)
+        if self._events:
+            write_rows(db, _ADD_EVENTS, self._numbered())
+
+    def _numbered(self) -> list[Any]:
+        """The events with each message's next sequence numbers."""
+        messages = list(dict.fromkeys(event[0] for event in self._events))
+        seqs: dict[Id, int] = dict(fetch_rows(self._tx.db, _LAST_SEQS, messages))
+        values: list[Any] = []
+        now = self._tx.now
+        for message, n, type_, data in self._events:
+            seq = seqs.get(message, 0) + 1
+            seqs[message] = seq
+            values += (message, seq, n, type_, now, data)
+        return values

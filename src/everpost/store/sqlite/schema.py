@@ -1,0 +1,63 @@
+"""Bringing the schema up to date when a store is opened."""
+
+from pathlib import Path
+
+import apsw
+
+from everpost import telemetry
+from everpost.model.message import Durability
+from everpost.store.interface import StoreCorrupt
+from everpost.store.migrate import BASE, HEAD, VERSION_TABLE, MigrationError, render
+from everpost.store.sqlite.connection import connect, create_file
+from everpost.store.sqlite.lock import WriteLock
+
+__all__ = ["prepare"]
+
+_ENGINE = "sqlite"
+
+
+def prepare(path: Path, durability: Durability) -> None:
+    """Create the database or migrate it, while no other process does. Raises StoreCorrupt when the
+    file is not a store of this release or an older one, apsw.Error when it cannot be used."""
+    create_file(path)
+    db = connect(path, durability)
+    try:
+        if _revision(db, path) == HEAD:
+            return
+        lock = WriteLock(path)
+        try:
+            with lock:
+                _migrate(db, path)
+        finally:
+            lock.close()
+    finally:
+        db.close()
+
+
+def _revision(db: apsw.Connection, path: Path) -> str:
+    """The schema's revision; BASE when the file is empty."""
+    tables = {str(row[0]) for row in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")}
+    if VERSION_TABLE in tables:
+        rows = db.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
+        return str(rows[0][0]) if rows else BASE
+    if tables:
+        raise StoreCorrupt(f"{path} is a database, but not an Everpost store")
+    return BASE
+
+
+def _migrate(db: apsw.Connection, path: Path) -> None:
+    current = _revision(db, path)  # another process may have been first
+    if current == HEAD:
+        return
+    try:
+        sql = render(_ENGINE, current)
+    except MigrationError as error:
+        raise StoreCorrupt(
+            f"{path} has schema {current!r}, this release knows up to {HEAD!r} ({error}). If a "
+            "newer Everpost wrote it, start that release; else restore a backup"
+        ) from error
+    with db:  # one transaction: all of it, or nothing
+        db.execute(sql)
+        if _revision(db, path) != HEAD:
+            raise StoreCorrupt(f"{path}: the migrations did not lead to {HEAD!r}")
+    telemetry.event("store.migrated", path=str(path), was=current, now=HEAD)

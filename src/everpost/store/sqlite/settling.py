@@ -1,0 +1,104 @@
+"""settle and rescue: compare owner, term and state, then set state, attempt and event."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from everpost.ids import Id
+from everpost.model.outcome import AttemptRecord, Delivered
+from everpost.model.states import State, Verb, allowed
+from everpost.store.interface import Settlement
+from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
+from everpost.store.sqlite.work import Transaction, Work
+
+__all__ = ["Rescue", "Settle"]
+
+
+class Settle(Work[Sequence[bool]]):
+    """One call of settle. Raises ValueError for an arrow that the table of states does not have."""
+
+    __slots__ = ("owner", "settlements")
+    merged: ClassVar[bool] = True
+    verb: ClassVar[Verb] = Verb.SETTLE
+
+    def __init__(self, owner: Id, settlements: Sequence[Settlement]) -> None:
+        super().__init__()
+        for settlement in settlements:
+            _check(self.verb, settlement)
+        self.owner = owner
+        self.settlements = settlements
+
+    @classmethod
+    def run(cls, tx: Transaction, works: "Sequence[Settle]") -> list[Sequence[bool]]:
+        rows = rows_by_key(tx, ((s.message, s.n) for work in works for s in work.settlements))
+        moves = Moves(tx)
+        records = _Records()
+        answers: list[Sequence[bool]] = []
+        for work in works:
+            written = []
+            for settlement in work.settlements:
+                row = rows.get((settlement.message, settlement.n))
+                holds = (
+                    row is not None
+                    and row.state is State.CLAIMED
+                    and row.owner == work.owner
+                    and row.term == settlement.term
+                )
+                if row is not None and holds:
+                    cls._apply(moves, row, settlement, records)
+                written.append(holds)
+            answers.append(written)
+        moves.write()
+        return answers
+
+    @classmethod
+    def _apply(cls, moves: Moves, row: Any, settlement: Settlement, records: "_Records") -> None:
+        if settlement.attempt is not None:
+            moves.attempt(row, records.columns(settlement, settlement.attempt))
+        outcome = settlement.outcome
+        moves.move(
+            row,
+            settlement.target,
+            reason=settlement.reason,
+            not_before=settlement.not_before,
+            via=outcome.via if isinstance(outcome, Delivered) else None,
+            crash=cls.verb is Verb.RESCUE and settlement.target is State.QUEUED,
+        )
+        moves.event(settlement.message, settlement.n, settlement.event, json_text(settlement.data))
+
+
+class Rescue(Settle):
+    """The same for the claims of an owner that is gone: a row that goes back counts a crash."""
+
+    __slots__ = ()
+    verb: ClassVar[Verb] = Verb.RESCUE
+
+
+class _Records:
+    """Attempts as columns. All recipients of a transaction share one record: written out once."""
+
+    __slots__ = ("_texts",)
+
+    def __init__(self) -> None:
+        self._texts: dict[int, str] = {}
+
+    def columns(self, settlement: Settlement, record: AttemptRecord) -> tuple[Any, ...]:
+        text = self._texts.get(id(record))
+        if text is None:
+            text = self._texts[id(record)] = json_text(record)
+        outcome = settlement.outcome
+        return (
+            record.transaction, record.started_at, record.ended_at,
+            "none" if outcome is None else outcome.__struct_config__.tag,
+            "{}" if outcome is None else json_text(outcome),
+            text, record.form, record.body_hash,
+        )  # fmt: skip
+
+
+def _check(verb: Verb, settlement: Settlement) -> None:
+    target = settlement.target
+    if not allowed(State.CLAIMED, verb, target):
+        raise ValueError(f"{verb.value} does not lead from claimed to {target.value}")
+    if target is State.QUEUED and settlement.not_before is None:
+        raise ValueError("a recipient that goes back to the queue needs not_before")
+    if target is State.HELD and settlement.reason is None:
+        raise ValueError("a recipient that is held needs a reason")

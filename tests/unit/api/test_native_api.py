@@ -1,0 +1,411 @@
+"""Every endpoint of the native API: shape, errors, paths."""
+
+import json
+from typing import Any
+
+import pytest
+
+from everpost.api.routes import ADMIN, NATIVE, Route
+from tests.unit.api.conftest import NOW, Door, email
+
+NOBODY = "00000000-0000-7000-8000-000000000000"
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/emails"): email(),
+    ("POST", "/emails/batch"): [email()],
+    ("PATCH", "/emails/{id}"): {"scheduled_at": "2026-11-24T00:00:00Z"},
+    ("POST", "/domains"): {"name": "new.test"},
+    ("POST", "/api-keys"): {"name": "new"},
+    ("POST", "/relays"): {"url": "smtp://new.test"},
+    ("PATCH", "/relays/{id}"): {"state": "draining"},
+}
+
+
+def _name(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def _ask(door: Door, route: Route, *, key: str | None = "full", id_: str = NOBODY) -> Any:
+    body = BODIES.get((route.method, route.path))
+    return door.ask(route.method, route.path.replace("{id}", id_), body, key=key)
+
+
+# --- who may ask ----------------------------------------------------------------------------------
+
+GUARDED = [route for route in NATIVE if route.right is not None]
+OPEN = {"/health/live", "/health/ready", "/"}
+
+
+def test_only_health_and_the_root_answer_strangers() -> None:
+    assert {route.path for route in NATIVE if route.right is None} == OPEN
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=_name)
+def test_stranger_gets_the_same_refusal_everywhere(door: Door, route: Route) -> None:
+    missing = _ask(door, route, key=None)
+    assert (missing.status, missing.json["name"]) == (401, "missing_api_key")
+    assert missing.headers["www-authenticate"] == "Bearer"
+    wrong = _ask(door, route, key="ep_wrong")
+    assert (wrong.status, wrong.json["name"]) == (403, "invalid_api_key")
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=_name)
+def test_sending_key_may_send_and_nothing_else(door: Door, route: Route) -> None:
+    answer = _ask(door, route, key="sending")
+    if route.path in {"/emails", "/emails/batch"} and route.method == "POST":
+        assert answer.status == 200
+    else:
+        assert (answer.status, answer.json["name"]) == (401, "restricted_api_key")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: t[:-1],
+        lambda t: t + "a",
+        lambda t: t + " ",
+        lambda t: t.swapcase(),
+        lambda t: " " + t,
+        lambda t: t * 20_000,
+        lambda t: "\xff" + t,
+    ],
+    ids=["cut", "longer", "space", "case", "two spaces", "1 MB", "not ASCII"],
+)
+def test_key_that_is_almost_right_is_refused(door: Door, spoil: Any) -> None:
+    answer = door.ask("GET", "/emails", key=spoil(door.tokens["full"]))
+    assert (answer.status, answer.json["name"]) == (403, "invalid_api_key")
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic eDp5", "token"])
+def test_no_bearer_is_a_missing_key(door: Door, header: str) -> None:
+    answer = door.ask("GET", "/emails", key=None, headers={"authorization": header})
+    assert (answer.status, answer.json["name"]) == (401, "missing_api_key")
+
+
+def test_key_in_the_url_is_no_key(door: Door) -> None:
+    path = f"/emails?api_key={door.tokens['full']}"
+    assert door.ask("GET", path, key=None).status == 401
+
+
+def test_revoked_key_is_refused_at_once(door: Door) -> None:
+    made = door.ask("POST", "/api-keys", {"name": "short-lived"}).json
+    assert door.ask("GET", "/emails", key=made["token"]).status == 200
+    assert door.ask("DELETE", f"/api-keys/{made['id']}").json["deleted"] is True
+    assert door.ask("GET", "/emails", key=made["token"]).status == 403
+
+
+def test_method_override_changes_nothing(door: Door) -> None:
+    """S42."""
+    header = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE"}
+    row = door.ask("GET", "/relays").json["data"][0]
+    assert door.ask("GET", f"/relays/{row['id']}", headers=header).status == 200
+    assert door.ask("GET", f"/relays/{row['id']}").status == 200
+
+
+# --- other tenants (S40) --------------------------------------------------------------------------
+
+WITH_ID = [r for r in GUARDED if "{id}" in r.path and not r.path.startswith("/relays")]
+
+
+@pytest.mark.parametrize("route", WITH_ID, ids=_name)
+def test_another_tenants_object_is_no_object(door: Door, route: Route) -> None:
+    noun = route.path.split("/")[1]
+    ids = {
+        "emails": door.send(),
+        "sandbox": door.ask("POST", "/emails", email(), key="sandbox").json["id"],
+        "domains": door.ask("GET", "/domains").json["data"][0]["id"],
+        "api-keys": door.ask("GET", "/api-keys").json["data"][0]["id"],
+    }
+    theirs = _ask(door, route, key="tenant", id_=ids[noun])
+    nobody = _ask(door, route, key="tenant", id_=NOBODY)
+    malformed = _ask(door, route, key="tenant", id_="%2e%2e%2f'OR'1'='1")
+    assert theirs.status == 404
+    assert theirs.body == nobody.body == malformed.body
+    assert _ask(door, route, id_=ids[noun]).status == 200
+
+
+def test_relays_status_and_audit_are_the_operators(door: Door) -> None:
+    for path in ("/relays", "/status", "/audit"):
+        assert door.ask("GET", path, key="tenant").status == 403
+        assert door.ask("GET", path).status == 200
+
+
+def test_lists_hold_the_callers_own_objects(door: Door) -> None:
+    door.send()
+    for path in ("/emails", "/domains", "/api-keys"):
+        mine = {item["id"] for item in door.ask("GET", path).json["data"]}
+        theirs = {item["id"] for item in door.ask("GET", path, key="tenant").json["data"]}
+        assert mine
+        assert not mine & theirs
+
+
+# --- paths ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/../emails", "//emails", "/emails//", "/./emails", "/%65mails", "/emails%2f",
+        "/EMAILS", "/emails/x/y/z", "/metrics", "/health/detail", "/health", "/emails;a=b",
+    ],
+)  # fmt: skip
+def test_other_spellings_of_a_path_lead_nowhere(door: Door, path: str) -> None:
+    answer = door.ask("GET", path)
+    assert (answer.status, answer.json["name"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("route", NATIVE, ids=_name)
+def test_slash_at_the_end_makes_no_difference(door: Door, route: Route) -> None:
+    path = route.path.replace("{id}", NOBODY)
+    body = BODIES.get((route.method, route.path))
+    plain = door.ask(route.method, path, body).status
+    if route.method == "POST" and plain == 200:
+        return  # made; the next one is another
+    assert door.ask(route.method, path + "/" if path != "/" else path, body).status == plain
+
+
+@pytest.mark.parametrize("route", NATIVE, ids=_name)
+def test_other_methods_are_405_with_those_allowed(door: Door, route: Route) -> None:
+    answer = door.ask("PUT", route.path.replace("{id}", NOBODY), {})
+    assert (answer.status, answer.json["name"]) == (405, "method_not_allowed")
+    assert route.method in answer.headers["allow"].split(", ")
+
+
+def test_head_is_answered_like_get(door: Door) -> None:
+    assert door.ask("HEAD", "/health/ready", key=None).status == 200
+    assert door.ask("HEAD", "/docs", key=None).status == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=101", "limit=x", "limit=", "limit=1&limit=2", "after=x", "before=' OR 1=1",
+     f"after={NOBODY}&before={NOBODY}", "limit=%00", "limit=-1", "limit=1e2"],
+)  # fmt: skip
+def test_edited_cursors_are_refused(door: Door, query: str) -> None:
+    """S52."""
+    for path in ("/emails", "/domains", "/sandbox"):
+        assert door.ask("GET", f"{path}?{query}").status == 422
+
+
+def test_two_authorization_headers_are_refused() -> None:
+    from everpost.api.errors import Malformed
+    from everpost.api.requests import Request
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    pair = (b"authorization", b"Bearer a")
+    with pytest.raises(Malformed):
+        Request({"headers": [pair, pair]}, receive, ())
+    Request({"headers": [(b"x", b"1"), (b"x", b"2")]}, receive, ())
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+def test_get_has_resends_fields_in_their_order_then_ours(door: Door) -> None:
+    id_ = door.send(
+        to=["A <a@good.test>"], cc="c@good.test", bcc="b@good.test", html="<b>x</b>",
+        tags=[{"name": "k", "value": "v"}], metadata={"order": "7"},
+        scheduled_at="2026-11-23T13:00:00Z",
+    )  # fmt: skip
+    answer = door.ask("GET", f"/emails/{id_}").json
+    assert answer["object"] == "email"
+    assert answer["id"] == id_
+    assert answer["from"] == "Acme <news@example.com>"
+    assert answer["to"] == ["A <a@good.test>"]
+    assert (answer["cc"], answer["bcc"], answer["reply_to"]) == (
+        ["c@good.test"],
+        ["b@good.test"],
+        [],
+    )
+    assert answer["message_id"].startswith("<")
+    assert answer["html"] == "<b>x</b>"
+    assert answer["created_at"] == "2026-11-23T12:00:00.000Z"
+    assert answer["scheduled_at"] == "2026-11-23T13:00:00.000Z"
+    assert answer["last_event"] == answer["status"] == "scheduled"
+    assert answer["tags"] == [{"name": "k", "value": "v"}]
+    assert answer["metadata"] == {"order": "7"}
+    assert answer["recipients"] == {"scheduled": 3}
+    assert answer["stream"] == "transactional"
+
+
+def test_list_goes_forward_and_back(door: Door) -> None:
+    made = [door.send(subject=str(n)) for n in range(5)][::-1]
+    first = door.ask("GET", "/emails?limit=2").json
+    assert first["object"] == "list"
+    assert [item["id"] for item in first["data"]] == made[:2]
+    assert first["has_more"] is True
+    rest = door.ask("GET", f"/emails?limit=10&after={made[1]}").json
+    assert [item["id"] for item in rest["data"]] == made[2:]
+    assert rest["has_more"] is False
+    back = door.ask("GET", f"/emails?before={made[1]}").json
+    assert [item["id"] for item in back["data"]] == made[:1]
+
+
+def test_recipients_show_every_attempt(door: Door) -> None:
+    answer = door.ask("GET", f"/emails/{door.send()}/recipients").json
+    (row,) = answer["data"]
+    assert (row["address"], row["status"], row["kind"]) == ("a@good.test", "queued", "to")
+    assert row["attempts"][0]["outcome"]["reply"]["text"] == "later"
+    assert row["attempts"][0]["started_at"] == "2026-11-23T12:00:00.000Z"
+
+
+def test_events_tell_the_timeline(door: Door) -> None:
+    (line,) = door.ask("GET", f"/emails/{door.send()}/events").json["data"]
+    assert (line["seq"], line["type"]) == (1, "accepted")
+
+
+def test_reschedule_moves_and_cancel_ends(door: Door) -> None:
+    id_ = door.send(scheduled_at="2026-11-24T00:00:00Z")
+    moved = door.ask("PATCH", f"/emails/{id_}", {"id": id_, "scheduled_at": "2026-11-25T00:00:00Z"})
+    assert moved.json == {"id": id_, "object": "email"}
+    assert list(door.store.moved.values()) == [NOW + 36 * 3_600_000]
+    assert door.ask("POST", f"/emails/{id_}/cancel", {}).json == {"id": id_, "object": "email"}
+    assert door.ask("GET", f"/emails/{id_}").json["last_event"] == "canceled"
+    assert door.ask("POST", f"/emails/{id_}/cancel").status == 422
+    again = {"scheduled_at": "2026-11-26T00:00:00Z"}
+    assert door.ask("PATCH", f"/emails/{id_}", again).status == 422
+
+
+@pytest.mark.parametrize("body", [{}, {"scheduled_at": None}, {"scheduled_at": "never"}, []])
+def test_reschedule_to_no_time_is_refused(door: Door, body: Any) -> None:
+    assert door.ask("PATCH", f"/emails/{door.send()}", body).status == 422
+
+
+def test_sandbox_shows_what_it_caught_and_nothing_else(door: Door) -> None:
+    sent = door.send()
+    caught = door.ask("POST", "/emails", email(), key="sandbox").json["id"]
+    assert [item["id"] for item in door.ask("GET", "/sandbox").json["data"]] == [caught]
+    assert (
+        door.ask("GET", f"/sandbox/{caught}").json["raw"] == "Subject: caught\r\n\r\nbody\ufffd\r\n"
+    )
+    assert door.ask("GET", f"/sandbox/{sent}").status == 404
+
+
+def test_domain_lives_and_ends(door: Door) -> None:
+    made = door.ask("POST", "/domains", {"name": "new.test", "region": "us-east-1"})
+    assert made.status == 200
+    domain = made.json
+    assert (domain["object"], domain["name"], domain["status"]) == ("domain", "new.test", "pending")
+    assert {"record", "name", "type", "ttl", "status", "value"} <= set(domain["records"][0])
+    path = f"/domains/{domain['id']}"
+    assert door.ask("GET", path).json == domain
+    assert door.ask("POST", f"{path}/verify").json["id"] == domain["id"]
+    assert door.ask("POST", "/domains", {"name": "new.test"}).status == 409
+    gone = {"object": "domain", "id": domain["id"], "deleted": True}
+    assert door.ask("DELETE", path).json == gone
+    assert door.ask("GET", path).status == 404
+
+
+def test_secrets_go_in_and_never_come_out(door: Door) -> None:
+    body = {"url": "smtp://u:hunter2@second.test:2525", "name": "second"}
+    made = door.ask("POST", "/relays", body)
+    assert made.status == 200, made.body
+    assert made.json["has_password"] is True
+    token = door.ask("POST", "/api-keys", {"name": "k"}).json["token"]
+    for route in NATIVE:
+        if route.method == "GET":
+            path = route.path.replace("{id}", made.json["id"])
+            answer = door.ask("GET", path)
+            assert b"hunter2" not in answer.body, path
+            assert token.encode() not in answer.body, path
+
+
+def test_our_own_endpoints_refuse_unknown_fields(door: Door) -> None:
+    answer = door.ask("POST", "/relays", {"url": "smtp://x.test", "is_admin": True})
+    assert answer.status == 422
+    assert "`is_admin`" in answer.json["message"]
+    relay = door.ask("GET", "/relays").json["data"][0]["id"]
+    assert door.ask("PATCH", f"/relays/{relay}", {"state": "draining", "url": "x"}).status == 422
+
+
+def test_relay_changes_state_and_goes(door: Door) -> None:
+    relay = door.ask("GET", "/relays").json["data"][0]
+    path = f"/relays/{relay['id']}"
+    assert door.ask("PATCH", path, {"state": "draining"}).json["state"] == "draining"
+    assert door.ask("PATCH", path, {"state": "gone"}).status == 422
+    assert door.ask("DELETE", path).json["deleted"] is True
+    assert door.ask("DELETE", path).status == 404
+
+
+def test_short_lists_are_paged_when_asked(door: Door) -> None:
+    keys = door.ask("GET", "/api-keys").json["data"]
+    names = [key["name"] for key in keys]
+    first = door.ask("GET", "/api-keys?limit=2").json
+    assert ([k["name"] for k in first["data"]], first["has_more"]) == (names[:2], True)
+    rest = door.ask("GET", f"/api-keys?limit=2&after={keys[1]['id']}").json
+    assert ([k["name"] for k in rest["data"]], rest["has_more"]) == (names[2:4], len(names) > 4)
+    back = door.ask("GET", f"/api-keys?before={keys[1]['id']}").json
+    assert [k["name"] for k in back["data"]] == names[:1]
+    assert door.ask("GET", f"/api-keys?after={NOBODY}").status == 422
+
+
+def test_status_shows_the_queue(door: Door) -> None:
+    door.send()
+    answer = door.ask("GET", "/status").json
+    assert answer["states"] == {"queued": 1}
+    assert answer["oldest_due_seconds"] == 1.5
+    assert answer["alarms"] == ["disk_low"]
+    assert answer["durability"] == "committed"
+    assert answer["ready"] is True
+
+
+def test_audit_names_who_did_it(door: Door) -> None:
+    door.ask("POST", "/domains", {"name": "new.test"})
+    lines = door.ask("GET", "/audit?limit=5").json["data"]
+    assert any(line["actor"].startswith("key:") for line in lines)
+
+
+def test_full_disk_takes_the_node_out_but_a_missing_relay_does_not(door: Door) -> None:
+    door.facts["relays"] = 0
+    assert door.ask("GET", "/health/ready", key=None).json == {"status": "ready"}
+    door.facts["free_bytes"] = 1
+    answer = door.ask("GET", "/health/ready", key=None)
+    assert answer.status == 503
+    assert "disk" in answer.json["message"]
+    assert door.ask("GET", "/health/live", key=None).status == 200
+
+
+def test_admin_listener_has_metrics_and_detail_and_no_mail(door: Door) -> None:
+    assert door.ask("GET", "/metrics", app=door.admin).body == b"# metrics\n"
+    detail = door.ask("GET", "/health/detail", app=door.admin)
+    assert {check["name"] for check in detail.json["checks"]} >= {"store", "disk", "clock"}
+    for route in NATIVE:
+        if route.path not in {each.path for each in ADMIN}:
+            path = route.path.replace("{id}", NOBODY)
+            assert door.ask(route.method, path, app=door.admin).status == 404
+
+
+def test_operators_socket_needs_no_key(door: Door) -> None:
+    assert door.ask("GET", "/status", key=None, app=door.operator).status == 200
+    made = door.ask("POST", "/emails", email(), key=None, app=door.operator)
+    assert made.status == 200
+    assert door.ask("GET", f"/emails/{made.json['id']}").status == 200
+
+
+def test_browser_at_the_root_is_sent_to_the_documentation(door: Door) -> None:
+    answer = door.ask("GET", "/", key=None, headers={"accept": "text/html,*/*"})
+    assert (answer.status, answer.headers["location"]) == (307, "/docs")
+    assert door.ask("GET", "/", key=None).json["documentation"] == "/docs"
+
+
+def test_every_answer_is_json_even_when_nothing_fits(door: Door) -> None:
+    for method, path in (
+        ("GET", "/x"),
+        ("TRACE", "/emails"),
+        ("POST", "/docs"),
+        ("GET", "/emails"),
+    ):
+        answer = door.ask(method, path, key=None)
+        assert json.loads(answer.body)["statusCode"] == answer.status
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_too_many_requests_at_once_are_told_to_wait(door: Door) -> None:
+    from tests.unit.api.conftest import new_door
+
+    busy = new_door(requests=0)
+    answer = busy.ask("GET", "/emails")
+    assert answer.status == 503
+    assert busy.ask("GET", "/health/live").status == 200

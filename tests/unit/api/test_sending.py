@@ -1,0 +1,252 @@
+"""POST /emails and POST /emails/batch: what is accepted, what is refused, in whose words."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from everpost.model.message import Content, Durability
+from tests.unit.api.conftest import Door, email
+
+
+def _content(door: Door) -> Content:
+    return msgspec.msgpack.decode(door.store.messages_[-1].sealed, type=Content)
+
+
+def test_answer_names_an_accepted_message(door: Door) -> None:
+    answer = door.ask("POST", "/emails", email())
+    assert answer.status == 200
+    assert list(answer.json) == ["id"]
+    assert door.ask("GET", f"/emails/{answer.json['id']}").json["subject"] == "Hello"
+
+
+def test_strings_and_arrays_name_recipients_alike(door: Door) -> None:
+    door.send(to="a@good.test", cc="c@good.test", bcc=["b@good.test"], reply_to="r@good.test")
+    message = door.store.messages_[-1]
+    assert [r.address for r in message.recipients] == [
+        "a@good.test", "c@good.test", "b@good.test",
+    ]  # fmt: skip
+    assert message.reply_to == ("r@good.test",)
+
+
+def test_nulls_and_unknown_fields_are_ignored(door: Door) -> None:
+    """postmarker sends null for every unused field (COMPAT §16)."""
+    body = {**email(), "cc": None, "tags": None, "headers": {"X-A": "1", "X-B": None}}
+    body.update(tenant_id=2, status="delivered", is_admin=True, topic_id="t", html=None)
+    assert door.ask("POST", "/emails", body).status == 200
+    assert door.store.messages_[-1].project == 1
+    assert _content(door).headers == (("X-A", "1"),)
+
+
+def test_old_node_spelling_is_understood(door: Door) -> None:
+    door.send(
+        replyTo="r@good.test",
+        scheduledAt="2026-11-24T00:00:00Z",
+        html='<img src="cid:a">',
+        attachments=[{"filename": "a.png", "contentType": "image/png", "contentId": "a",
+                      "content": "AAA="}],
+    )  # fmt: skip
+    message, content = door.store.messages_[-1], _content(door)
+    assert message.reply_to == ("r@good.test",)
+    assert message.scheduled_at is not None
+    assert (content.attachments[0].content_type, content.attachments[0].content_id) == (
+        "image/png", "a",
+    )  # fmt: skip
+
+
+FILE = bytes(range(256)) * 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        base64.b64encode(FILE).decode(),
+        base64.encodebytes(FILE).decode(),
+        list(FILE),
+        {"type": "Buffer", "data": list(FILE)},
+    ],
+    ids=["base64", "base64-lines", "array", "node-buffer"],
+)
+def test_every_form_of_an_attachment_arrives_byte_for_byte(door: Door, content: Any) -> None:
+    door.send(attachments=[{"filename": "f.bin", "content": content}])
+    assert _content(door).attachments[0].content == FILE
+
+
+def test_array_longer_than_one_decoding_step_arrives_whole(door: Door) -> None:
+    file = bytes(range(256)) * 300
+    body = email(attachments=[{"filename": "f.bin", "content": list(file)}])
+    assert door.ask("POST", "/emails", json.dumps(body, indent=1).encode()).status == 200
+    message = door.store.messages_[-1]
+    assert [sealed for _, sealed in message.parts] == [file]
+
+
+def test_escaped_slashes_in_base64_are_understood(door: Door) -> None:
+    file = b"\xff\xef\xff"
+    text = base64.b64encode(file).decode().replace("/", "\\/")
+    body = json.dumps(email(attachments=[{"filename": "f", "content": "@"}])).replace(
+        '@"}', f'{text}"}}'
+    )
+    assert door.ask("POST", "/emails", body.encode()).status == 200
+    assert _content(door).attachments[0].content == file
+
+
+@pytest.mark.parametrize(
+    "attachment",
+    [
+        {"filename": "f", "path": "http://169.254.169.254/latest"},
+        {"filename": "f"},
+        {"filename": "f", "content": None},
+        {"filename": "f", "content": "not base64!"},
+        {"filename": "f", "content": "QQ"},
+        {"filename": "f", "content": [1, 256]},
+        {"filename": "f", "content": [-1]},
+        {"filename": "f", "content": [1.5]},
+        {"filename": "f", "content": ["a"]},
+        {"filename": "f", "content": [[1]]},
+        {"filename": "f", "content": 7},
+        {"filename": "f", "content": True},
+        {"filename": "f", "content": {"type": "Buffer"}},
+        {"filename": "f", "content": {"data": "x"}},
+    ],
+    ids=repr,
+)
+def test_bad_attachment_is_refused_and_nothing_is_fetched(door: Door, attachment: Any) -> None:
+    answer = door.ask("POST", "/emails", email(attachments=[attachment]))
+    assert (answer.status, answer.json["name"]) == (422, "invalid_attachment")
+    assert not door.store.messages_
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "field"),
+    [
+        ({"sender": None}, "missing_required_field", "`from`"),
+        ({"to": None}, "missing_required_field", "`to`"),
+        ({"subject": None}, "missing_required_field", "`subject`"),
+        ({"to": 1}, "validation_error", "`to`"),
+        ({"to": [1]}, "validation_error", "`to[0]`"),
+        ({"tags": [{"name": "a"}]}, "missing_required_field", "`tags[0].value`"),
+        ({"headers": {"a": 1}}, "validation_error", "`headers`"),
+        ({"template": {"id": "x"}}, "validation_error", "`template`"),
+        ({"in_doubt": "maybe"}, "validation_error", "`in_doubt`"),
+    ],
+    ids=str,
+)
+def test_wrong_field_is_named_in_backticks(
+    door: Door, change: dict[str, Any], name: str, field: str
+) -> None:
+    answer = door.ask("POST", "/emails", email(**change))
+    assert answer.status == 422
+    assert answer.json["statusCode"] == 422
+    assert answer.json["name"] == name
+    assert field in answer.json["message"]
+
+
+def test_repeated_key_gives_the_first_answer_however_it_is_written(door: Door) -> None:
+    header = {"Idempotency-Key": "k"}
+    first = door.ask("POST", "/emails", email(headers={"A": "1", "B": "2"}), headers=header)
+    other = {"headers": {"B": "2", "A": "1"}, "unknown": 1, "cc": None}
+    again = door.ask(
+        "POST", "/emails/", {**other, **email(headers={"B": "2", "A": "1"})}, headers=header
+    )
+    assert again.json == first.json
+    assert len(door.store.messages_) == 1
+
+
+def test_repeated_key_with_another_payload_is_a_conflict(door: Door) -> None:
+    header = {"Idempotency-Key": "k"}
+    door.ask("POST", "/emails", email(), headers=header)
+    other = door.ask("POST", "/emails", email(subject="Other"), headers=header)
+    assert (other.status, other.json["name"]) == (409, "invalid_idempotent_request")
+    batch = door.ask("POST", "/emails/batch", [email()], headers=header)
+    assert batch.status == 409
+
+
+def test_key_of_another_tenant_is_another_key(door: Door) -> None:
+    header = {"Idempotency-Key": "k"}
+    door.ask("POST", "/emails", email(), headers=header)
+    theirs = email(sender="x@tenant-b.test")
+    assert door.ask("POST", "/emails", theirs, headers=header, key="tenant").status == 200
+    assert len(door.store.messages_) == 2
+
+
+@pytest.mark.parametrize("key", ["", "k" * 257, "\xe9"])
+def test_bad_idempotency_key_is_400(door: Door, key: str) -> None:
+    answer = door.ask("POST", "/emails", email(), headers={"Idempotency-Key": key})
+    assert (answer.status, answer.json["name"]) == (400, "invalid_idempotency_key")
+
+
+def test_batch_is_one_accept(door: Door) -> None:
+    answer = door.ask("POST", "/emails/batch", [email(subject=str(n)) for n in range(100)])
+    assert answer.status == 200
+    assert "errors" not in answer.json
+    assert len({item["id"] for item in answer.json["data"]}) == 100
+    assert door.store.accepts == 1
+    assert [m.subject for m in door.store.messages_] == [str(n) for n in range(100)]
+
+
+@pytest.mark.parametrize("bad", [{"to": "nobody"}, {"to": None}, {"to": 5}], ids=str)
+def test_strict_batch_accepts_nothing_when_one_is_bad(door: Door, bad: dict[str, Any]) -> None:
+    answer = door.ask("POST", "/emails/batch", [email(), email(**bad)])
+    assert answer.status == 422
+    assert answer.json["message"].startswith("Item 1: ")
+    assert not door.store.messages_
+
+
+def test_permissive_batch_accepts_the_good_ones(door: Door) -> None:
+    items = [email(), email(to=None), email(to=7), email(subject="Last")]
+    answer = door.ask("POST", "/emails/batch", items, headers={"x-batch-validation": "permissive"})
+    assert answer.status == 200
+    assert len(answer.json["data"]) == 2
+    assert [error["index"] for error in answer.json["errors"]] == [1, 2]
+    assert all("`to`" in error["message"] for error in answer.json["errors"])
+    assert door.store.accepts == 1
+
+
+def test_permissive_batch_of_bad_ones_only_accepts_nothing(door: Door) -> None:
+    header = {"x-batch-validation": "permissive"}
+    answer = door.ask("POST", "/emails/batch", [email(to=None)], headers=header)
+    assert answer.json["data"] == []
+    assert not door.store.accepts
+
+
+@pytest.mark.parametrize(
+    "items", [[], [email()] * 101, email(), [[]], None], ids=lambda x: str(x)[:12]
+)
+def test_batch_of_another_size_or_shape_is_refused(door: Door, items: Any) -> None:
+    answer = door.ask("POST", "/emails/batch", json.dumps(items).encode())
+    assert answer.status == 422
+    assert not door.store.messages_
+
+
+def test_unknown_batch_mode_is_refused(door: Door) -> None:
+    answer = door.ask("POST", "/emails/batch", [email()], headers={"x-batch-validation": "lax"})
+    assert answer.status == 422
+
+
+def test_relaxed_durability_is_shown_in_every_answer(make_door: Callable[..., Door]) -> None:
+    door = make_door(Durability.RELAXED)
+    sent = door.ask("POST", "/emails", email())
+    assert sent.json["durability"] == "relaxed"
+    assert list(sent.json) == ["id", "durability"]
+    for path in ("/emails", "/domains", "/health/live", "/nowhere"):
+        assert door.ask("GET", path).headers["everpost-durability"] == "relaxed"
+    assert door.ask("GET", "/emails").json["durability"] == "relaxed"
+    assert door.ask("GET", f"/emails/{sent.json['id']}").json["durability"] == "committed"
+
+
+def test_store_that_cannot_write_is_503_with_a_time_to_wait(door: Door) -> None:
+    door.store.full = True
+    answer = door.ask("POST", "/emails", email())
+    assert (answer.status, answer.json["name"]) == (503, "service_unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_unexpected_fault_shows_no_detail(door: Door) -> None:
+    door.store.broken = True
+    answer = door.ask("POST", "/emails", email())
+    assert (answer.status, answer.json["name"]) == (500, "application_error")
+    assert b"secret-detail" not in answer.body
+    assert answer.headers["x-request-id"] in answer.json["message"]

@@ -1,0 +1,194 @@
+"""dispatch's deciders: every outcome, every policy, every edge of time."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from everpost.dispatch.fairness import may_take
+from everpost.dispatch.retry import RELAY_FAULT, RetryPolicy, retry_at
+from everpost.dispatch.settle import abandoned, decide, expired, poisoned
+from everpost.model.outcome import (
+    Abandoned,
+    AttemptRecord,
+    Bounced,
+    Deferred,
+    Delivered,
+    Failed,
+    InDoubt,
+    Outcome,
+    Phase,
+    Reply,
+    Speaker,
+)
+from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb, allowed
+from everpost.store.interface import Claim, Settlement
+
+NOW = 1_000_000
+POLICY = RetryPolicy(first_ms=60_000, cap_ms=14_400_000)
+RECORD = AttemptRecord(started_at=NOW - 5, ended_at=NOW, relay="one", host="mx.test")
+OK = Reply(code=250, text="ok", enhanced="2.0.0")
+LATER = Reply(code=451, text="later", enhanced="4.3.0")
+NEVER = Reply(code=550, text="no such user", enhanced="5.1.1")
+
+
+def _claim(*, attempts: int = 0, expires_at: int = NOW + 10**9, crashes: int = 0) -> Claim:
+    return Claim(
+        message=b"m" * 16,
+        n=1,
+        term=3,
+        deadline=NOW + 900_000,
+        address="a@b.test",
+        destination="b.test",
+        route="b.test",
+        attempts=attempts,
+        crashes=crashes,
+        not_before=NOW,
+        expires_at=expires_at,
+        created_at=NOW,
+    )
+
+
+def _decide(
+    outcome: Outcome,
+    *,
+    claim: Claim | None = None,
+    in_doubt: InDoubtPolicy = InDoubtPolicy.RESEND,
+) -> Settlement:
+    return decide(
+        claim or _claim(),
+        outcome,
+        RECORD,
+        policy=POLICY,
+        in_doubt=in_doubt,
+        now=NOW,
+        jitter=0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "target", "event"),
+    [
+        (Delivered(reply=OK), State.DELIVERED, "delivered"),
+        (Bounced(reply=NEVER, phase=Phase.RCPT), State.BOUNCED, "bounced"),
+        (Failed(reason="no", phase=Phase.COMPOSE), State.FAILED, "failed"),
+        (
+            Deferred(reason="later", phase=Phase.RCPT, speaker=Speaker.DESTINATION, reply=LATER),
+            State.QUEUED,
+            "deferred",
+        ),
+        (InDoubt(reason="silence"), State.QUEUED, "in_doubt"),
+    ],
+)
+def test_an_outcome_that_ends_in_the_wrong_state(
+    outcome: Outcome, target: State, event: str
+) -> None:
+    settlement = _decide(outcome)
+    assert (settlement.target, settlement.event) == (target, event)
+    assert settlement.outcome is outcome
+    assert settlement.attempt is RECORD
+    assert settlement.data["attempt"] == 1
+    assert allowed(State.CLAIMED, Verb.SETTLE, settlement.target)
+
+
+def test_a_deferral_is_due_again_after_the_first_delay() -> None:
+    outcome = Deferred(reason="x", phase=Phase.DATA, speaker=Speaker.DESTINATION)
+    assert _decide(outcome).not_before == NOW + 60_000
+
+
+def test_a_relays_own_fault_is_looked_at_again_soon() -> None:
+    outcome = Deferred(reason="x", phase=Phase.LOGIN, speaker=Speaker.RELAY, relay_fault=True)
+    assert _decide(outcome).not_before == NOW + RELAY_FAULT.first_ms
+
+
+def test_a_deferral_past_the_end_of_life_expires() -> None:
+    outcome = Deferred(reason="x", phase=Phase.DATA, speaker=Speaker.DESTINATION)
+    settlement = _decide(outcome, claim=_claim(expires_at=NOW))
+    assert (settlement.target, settlement.event) == (State.EXPIRED, "expired")
+
+
+@pytest.mark.parametrize(
+    ("policy", "target", "reason"),
+    [
+        (InDoubtPolicy.RESEND, State.QUEUED, None),
+        (InDoubtPolicy.HOLD, State.HELD, HeldReason.IN_DOUBT),
+        (InDoubtPolicy.FAIL, State.FAILED, None),
+    ],
+)
+def test_doubt_follows_its_policy(
+    policy: InDoubtPolicy, target: State, reason: HeldReason | None
+) -> None:
+    settlement = _decide(InDoubt(reason="silence"), in_doubt=policy)
+    assert (settlement.target, settlement.reason) == (target, reason)
+    assert settlement.event == "in_doubt"
+    assert settlement.data["policy"] == policy.value
+
+
+def test_doubt_at_the_end_of_life_is_not_sent_again() -> None:
+    settlement = _decide(InDoubt(reason="silence"), claim=_claim(expires_at=NOW))
+    assert settlement.target is State.FAILED
+
+
+def test_an_abandoned_attempt_is_due_at_once_and_recorded() -> None:
+    settlement = abandoned(_claim(attempts=2), Abandoned(reason="killed"), RECORD, now=NOW)
+    assert (settlement.target, settlement.not_before) == (State.QUEUED, NOW)
+    assert settlement.data["attempt"] == 3
+    assert allowed(State.CLAIMED, Verb.RESCUE, settlement.target)
+
+
+def test_expired_and_poisoned_claims_record_no_attempt() -> None:
+    assert expired(_claim()).attempt is None
+    settlement = poisoned(_claim(crashes=3))
+    assert (settlement.target, settlement.reason) == (State.HELD, HeldReason.POISON)
+
+
+@given(
+    attempts=st.integers(1, 10_000),
+    jitter=st.floats(0, 1, exclude_max=True),
+    first=st.integers(1, 10**7),
+    cap=st.integers(1, 10**9),
+    life=st.integers(1, 10**10),
+)
+def test_a_retry_comes_neither_too_early_nor_after_the_end(
+    attempts: int, jitter: float, first: int, cap: int, life: int
+) -> None:
+    due = retry_at(
+        RetryPolicy(first_ms=first, cap_ms=cap),
+        attempts=attempts,
+        now=NOW,
+        expires_at=NOW + life,
+        jitter=jitter,
+    )
+    assert due is not None
+    assert NOW < due <= NOW + life
+    if due < NOW + life:
+        assert min(first, cap) <= due - NOW <= cap * 1.25
+
+
+def test_retries_that_failed_together_come_back_apart() -> None:
+    due = {
+        retry_at(POLICY, attempts=1, now=NOW, expires_at=NOW * 10**6, jitter=j / 100)
+        for j in range(100)
+    }
+    assert len(due) == 100
+
+
+@given(capacity=st.integers(1, 500), greedy=st.integers(1, 20))
+def test_greedy_routes_always_leave_room_for_a_newcomer(capacity: int, greedy: int) -> None:
+    held = [0] * greedy
+    moved = True
+    while moved:
+        moved = False
+        for route in range(greedy):
+            if may_take(held[route], held=sum(held), capacity=capacity):
+                held[route] += 1
+                moved = True
+    if capacity > 1 + 4 * greedy:
+        assert may_take(0, held=sum(held), capacity=capacity)
+    assert sum(held) <= capacity
+
+
+def test_one_route_alone_gets_most_of_the_capacity() -> None:
+    held = 0
+    while may_take(held, held=held, capacity=400):
+        held += 1
+    assert held == 300
