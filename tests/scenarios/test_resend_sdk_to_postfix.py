@@ -48,7 +48,7 @@ def _untraced(raw: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     top = tmp_path_factory.mktemp("sdk")
-    with Postfix(top) as mx, House(top / "d") as house:
+    with Postfix() as mx, House(top / "d") as house:
         house.relay(mx.url, tls="none")
         domain = house.domain()
         yield Setting(house, mx, dkim_records(domain))
@@ -80,8 +80,11 @@ def test_a_plain_send_arrives_and_verifies_twice(setting: Setting) -> None:
     html = message.get_body(("html",))
     assert text is not None
     assert html is not None
-    assert text.get_content() == ".leading dot\n..two\nFrom the start\nünïcödé 🚀\n"
-    assert html.get_content().rstrip("\n") == "<p>Hello <b>world</b> — ünïcödé</p>"
+    assert (
+        text.get_content().replace("\r\n", "\n")
+        == ".leading dot\n..two\nFrom the start\nünïcödé 🚀\n"
+    )
+    assert html.get_content().rstrip("\r\n") == "<p>Hello <b>world</b> — ünïcödé</p>"
     shown = resend.Emails.get(sent["id"])
     setting.house.wait_status(sent["id"], "delivered")
     assert resend.Emails.get(sent["id"])["last_event"] == "delivered"
@@ -107,7 +110,7 @@ def test_cc_bcc_reply_to_headers_and_tags(setting: Setting) -> None:
     sent = resend.Emails.send(
         {
             "from": "ada@example.test",
-            "to": ["one@receiver.test", "Two, Jr. <two@receiver.test>"],
+            "to": ["one@receiver.test", '"Two, Jr." <two@receiver.test>'],
             "cc": ["three@receiver.test"],
             "bcc": ["hidden@receiver.test", "one@receiver.test"],
             "reply_to": ["answers@example.test"],

@@ -1,19 +1,21 @@
 """A store with what catalog and access stand on, for their tests."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from everpost.catalog import ApiKeys, Domains, Relays
 from everpost.compose.dkim import Algorithm, generate_key
-from everpost.ids import Id, IdMaker
+from everpost.ids import IdMaker
 from everpost.model.credential import FULL_ACCESS, Credential
 from everpost.net.resolver import Absent, Answer, Found
 from everpost.security import MasterKey, Sealer
 from everpost.store.directory import Directory
-from everpost.store.interface import Catalog, ProjectRow
+from everpost.store.interface import ProjectRow
+from everpost.store.sqlite import SqliteStore
 
 __all__ = ["ANA", "BOB", "House", "Names", "Time", "opened"]
 
@@ -57,7 +59,7 @@ def small_key(algorithm: Algorithm) -> tuple[bytes, str]:
 
 @dataclass
 class House:
-    store: Catalog
+    store: SqliteStore
     time: Time
     directory: Directory
     sealer: Sealer
@@ -84,70 +86,38 @@ class House:
         return [(row["actor"], row["action"]) for row in await self.store.audit(limit=100)]
 
 
-class MemoryCatalog:
-    """Temporary."""
+_migrated: list[bytes] = []
 
-    def __init__(self, clock: Time) -> None:
-        self.clock = clock
-        self.rev = 1
-        self.rows: dict[tuple[str, Any], Any] = {}
-        self.log: list[dict[str, Any]] = []
 
-    async def revision(self) -> int:
-        return self.rev
-
-    async def _of(self, kind: str) -> Sequence[Any]:
-        return [row for (k, _), row in self.rows.items() if k == kind]
-
-    async def projects(self) -> Sequence[Any]:
-        return await self._of("ProjectRow")
-
-    async def streams(self) -> Sequence[Any]:
-        return await self._of("StreamRow")
-
-    async def api_keys(self) -> Sequence[Any]:
-        return await self._of("ApiKeyRow")
-
-    async def domains(self) -> Sequence[Any]:
-        return await self._of("DomainRow")
-
-    async def dkim_keys(self) -> Sequence[Any]:
-        return await self._of("DkimKeyRow")
-
-    async def relays(self) -> Sequence[Any]:
-        return await self._of("RelayRow")
-
-    async def put(self, row: Any, *, actor: str, action: str) -> None:
-        self.rows[type(row).__name__, row.id] = row
-        self.rev += 1
-        self.log.append({"actor": actor, "action": action})
-
-    async def drop(self, kind: str, id_: Id, *, actor: str, action: str) -> bool:
-        name = {"domain": "DomainRow", "relay": "RelayRow", "api_key": "ApiKeyRow"}[kind]
-        if self.rows.pop((name, id_), None) is None:
-            return False
-        for key, row in list(self.rows.items()):
-            if key[0] == "DkimKeyRow" and row.domain == id_:
-                del self.rows[key]
-        self.rev += 1
-        self.log.append({"actor": actor, "action": action})
-        return True
-
-    async def audit(self, *, limit: int) -> Sequence[Mapping[str, Any]]:
-        return self.log[::-1][:limit]
+async def _fresh(path: Path, time: Time) -> SqliteStore:
+    """An opened store of our own schema. Only the first one of a run is migrated to it, which takes
+    longer than these tests; the others begin as copies of its file."""
+    if not _migrated:
+        with tempfile.TemporaryDirectory() as folder:
+            first = SqliteStore(Path(folder) / "everpost.db", clock=time)
+            await first.open()
+            await first.close()
+            _migrated.append(await asyncio.to_thread(Path(folder, "everpost.db").read_bytes))
+    await asyncio.to_thread(path.write_bytes, _migrated[0])
+    store = SqliteStore(path, clock=time)
+    await store.open()
+    return store
 
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[House]:
-    """A house on a new store below `folder`, with two projects that have data keys."""
+    """A house on a new store in `folder`, with two projects that have data keys."""
     time = Time()
-    store = MemoryCatalog(time)
-    sealer = Sealer(MasterKey(bytes(range(32))))
-    for key_id, project in enumerate((1, 2), 1):
-        sealer.add(key_id, project, sealer.new_data_key(project))
-    await store.put(
-        ProjectRow(2, "bob", sandbox=False, created_at=time.now()), actor="test", action="test"
-    )
-    directory = Directory(store)
-    await directory.refresh()
-    yield House(store, time, directory, sealer)
+    store = await _fresh(folder / "everpost.db", time)
+    try:
+        bob = ProjectRow(BOB.project, "bob", sandbox=False, created_at=time.now())
+        await store.put(bob, actor="test", action="test")
+        sealer = Sealer(MasterKey(bytes(range(32))))
+        for project in (ANA.project, BOB.project):
+            wrapped = sealer.new_data_key(project)
+            sealer.add(await store.add_data_key(project, wrapped), project, wrapped)
+        directory = Directory(store)
+        await directory.refresh()
+        yield House(store, time, directory, sealer)
+    finally:
+        await store.close()

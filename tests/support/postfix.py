@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,17 +74,18 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 class Postfix:
-    """`with Postfix(tmp_path) as mx: … mx.port … mx.messages()`. Needs root, as Postfix does.
+    """`with Postfix() as mx: … mx.port … mx.messages()`. Needs root, as Postfix does.
 
+    It lies in a folder of its own: its users must reach it, and pytest's folders are private.
     `restrictions` goes to smtpd_recipient_restrictions, `extra` are further main.cf lines.
     """
 
-    def __init__(self, top: Path, *, restrictions: str = "", extra: str = "") -> None:
+    def __init__(self, *, restrictions: str = "", extra: str = "") -> None:
         if shutil.which("postfix", path="/usr/sbin:/usr/bin") is None:
             raise AssertionError("Postfix is missing: install the Debian package postfix")
         if os.geteuid() != 0:
             raise AssertionError("Postfix starts only as root: run the tests as root")
-        self._top = top / "postfix"
+        self._top = Path(tempfile.mkdtemp(prefix="everpost-test-postfix-"))
         self._restrictions = restrictions
         self._extra = extra
         self.port = 0
@@ -96,15 +98,12 @@ class Postfix:
 
     def __exit__(self, *_: object) -> None:
         self._run("abort", check=False)
+        shutil.rmtree(self._top, ignore_errors=True)
 
     def _lay_out(self) -> None:
         for folder in ("etc", "queue", "data", "log", "mail"):
             (self._top / folder).mkdir(parents=True, exist_ok=True)
-        # Postfix's own users walk these paths; pytest makes its folders private.
-        for folder in (self._top, *self._top.parents):
-            if folder == Path("/tmp") or folder == Path("/"):
-                break
-            folder.chmod(folder.stat().st_mode | 0o711)
+        self._top.chmod(0o755)
         user = pwd.getpwnam("nobody")
         postfix = pwd.getpwnam("postfix")
         os.chown(self._top / "data", postfix.pw_uid, postfix.pw_gid)

@@ -3,9 +3,10 @@ of misfortunes. Neither parses more than it must."""
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Close", "Misfortune", "Reset", "ScriptedServer", "Silence", "Sink", "StartTls", "serve"]
 
@@ -87,13 +88,11 @@ class Silence(Misfortune):
 
 @dataclass
 class StartTls(Misfortune):
-    """Answers, then speaks TLS."""
+    """Answers, then speaks TLS; without a context does `instead` when the handshake begins."""
 
-    context: ssl.SSLContext
+    context: ssl.SSLContext | None
     reply: bytes = b"220 2.0.0 Go\r\n"
-
-
-Answer = bytes | Misfortune | Callable[[bytes], "bytes | Misfortune"]
+    instead: "bytes | Misfortune" = b""
 
 
 @dataclass
@@ -103,7 +102,7 @@ class ScriptedServer:
     commands of all connections, `mail` the messages, `connections` counts. `split` writes every
     answer byte by byte."""
 
-    script: dict[str, Answer | Sequence[Answer]] = field(default_factory=dict)
+    script: Mapping[str, Any] = field(default_factory=dict)
     extensions: Sequence[str] = EXTENSIONS
     split: bool = False
     log: list[str] = field(default_factory=list)
@@ -113,10 +112,11 @@ class ScriptedServer:
     port: int = 0
     used: dict[str, int] = field(default_factory=dict)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+    silent: asyncio.Event = field(default_factory=asyncio.Event)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
 
-    def answer(self, verb: str, line: bytes) -> bytes | Misfortune:
+    def answer(self, verb: str) -> bytes | Misfortune:
         entry = self.script.get(verb)
         if entry is None:
             return self._default(verb)
@@ -124,8 +124,8 @@ class ScriptedServer:
             at = self.used.get(verb, 0)
             self.used[verb] = at + 1
             entry = entry[min(at, len(entry) - 1)]
-        assert isinstance(entry, bytes | Misfortune) or callable(entry)
-        return entry(line) if callable(entry) else entry
+        assert isinstance(entry, bytes | Misfortune)
+        return entry
 
     def _default(self, verb: str) -> bytes:
         match verb:
@@ -139,7 +139,7 @@ class ScriptedServer:
                 return b"354 go on\r\n"
             case "QUIT":
                 return b"221 2.0.0 bye\r\n"
-            case "BODY":
+            case "BODY" | "BDAT":  # answered by DOT, once the content is there
                 return b""
             case _:
                 return b"250 2.0.0 fine\r\n"
@@ -148,7 +148,7 @@ class ScriptedServer:
         self.connections += 1
         self.writers.append(writer)
         try:
-            if await self._act(writer, self.answer("BANNER", b"")):
+            if await self._act(writer, self.answer("BANNER")):
                 await self._converse(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
@@ -162,11 +162,17 @@ class ScriptedServer:
             verb = line[:4].decode("latin-1").upper()
             verb = "STARTTLS" if verb == "STAR" else verb.strip()
             self.log.append(line.decode("utf-8", "replace").rstrip("\r\n"))
-            action = self.answer(verb, line)
+            action = self.answer(verb)
             if isinstance(action, StartTls):
                 writer.write(action.reply)
-                await writer.start_tls(action.context)
-                continue
+                if action.context is not None:
+                    await writer.start_tls(action.context)
+                    continue
+                await reader.read(1)
+                if not await self._act(writer, action.instead):
+                    return
+                await reader.read()
+                return
             if not await self._act(writer, action):
                 return
             if verb == "QUIT":
@@ -174,7 +180,7 @@ class ScriptedServer:
             if verb == "BDAT":
                 size = int(line.split()[1])
                 self.mail.append(await reader.readexactly(size))
-                if not await self._act(writer, self.answer("DOT", b"")):
+                if not await self._act(writer, self.answer("DOT")):
                     return
             go = verb == "DATA" and isinstance(action, bytes) and action.startswith(b"354")
             if go and not await self._content(reader, writer):
@@ -185,11 +191,11 @@ class ScriptedServer:
         while (line := await reader.readline()) != b".\r\n":
             if not line:
                 return False
-            if not lines and not await self._act(writer, self.answer("BODY", line)):
+            if not lines and not await self._act(writer, self.answer("BODY")):
                 return False
             lines.append(line[1:] if line.startswith(b".") else line)
         self.mail.append(b"".join(lines))
-        return await self._act(writer, self.answer("DOT", b""))
+        return await self._act(writer, self.answer("DOT"))
 
     async def _act(self, writer: asyncio.StreamWriter, action: bytes | Misfortune) -> bool:
         """Carry out one action; whether the conversation goes on."""
@@ -204,6 +210,7 @@ class ScriptedServer:
                 return False
             case Silence():
                 self.reached.set()
+                self.silent.set()
             case bytes() if self.split:
                 for i in range(len(action)):
                     writer.write(action[i : i + 1])

@@ -16,7 +16,8 @@ from everpost.api.protocol import HttpLimits, Protocol
 __all__ = ["HttpServer"]
 
 _LAST_WORDS = 0.5
-"""Seconds for cancelled requests to be answered and flushed."""
+"""Seconds for cancelled requests to be answered, and again for the answers to be flushed."""
+_FLUSHES = 10
 
 
 class HttpServer:
@@ -113,9 +114,9 @@ class _Listener(uvicorn.Server):
         connections = self.server_state.connections
         for connection in tuple(connections):
             connection.transport.close()
-        ends = asyncio.get_running_loop().time() + _LAST_WORDS
-        while connections and asyncio.get_running_loop().time() < ends:
-            await asyncio.sleep(0.01)
+        for _ in range(_FLUSHES):
+            if connections:
+                await asyncio.sleep(_LAST_WORDS / _FLUSHES)
 
     def abort(self) -> None:
         """Cut what is still connected."""

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from everpost import telemetry
 from everpost.access import Access
 from everpost.api import (
     ApiLimits,
@@ -28,7 +29,7 @@ from everpost.monitoring.health import Facts, Health, HealthLimits
 from everpost.monitoring.metrics import Metrics
 from everpost.net.listener import Endpoint, adopt, listen
 from everpost.net.resolver import Resolver
-from everpost.store.interface import MessageRow
+from everpost.store.interface import MessageRow, StoreError
 
 __all__ = ["open_doors"]
 
@@ -64,7 +65,7 @@ def _health(node: Node) -> Health:
         now = node.directory.now
         off = node.clock.now() / 1000 - node.clock.monotonic() - origin
         return Facts(
-            store_writable=node.store.writable,
+            store_writable=await _writable(node),
             free_bytes=stat.f_bavail * stat.f_frsize,
             relays=sum(relay.state == "enabled" for relay in now.relays),
             sandbox=not now.relays and not now.domains,
@@ -75,11 +76,21 @@ def _health(node: Node) -> Health:
     return Health(gather, node.clock, limits=limits)
 
 
+async def _writable(node: Node) -> bool:
+    """The writer says when it could not write; after that, only a write that works clears it."""
+    if not telemetry.alarm("store_unavailable").raised:
+        return True
+    try:
+        await node.store.purge(before=0, limit=1)
+    except StoreError:
+        return False
+    return True
+
+
 def _services(
     node: Node, metrics: Metrics, threads: ThreadPoolExecutor, health: Health
 ) -> Services:
     settings = node.settings
-    common = {"clock": node.clock, "ids": node.ids}
     renderer = Renderer(
         sealer=node.sealer,
         directory=node.directory,
@@ -101,16 +112,22 @@ def _services(
         access=Access(node.directory, node.clock),
         store=node.store,
         controls=node.store,
-        api_keys=ApiKeys(node.store, node.directory, **common),
+        api_keys=ApiKeys(node.store, node.directory, clock=node.clock, ids=node.ids),
         domains=Domains(
-            node.store, node.directory, sealer=node.sealer, resolver=Resolver(), **common
+            node.store,
+            node.directory,
+            sealer=node.sealer,
+            resolver=Resolver(),
+            clock=node.clock,
+            ids=node.ids,
         ),
         relays=Relays(
             node.store,
             node.directory,
             sealer=node.sealer,
             connections=settings.delivery.connections,
-            **common,
+            clock=node.clock,
+            ids=node.ids,
         ),
         sandbox=Sandbox(node.store, renderer),
         directory=node.directory,
@@ -148,7 +165,7 @@ async def open_doors(
     builders = {"api": build_api, "operator": build_operator, "admin": build_admin}
     server = HttpServer(
         HttpLimits(
-            request=settings.http.request_s,
+            request_timeout=settings.http.request_s,
             keep_alive=settings.http.keep_alive_s,
             connections=settings.limits.connections,
         )

@@ -46,7 +46,8 @@ def serve(settings: Settings) -> int:
     except ListenError as error:
         _say(f"Everpost {error}. Give another address with --listen or --admin-listen.")
         return 1
-    program = [sys.executable, "-m", "everpost", "run"]
+    # The environment holds every setting; no file may contradict it in a child.
+    program = [sys.executable, "-m", "everpost", "run", f"--config={os.devnull}"]
     os.environ.update(environment)
     os.environ.pop("EVERPOST_FIRST_API_KEY", None)
     children = [

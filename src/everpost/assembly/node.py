@@ -48,10 +48,16 @@ async def open_node(
         places.store, clock=clock, durability=settings.store.durability, accepted=accepted
     )
     await store.open()
+    wrapped_keys = await store.data_keys()
+    # A store with sealed content and no master key is not to be given a new one: the old one may
+    # be in a backup, and only that one helps.
     master = MasterKey.load(
-        places.master_key, environment=environment, create=True, randomness=secrets.token_bytes
+        places.master_key,
+        environment=environment,
+        create=not wrapped_keys,
+        randomness=secrets.token_bytes,
     )
-    sealer = Sealer(master, await store.data_keys())
+    sealer = Sealer(master, wrapped_keys)
     if not sealer.has(DEFAULT_PROJECT):
         wrapped = sealer.new_data_key(DEFAULT_PROJECT)
         sealer.add(await store.add_data_key(DEFAULT_PROJECT, wrapped), DEFAULT_PROJECT, wrapped)

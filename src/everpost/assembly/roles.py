@@ -170,6 +170,7 @@ async def _dispatch(node: Node) -> AsyncIterator[None]:
         helo=node.settings.node.hostname or socket.getfqdn(),
         timeouts=_timeouts(node.settings),
     )
+    relays = _Relays(node, carrier)
     threads = ThreadPoolExecutor(settings.signing_threads, thread_name_prefix="sign")
     dispatcher = Dispatcher(
         owner=worker.id,
@@ -195,10 +196,11 @@ async def _dispatch(node: Node) -> AsyncIterator[None]:
             poll_s=settings.poll_s,
             poison_after=settings.poison_after,
         ),
+        catch_up=relays.catch_up,
         name=str(os.getpid()),
     )
     try:
-        async with _task(_use_relays(node, carrier)), _task(dispatcher.run()):
+        async with _task(relays.watch()), _task(dispatcher.run()):
             yield
             await dispatcher.stop(deadline_s=node.settings.node.drain_s)
             await carrier.close(deadline=2.0)
@@ -224,16 +226,31 @@ async def _enlist(node: Node, role: str) -> WorkerRow:
     )
 
 
-async def _use_relays(node: Node, carrier: Carrier) -> None:
-    """Give delivery the relays, and again whenever the settings have changed."""
-    catalog = Relays(node.store, node.directory, sealer=node.sealer, clock=node.clock, ids=node.ids)
-    seen = -1
-    while True:
-        now = node.directory.now
-        if now.revision != seen:
-            seen = now.revision
-            carrier.use([catalog.load(row) for row in now.relays])
-        await asyncio.sleep(_REFRESH_S / 2)
+class _Relays:
+    """Gives delivery the relays whenever the settings have changed."""
+
+    def __init__(self, node: Node, carrier: Carrier) -> None:
+        self._node = node
+        self._carrier = carrier
+        self._catalog = Relays(
+            node.store, node.directory, sealer=node.sealer, clock=node.clock, ids=node.ids
+        )
+        self._seen = -1
+
+    async def catch_up(self) -> None:
+        await self._node.directory.refresh()
+        self._use()
+
+    def _use(self) -> None:
+        now = self._node.directory.now
+        if now.revision != self._seen:
+            self._seen = now.revision
+            self._carrier.use([self._catalog.load(row) for row in now.relays])
+
+    async def watch(self) -> None:
+        while True:
+            self._use()
+            await asyncio.sleep(_REFRESH_S / 2)
 
 
 def _timeouts(settings: Settings) -> Timeouts:

@@ -97,7 +97,7 @@ def list_(api: Api, out: Printer) -> None:
             ]
             for r in rows
         ),
-        empty="There are no domains: mail is captured in the sandbox.",
+        empty="There are no domains. With no relay either, mail is captured in the sandbox.",
     )
 
 

@@ -101,7 +101,7 @@ def list_(api: Api, out: Printer) -> None:
             ]
             for r in rows
         ),
-        empty="There are no relays: mail of domains without one is captured in the sandbox.",
+        empty="There are no relays. With no domain either, mail is captured in the sandbox.",
     )
 
 

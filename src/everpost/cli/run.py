@@ -19,6 +19,7 @@ __all__ = ["command"]
 @node_options
 @click.option("--inherit", multiple=True, hidden=True, metavar="NAME=FD")
 @click.option("--parent-pipe", type=click.IntRange(min=0), hidden=True, metavar="FD")
+@click.option("--name", hidden=True, help="Tells this process from others of its kind, in metrics.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -28,6 +29,7 @@ def command(
     data: Path | None,
     inherit: tuple[str, ...],
     parent_pipe: int | None,
+    name: str | None,
 ) -> None:
     """Run the given roles (api, dispatch, upkeep) in one process, on the store in --data.
 
@@ -35,7 +37,7 @@ def command(
     """
     settings = settings_of(config, os.environ, {"node.data": data})
     inherited = _descriptors(inherit)
-    ctx.exit(run_roles(settings, list(dict.fromkeys(roles)), inherited, parent_pipe))
+    ctx.exit(run_roles(settings, list(dict.fromkeys(roles)), inherited, parent_pipe, name))
 
 
 def _descriptors(given: Sequence[str]) -> dict[str, int]:

@@ -33,10 +33,10 @@ def without(row: Mapping[str, Any], *secret: str) -> dict[str, Any]:
 
 
 def moment(value: object) -> str:
-    """A time of the API (ISO 8601) to the second, as it stands; other values as text."""
+    """A time of the API (ISO 8601, always UTC) to the second; other values as text."""
     text = str(value or "")
     try:
-        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%SZ")
     except ValueError:
         return text
 

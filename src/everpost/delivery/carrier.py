@@ -270,12 +270,17 @@ class Carrier:
         self._dismiss(self._lanes.use(()))
         if self._sweep is not None:
             self._sweep.cancel()
-        try:
-            if self._busy:
+        if self._busy:
+            try:
                 async with asyncio.timeout(deadline):
                     await self._all_back.wait()
+            except TimeoutError:
+                for session in self._busy:
+                    session.abort()
+        try:
+            async with asyncio.timeout(2 * self._timeouts.quit):
+                await asyncio.gather(*self._farewells)
+                await asyncio.gather(*(open_.gone() for open_ in self._outset.open))
         except TimeoutError:
-            for session in self._busy:
-                session.abort()
-        await asyncio.gather(*self._farewells)
-        await asyncio.gather(*(conversation.gone() for conversation in self._outset.open))
+            for conversation in self._outset.open:
+                conversation.abort()

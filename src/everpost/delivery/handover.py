@@ -60,7 +60,7 @@ class HandOver:
 
     __slots__ = (
         "_accepted", "_asked", "_before_dot", "_chunked", "_content", "_ends", "_extensions",
-        "_go", "_head", "_left", "_mail_code", "_now", "_rcpts", "_reset", "_timeouts",
+        "_go", "_head", "_left", "_mail_code", "_now", "_rcpts", "_reset", "_since", "_timeouts",
         "body_ms", "cut", "dirty", "dot_ms", "envelope_ms", "fault", "marked", "outcomes",
     )  # fmt: skip
 
@@ -175,18 +175,18 @@ class HandOver:
 
     def script(self) -> Replies:
         """The whole transaction."""
-        started = self._now()
+        self._since = started = self._now()
         try:
             if self._extensions.pipelining:
                 yield from self._envelope_at_once()
             else:
                 yield from self._envelope_in_steps()
-            done = self._now()
+            self._since = done = self._now()
             self.envelope_ms = (done - started) * 1000
             if self._ends or not self._go:
                 return
             if self._accepted:
-                yield from self._send(done)
+                yield from self._send()
             elif not self._chunked:
                 yield from self._take_back()
         except Interrupted as cut:
@@ -275,7 +275,7 @@ class HandOver:
 
     # --- the content ------------------------------------------------------------------------------
 
-    def _send(self, started: float) -> Replies:
+    def _send(self) -> Replies:
         content = self._content
         if len(content) > BLOCK:
             last = (len(content) - 1) // BLOCK * BLOCK
@@ -284,10 +284,11 @@ class HandOver:
                     content[at : at + BLOCK], asks=0, within=self._timeouts.block, flush=True
                 )
             content = content[last:]
-            self.body_ms = (self._now() - started) * 1000
-            started = self._now()
+            done = self._now()
+            self.body_ms = (done - self._since) * 1000
+            self._since = done
         (reply,) = yield Step(content, asks=1, within=self._timeouts.dot, before=self._mark)
-        self.dot_ms = (self._now() - started) * 1000
+        self.dot_ms = (self._now() - self._since) * 1000
         self.dirty = False
         if reply.code // 100 == 2:
             self._rest(Delivered(said(reply)))
@@ -310,6 +311,13 @@ class HandOver:
 
     def _interrupted(self, cut: Interrupted) -> None:
         self.cut = cut
+        took = (self._now() - self._since) * 1000
+        if self.marked:
+            self.dot_ms = took
+        elif self._go:
+            self.body_ms = took
+        else:
+            self.envelope_ms = took
         if not self._go:
             self._judge(cut.answers)
         phase = Phase.BODY if self._go else self._phase(self._asked - self._reset)

@@ -95,7 +95,7 @@ class Session:
         started = clock.monotonic()
         try:
             self._conversation = await connect(
-                lambda: Conversation(client.Client(), self._outset.open),
+                lambda: Conversation(client.Client()),
                 self.relay.host,
                 self.relay.port,
                 within=timeouts.connect,
@@ -107,6 +107,7 @@ class Session:
             return self._deferred(f"no connection: {error.strerror or error}")
         finally:
             self._took(started)
+        self._conversation.stand_among(self._outset.open)
         self.peer = self._conversation.peer
         return None
 

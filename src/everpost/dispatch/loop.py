@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import msgspec
 
@@ -83,7 +83,7 @@ class _Work:
 
 
 class Dispatcher:
-    """One process's hands."""
+    """One process's hands. `catch_up` reads the settings again and gives delivery the relays."""
 
     def __init__(
         self,
@@ -99,6 +99,7 @@ class Dispatcher:
         ids: Callable[[], Id],
         rng: random.Random,
         limits: DispatchLimits,
+        catch_up: Callable[[], Awaitable[None]],
         name: str = "dispatch",
     ) -> None:
         self._owner = owner
@@ -112,6 +113,7 @@ class Dispatcher:
         self._ids = ids
         self._rng = rng
         self._limits = limits
+        self._catch_up = catch_up
         self._name = name
         self._pending: dict[bool, dict[str, deque[_Work]]] = {False: {}, True: {}}
         self._waiting = 0
@@ -152,6 +154,8 @@ class Dispatcher:
             return
         telemetry.alarm("store_unavailable").clear()
         if claimed:
+            if claimed[0].revision > self._directory.now.revision:
+                await self._catch_up()  # what was accepted under new settings goes out under them
             self._take(claimed)
         if sum(len(c.claims) for c in claimed) < limit:
             await self._wake.wait(await self._patience())

@@ -71,6 +71,7 @@ class Session(asyncio.Protocol):
         self._handshake_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._upgrade: asyncio.Task[None] | None = None
+        self._secured_early = b""
         self.silent = False  # a rule wants it never answered again
         self.last_seen = self._loop.time()
 
@@ -88,7 +89,11 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_seen = self._loop.time()
-        if not self.silent:
+        if self._upgrade is not None:
+            # Of the TLS layer already: it may hand on what came together with the end of the
+            # handshake before `start_tls` returns.
+            self._secured_early += data
+        elif not self.silent:
             self._server.receive(data)
             self._go_on()
 
@@ -117,7 +122,7 @@ class Session(asyncio.Protocol):
 
     def hang_up(self, text: str) -> None:
         """Say 421 and go."""
-        if self._server.closed:
+        if self._server.closed or self._upgrade is not None:
             self.abort()
             return
         self._server.hang_up(text)
@@ -127,6 +132,9 @@ class Session(asyncio.Protocol):
         """Go without a word."""
         if self._transport is not None:
             self._transport.abort()
+        if self._upgrade is not None:
+            self._upgrade.cancel()
+            self.connection_lost(None)  # uvloop does not say so itself during a handshake
 
     def _count_ending(self, reason: str) -> None:
         endings = self._reception.stats.endings
@@ -253,6 +261,7 @@ class Session(asyncio.Protocol):
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
         assert self._terms.tls is not None
+        secured: asyncio.Transport | None = None
         try:
             secured = await self._loop.start_tls(
                 transport,
@@ -262,11 +271,17 @@ class Session(asyncio.Protocol):
                 ssl_handshake_timeout=_HANDSHAKE,
             )
         except (OSError, EOFError):  # ssl.SSLError is an OSError
-            secured = None
-        if secured is None:
-            transport.abort()
-            self.connection_lost(None)
+            return
+        finally:
+            if secured is None:
+                transport.abort()
+                self.connection_lost(None)
+        if self._transport is None:  # the connection went meanwhile
             return
         self._transport = secured
         self._reception.stats.tls += 1
         self._server.tls_started()
+        self._upgrade = None
+        early, self._secured_early = self._secured_early, b""
+        if early:
+            self.data_received(early)

@@ -105,14 +105,11 @@ Script = Generator[Step, list[A], T]
 
 
 class Conversation(asyncio.Protocol, Generic[A]):
-    """One connection and the core that understands it. One script runs at a time.
+    """One connection and the core that understands it. One script runs at a time."""
 
-    `among` is a set in which it stands for as long as the connection exists.
-    """
-
-    def __init__(self, core: Core[A], among: "set[Conversation[A]] | None" = None) -> None:
+    def __init__(self, core: Core[A]) -> None:
         self._core = core
-        self._among = among
+        self._among: set[Conversation[A]] | None = None
         self._gone: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -190,6 +187,8 @@ class Conversation(asyncio.Protocol, Generic[A]):
                 )  # fmt: skip
         except BaseException as error:
             transport.abort()
+            # In mid-handshake the loop does not always tell the protocol that all is over.
+            self.connection_lost(None)
             if not isinstance(error, OSError | ssl.CertificateError):  # TimeoutError is an OSError
                 raise
             return _handshake_failure(error)
@@ -206,6 +205,12 @@ class Conversation(asyncio.Protocol, Generic[A]):
         """End the connection at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    def stand_among(self, open_: "set[Conversation[A]]") -> None:
+        """Be in this set for as long as the connection exists."""
+        if self._transport is not None:
+            open_.add(self)
+            self._among = open_
 
     async def gone(self) -> None:
         """Return when the connection does not exist any more."""
@@ -313,8 +318,6 @@ class Conversation(asyncio.Protocol, Generic[A]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not inherit from asyncio's; they only behave alike.
         self._transport = cast(asyncio.Transport, transport)
-        if self._among is not None:
-            self._among.add(self)
 
     def data_received(self, data: bytes) -> None:
         core = self._core
@@ -339,16 +342,16 @@ class Conversation(asyncio.Protocol, Generic[A]):
         if self._end is None:
             self._end = Lost
             self._end_reason = f"the connection was lost: {exc}" if exc else "they hung up"
+        self._transport = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._step is not None:
-            self._cut(Lost(self._end_reason))
-        self._transport = None
         if self._among is not None:
             self._among.discard(self)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
+        if self._step is not None:
+            self._cut(Lost(self._end_reason))
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -50,7 +50,7 @@ class Directory:
         for key in await self._catalog.dkim_keys():
             if key.active:
                 dkim.setdefault(key.domain, []).append(key)
-        self.now = Snapshot(
+        snapshot = Snapshot(
             revision=revision,
             projects={p.id: p for p in await self._catalog.projects()},
             streams={(s.project, s.name): s for s in await self._catalog.streams()},
@@ -59,4 +59,7 @@ class Directory:
             dkim_keys=dkim,
             relays=tuple(await self._catalog.relays()),
         )
+        if revision < self.now.revision:  # a refresh that began later has ended earlier
+            return False
+        self.now = snapshot
         return True

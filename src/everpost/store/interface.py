@@ -139,6 +139,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     sandbox: bool
     body_hashes: Mapping[str, bytes]
     claims: tuple[Claim, ...]
+    revision: int
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
@@ -171,8 +172,9 @@ class Claiming(Protocol):
         turn, oldest first in a route, none of the routes in `busy`. Durable when it returns."""
         ...
 
-    async def next_due(self) -> int | None:
-        """When the earliest queued recipient is due, or None when nothing is queued."""
+    async def next_due(self, busy: Sequence[str] = ()) -> int | None:
+        """When the earliest queued recipient is due, or None when nothing is queued. What is due
+        already in one of the routes `busy` does not count."""
         ...
 
     async def extend(
@@ -208,7 +210,8 @@ class Controls(Protocol):
         ...
 
     async def reschedule(self, project: int, message: Id, at: int) -> int:
-        """Move `not_before` of a message's queued, never tried recipients; how many."""
+        """Move `not_before` of a message's queued, never tried recipients, and `expires_at` by
+        as much, since the lifetime counts from the due time; how many."""
         ...
 
     async def hold(self, project: int, message: Id, reason: HeldReason) -> int:
@@ -337,7 +340,8 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class QueueFacts(msgspec.Struct, frozen=True, gc=False):
-    """Counts by state, and the age of the oldest due recipient in milliseconds."""
+    """Counts by state, and the age of the oldest due recipient in milliseconds. `due` is exact up
+    to 10,000; a larger number is not told apart from that."""
 
     states: Mapping[str, int]
     accepted: int

@@ -203,6 +203,18 @@ def test_domain_has_one_owner_with_all_below_it(
     _run(tmp_path, work)
 
 
+def test_two_who_add_one_domain_at_once_do_not_both_get_it(tmp_path: Path) -> None:
+    async def work(house: House) -> None:
+        both = await asyncio.gather(
+            *(house.domains.add(who, "good.test") for who in (ANA, BOB)), return_exceptions=True
+        )
+        assert sorted(type(answer).__name__ for answer in both) == ["Conflict", "DomainView"]
+        assert len(await house.store.domains()) == 1
+        assert len(await house.store.dkim_keys()) == 2
+
+    _run(tmp_path, work)
+
+
 def test_stranger_does_not_take_the_domain_above(tmp_path: Path) -> None:
     async def work(house: House) -> None:
         await house.domains.add(ANA, "mail.good.test", signing="unsigned")

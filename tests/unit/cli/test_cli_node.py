@@ -55,18 +55,22 @@ def test_run_passes_on_what_the_supervisor_gave(
     seen: list[object] = []
 
     def roles(
-        settings: Settings, names: Sequence[str], inherited: Mapping[str, int], pipe: int | None
+        settings: Settings,
+        names: Sequence[str],
+        inherited: Mapping[str, int],
+        pipe: int | None,
+        name: str | None,
     ) -> int:
-        seen.extend((settings.node.data, list(names), dict(inherited), pipe))
+        seen.extend((settings.node.data, list(names), dict(inherited), pipe, name))
         return 1
 
     monkeypatch.setattr(run_command, "run_roles", roles)
     result = run(
         "run", "api", "upkeep", "api", "--data", data, "--inherit", "api=5",
-        "--inherit", "admin=6", "--parent-pipe", "7",
+        "--inherit", "admin=6", "--parent-pipe", "7", "--name=api-1",
     )  # fmt: skip
     assert result.exit_code == 1
-    assert seen == [data, ["api", "upkeep"], {"api": 5, "admin": 6}, 7]
+    assert seen == [data, ["api", "upkeep"], {"api": 5, "admin": 6}, 7, "api-1"]
 
 
 @pytest.mark.parametrize(

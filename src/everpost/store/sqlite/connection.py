@@ -4,6 +4,7 @@ errors mean to the store's callers."""
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import apsw
 
@@ -151,7 +152,7 @@ def as_store_error(error: BaseException) -> BaseException:
     return told
 
 
-def integer(db: apsw.Connection, query: str, values: tuple[object, ...] = ()) -> int:
+def integer(db: apsw.Connection, query: str, values: "apsw.Bindings | None" = None) -> int:
     """The first column of the first row, as an int; 0 when there is none or it is NULL."""
-    row = db.execute(query, values).fetchone()
-    return int(row[0] or 0) if row else 0
+    rows = db.execute(query, values).fetchall()
+    return int(cast(int, rows[0][0] or 0)) if rows else 0

@@ -36,7 +36,9 @@ def prepare(path: Path, durability: Durability) -> None:
 
 def _revision(db: apsw.Connection, path: Path) -> str:
     """The schema's revision; BASE when the file is empty."""
-    tables = {str(row[0]) for row in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")}
+    tables = {
+        str(row[0]) for row in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")
+    }
     if VERSION_TABLE in tables:
         rows = db.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
         return str(rows[0][0]) if rows else BASE

@@ -10,7 +10,7 @@ import apsw
 from everpost.store.queries import Rows, sizes
 from everpost.store.sqlite.connection import SQL
 
-__all__ = ["ACCEPTED", "Single", "Transaction", "Work", "fetch_rows", "write_rows"]
+__all__ = ["ACCEPTED", "Single", "Transaction", "Work", "fetch_all", "fetch_rows", "write_rows"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,13 @@ def fetch_rows(
     return found
 
 
+def fetch_all(
+    db: apsw.Connection, query: str, values: "apsw.Bindings | None" = None
+) -> list[tuple[Any, ...]]:
+    """Every row at once, so that no cursor stays open and holds its snapshot."""
+    return db.execute(query, values).fetchall()
+
+
 class Transaction:
     """One write transaction. `now` is its time, `queued` counts recipients that it made due."""
 
@@ -66,7 +73,9 @@ class Transaction:
 
     def finish(self) -> None:
         """Write what was gathered; before COMMIT, or before a savepoint is released."""
-        values = [v for (project, state), n in self._tallies.items() if n for v in (project, state, n)]
+        values = [
+            v for (project, state), n in self._tallies.items() if n for v in (project, state, n)
+        ]
         self._tallies.clear()
         write_rows(self.db, _ADD_TALLY, values)
 

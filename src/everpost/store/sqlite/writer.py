@@ -37,7 +37,9 @@ _BATCH = telemetry.histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
 _FAULTS = telemetry.counter(
-    "everpost_store_faults_total", "Transactions that storage refused, by SQLite's error", ("error",)
+    "everpost_store_faults_total",
+    "Transactions that storage refused, by SQLite's error",
+    ("error",),
 )
 _ALARM: Final = "store_unavailable"
 
@@ -213,7 +215,7 @@ class Writer:
         began = self._clock.monotonic()
         try:
             outcomes = self._commit(self._connection(), live)
-        except Exception as error:  # noqa: BLE001  the thread must live; every caller is told
+        except Exception as error:
             outcomes = self._failed(live, error)
         else:
             telemetry.alarm(_ALARM).clear()
@@ -227,7 +229,7 @@ class Writer:
             outcomes = self._together(db, works)
         except STORAGE_FAULTS:
             raise
-        except Exception:  # noqa: BLE001  it is found and told below
+        except Exception:
             _rollback(db)
             self._begin(db)
             outcomes = self._each_alone(db, works)
@@ -273,7 +275,7 @@ class Writer:
                 tx.finish()
             except STORAGE_FAULTS:
                 raise
-            except Exception as error:  # noqa: BLE001  told to its caller
+            except Exception as error:
                 db.execute("ROLLBACK TO alone")
                 tx = Transaction(db, tx.now)
                 outcomes.append((work, None, as_store_error(error)))
@@ -316,7 +318,7 @@ class Writer:
                 pass
         try:
             self._connection()
-        except Exception as error:  # noqa: BLE001  the next transaction tries again
+        except Exception as error:
             telemetry.event("store.reopen_failed", error=str(error))
 
     def _connection(self) -> apsw.Connection:

@@ -1,0 +1,63 @@
+"""cancel, hold, release, reschedule: one compare-and-set each, on all recipients of a message."""
+
+from everpost.ids import Id
+from everpost.model.states import HeldReason, State, Verb, sources
+from everpost.store.sqlite.connection import SQL
+from everpost.store.sqlite.moves import Moves, json_text, rows_of_message
+from everpost.store.sqlite.work import Transaction
+
+__all__ = ["cancel", "hold", "release", "reschedule"]
+
+_RESCHEDULE_RECIPIENTS = SQL["reschedule_recipients"]
+_RESCHEDULE_MESSAGE = SQL["reschedule_message"]
+
+
+def cancel(tx: Transaction, project: int, message: Id) -> int:
+    return _all(tx, project, message, Verb.CANCEL, State.CANCELLED, event="cancelled")
+
+
+def hold(tx: Transaction, project: int, message: Id, reason: HeldReason) -> int:
+    return _all(tx, project, message, Verb.HOLD, State.HELD, event="held", reason=reason)
+
+
+def release(tx: Transaction, project: int, message: Id) -> int:
+    return _all(tx, project, message, Verb.RELEASE, State.QUEUED, event="released")
+
+
+def _all(
+    tx: Transaction,
+    project: int,
+    message: Id,
+    verb: Verb,
+    target: State,
+    *,
+    event: str,
+    reason: HeldReason | None = None,
+) -> int:
+    """Move every recipient that the table lets `verb` move; how many."""
+    movable = sources(verb, target)
+    rows = [row for row in rows_of_message(tx, project, message) if row.state in movable]
+    moves = Moves(tx)
+    data = json_text({} if reason is None else {"reason": reason.value})
+    for row in rows:
+        not_before = tx.now if target is State.QUEUED else None
+        moves.move(row, target, reason=reason, not_before=not_before)
+        moves.event(row.message, row.n, event, data)
+    moves.write()
+    return len(rows)
+
+
+def reschedule(tx: Transaction, project: int, message: Id, at: int) -> int:
+    """Move the due time, and with it the end of the lifetime, of what was never tried."""
+    values = {"project": project, "message": message, "at": at, "now": tx.now}
+    tx.db.execute(_RESCHEDULE_RECIPIENTS, values)
+    moved = tx.db.changes()
+    if not moved:
+        return 0
+    tx.db.execute(_RESCHEDULE_MESSAGE, {"project": project, "message": message, "at": at})
+    moves = Moves(tx)
+    moves.event(message, None, "rescheduled", json_text({"at": at}))
+    moves.write()
+    if at <= tx.now:
+        tx.queued += moved
+    return moved

@@ -1,0 +1,231 @@
+"""The reading verbs, on a connection and in a thread of their own: a slow list holds up neither
+the writer nor the event loop. Each function is one read transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from everpost import telemetry
+from everpost.ids import Id, made_at
+from everpost.model.outcome import AttemptRecord
+from everpost.model.states import InDoubtPolicy, State
+from everpost.store.interface import (
+    AttemptRow,
+    EventRow,
+    MessageRow,
+    QueueFacts,
+    RecipientRow,
+    StoreCorrupt,
+)
+from everpost.store.queries import Rows
+from everpost.store.sqlite.accepting import checksum
+from everpost.store.sqlite.connection import SQL, integer
+from everpost.store.sqlite.moves import json_text
+from everpost.store.sqlite.work import ACCEPTED, fetch_all, fetch_rows
+
+__all__ = [
+    "as_event",
+    "attempts",
+    "events",
+    "facts",
+    "message",
+    "messages",
+    "next_due",
+    "parts",
+]
+
+_IDS = {
+    (None, False): SQL["message_ids_older"],
+    (None, True): SQL["message_ids_newer"],
+    (True, False): SQL["sandbox_ids_older"],
+    (True, True): SQL["sandbox_ids_newer"],
+    (False, False): SQL["sent_ids_older"],
+    (False, True): SQL["sent_ids_newer"],
+}
+"""By `sandbox` and whether the page goes towards newer messages."""
+
+_MESSAGES = Rows(SQL["messages_by_id"])
+_RECIPIENTS = Rows(SQL["recipients_by_message"])
+_CONTENT = SQL["content"]
+_ATTEMPTS = SQL["attempts_of_message"]
+_EVENTS = SQL["events_of_message"]
+_PARTS = Rows(SQL["parts"])
+_TALLIES = SQL["tallies"]
+_DUE_NOW = SQL["due_now"]
+_DUE_UNSEEN = SQL["due_unseen"]
+_LANE_HEADS = SQL["lane_heads"]
+_NEXT_LATER = SQL["next_later"]
+
+_AFTER_ALL_IDS = b"\xff" * 17
+_MOST_COUNTED = 10_000
+_MOST_LANES = 20_000
+
+_json = msgspec.json.decode
+
+
+def message(db: apsw.Connection, project: int, id_: Id) -> MessageRow | None:
+    """One message with its content, whose checksum is verified: damaged content is not shown."""
+    found = _by_id(db, project, [id_])
+    if not found:
+        return None
+    row = found[0]
+    for key_id, sealed, digest in fetch_all(db, _CONTENT, (row.content_id,)):
+        if checksum(sealed) == digest:
+            return msgspec.structs.replace(row, key_id=key_id, sealed=sealed)
+        telemetry.alarm("content_corrupt").raise_(message=id_)
+    return row
+
+
+def messages(
+    db: apsw.Connection,
+    project: int,
+    *,
+    limit: int,
+    after: Id | None,
+    before: Id | None,
+    sandbox: bool | None,
+) -> tuple[Sequence[MessageRow], bool]:
+    """A page, newest first, by keyset: as quick a million messages down as on the first page."""
+    newer = before is not None and after is None
+    bound = before if newer else after
+    values = {
+        "project": project,
+        "bound": _AFTER_ALL_IDS if bound is None else bound,
+        "most": limit + 1,
+    }
+    ids = [row[0] for row in db.execute(_IDS[sandbox, newer], values)]
+    page = ids[:limit]
+    if newer:
+        page.reverse()
+    return _by_id(db, project, page), len(ids) > limit
+
+
+def _by_id(db: apsw.Connection, project: int, ids: Sequence[Id]) -> list[MessageRow]:
+    recipients: dict[Id, list[RecipientRow]] = {id_: [] for id_ in ids}
+    for row in fetch_rows(db, _RECIPIENTS, ids):
+        recipients[row[0]].append(_as_recipient(row))
+    values = [value for id_ in ids for value in (project, id_)]
+    found = {row[0]: row for row in fetch_rows(db, _MESSAGES, values)}
+    return [_as_message(found[id_], recipients[id_]) for id_ in ids if id_ in found]
+
+
+def _as_message(row: Sequence[Any], recipients: Sequence[RecipientRow]) -> MessageRow:
+    (
+        id_, project, stream, message_id, sender, subject, lists, tags, metadata, scheduled_at,
+        expires_at, in_doubt, dialect, sandbox, durability, size, content,
+    ) = row  # fmt: skip
+    shown = _json(lists)
+    return MessageRow(
+        id=id_,
+        project=project,
+        stream=stream,
+        created_at=made_at(id_),
+        message_id=message_id,
+        sender=sender,
+        subject=subject,
+        to=shown["to"],
+        cc=shown["cc"],
+        bcc=shown["bcc"],
+        reply_to=shown["reply_to"],
+        tags=[(name, value) for name, value in _json(tags)],
+        metadata=_json(metadata),
+        scheduled_at=scheduled_at,
+        expires_at=expires_at,
+        in_doubt=InDoubtPolicy(in_doubt),
+        dialect=dialect,
+        sandbox=bool(sandbox),
+        durability=durability,
+        size=size,
+        recipients=recipients,
+        content_id=content,
+    )
+
+
+def _as_recipient(row: Sequence[Any]) -> RecipientRow:
+    (
+        _, n, address, destination, kind, state, reason, route, attempts_, not_before, expires_at,
+        settled_at, via,
+    ) = row  # fmt: skip
+    return RecipientRow(
+        n=n,
+        address=address,
+        destination=destination,
+        kind=kind,
+        state=State(state),
+        reason=reason,
+        route=route,
+        attempts=attempts_,
+        not_before=not_before,
+        expires_at=expires_at,
+        settled_at=settled_at,
+        via=via,
+    )
+
+
+def attempts(db: apsw.Connection, project: int, id_: Id) -> Sequence[AttemptRow]:
+    return [
+        AttemptRow(
+            n=n,
+            attempt=attempt,
+            outcome=_json(detail),
+            record=_json(record, type=AttemptRecord),
+        )
+        for n, attempt, detail, record in fetch_all(
+            db, _ATTEMPTS, {"project": project, "message": id_}
+        )
+    ]
+
+
+def events(db: apsw.Connection, project: int, id_: Id) -> Sequence[EventRow]:
+    return [as_event(row) for row in db.execute(_EVENTS, {"project": project, "message": id_})]
+
+
+def as_event(row: Sequence[Any]) -> EventRow:
+    id_, seq, n, type_, at, data, position = row
+    return EventRow(
+        message=id_, seq=seq, n=n, type=type_, at=at, data=_json(data), position=position
+    )
+
+
+def parts(
+    db: apsw.Connection, project: int, refs: Sequence[tuple[int, bytes]]
+) -> Sequence[tuple[int, bytes]]:
+    """Large parts in the order asked for. Raises StoreCorrupt for a missing or damaged one."""
+    values = [value for day, hash_ in dict.fromkeys(refs) for value in (project, day, hash_)]
+    found: dict[tuple[int, bytes], tuple[int, bytes]] = {}
+    for day, hash_, key_id, sealed, digest in fetch_rows(db, _PARTS, values):
+        if checksum(sealed) != digest:
+            telemetry.alarm("content_corrupt").raise_(part=hash_)
+            raise StoreCorrupt(f"a stored part of day {day} is damaged")
+        found[day, hash_] = (key_id, sealed)
+    missing = [day for day, hash_ in refs if (day, hash_) not in found]
+    if missing:
+        telemetry.alarm("content_corrupt").raise_(missing=len(missing))
+        raise StoreCorrupt(f"a stored part of day {missing[0]} is missing")
+    return [found[ref] for ref in refs]
+
+
+def facts(db: apsw.Connection, *, now: int) -> QueueFacts:
+    """From the tallies and the ends of indexes, never by counting the queue. `due` is exact up to
+    10,000."""
+    states: dict[Any, Any] = dict(fetch_all(db, _TALLIES))
+    accepted = states.pop(ACCEPTED, 0)
+    most = {"most": _MOST_COUNTED}
+    due = integer(db, _DUE_NOW, most) + integer(db, _DUE_UNSEEN, {"now": now, **most})
+    oldest = next_due(db)
+    return QueueFacts(
+        states={state.value: states.get(state.value, 0) for state in State},
+        accepted=accepted,
+        oldest_due_ms=0 if oldest is None else max(now - oldest, 0),
+        due=min(due, _MOST_COUNTED),
+    )
+
+
+def next_due(db: apsw.Connection, busy: Sequence[str] = ()) -> int | None:
+    """When the earliest queued recipient outside the routes `busy` is due."""
+    found = db.execute(_LANE_HEADS, {"most": _MOST_LANES, "busy": json_text(busy)}).fetchall()
+    found += db.execute(_NEXT_LATER).fetchall()
+    times = [int(row[0]) for row in found if row[0] is not None]
+    return min(times, default=None)

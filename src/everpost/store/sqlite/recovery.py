@@ -1,0 +1,102 @@
+"""What upkeep asks of the store: who works, whose claims are lost, what may go."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from everpost.ids import Id
+from everpost.model.states import InDoubtPolicy
+from everpost.store.interface import Claim, EventRow, WorkerRow
+from everpost.store.sqlite.claiming import as_claim
+from everpost.store.sqlite.connection import SQL
+from everpost.store.sqlite.reading import as_event
+from everpost.store.sqlite.work import Transaction, Work
+
+__all__ = [
+    "Purge",
+    "claims_of",
+    "forget",
+    "mark_published",
+    "outbox",
+    "register",
+    "seen",
+    "workers",
+]
+
+_REGISTER = SQL["register_worker"]
+_SEEN = SQL["seen_worker"]
+_WORKERS = SQL["workers"]
+_FORGET = SQL["forget_worker"]
+_CLAIMS_OF_OWNER = SQL["claims_of_owner"]
+_CLAIMS_OF_ANYONE = SQL["claims_of_anyone"]
+_PURGE = SQL["purge_idempotency"]
+_PURGEABLE = SQL["purgeable"]
+_MARK_PUBLISHED = SQL["mark_published"]
+_OUTBOX = SQL["outbox"]
+
+_FOR_EVER = (1 << 63) - 1
+
+
+def register(tx: Transaction, worker: WorkerRow) -> None:
+    w = worker
+    tx.db.execute(_REGISTER, (w.id, w.role, w.pid, w.boot, w.dots, w.started_at, w.seen_at))
+
+
+def seen(tx: Transaction, worker: Id) -> None:
+    tx.db.execute(_SEEN, (tx.now, worker))
+
+
+def forget(tx: Transaction, worker: Id) -> None:
+    tx.db.execute(_FORGET, (worker,))
+
+
+def workers(db: apsw.Connection) -> Sequence[WorkerRow]:
+    return [WorkerRow(*row) for row in db.execute(_WORKERS)]
+
+
+def claims_of(
+    db: apsw.Connection, owner: Id | None, *, until: int | None, limit: int
+) -> Sequence[tuple[Id, Claim, InDoubtPolicy]]:
+    """Claims whose deadline is not after `until` (None: all), earliest first."""
+    deadline = _FOR_EVER if until is None else until
+    if owner is None:
+        rows = db.execute(_CLAIMS_OF_ANYONE, (deadline, limit))
+    else:
+        rows = db.execute(_CLAIMS_OF_OWNER, (owner, deadline, limit))
+    return [
+        (row[11], as_claim(row[:11], term=row[3], deadline=row[12]), InDoubtPolicy(row[13]))
+        for row in rows
+    ]
+
+
+class Purge(Work[int]):
+    """One call of purge: no transaction when there is nothing to remove."""
+
+    __slots__ = ("before", "limit")
+
+    def __init__(self, *, before: int, limit: int) -> None:
+        super().__init__()
+        self.before = before
+        self.limit = limit
+
+    def wanted(self, db: apsw.Connection) -> bool:
+        return bool(db.execute(_PURGEABLE, (self.before,)).fetchall())
+
+    def idle(self) -> int:
+        return 0
+
+    @classmethod
+    def run(cls, tx: Transaction, works: "Sequence[Purge]") -> list[int]:
+        removed = []
+        for work in works:
+            tx.db.execute(_PURGE, (work.before, work.limit))
+            removed.append(tx.db.changes())
+        return removed
+
+
+def mark_published(tx: Transaction, consumer: str, position: int) -> None:
+    tx.db.execute(_MARK_PUBLISHED, (consumer, position))
+
+
+def outbox(db: apsw.Connection, consumer: str, *, limit: int) -> Sequence[EventRow]:
+    return [as_event(row) for row in db.execute(_OUTBOX, (consumer, limit))]

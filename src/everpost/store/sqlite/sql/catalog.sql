@@ -1,0 +1,107 @@
+-- What users manage. A put replaces the row of that id.
+
+-- name: revision
+SELECT value FROM meta WHERE key = 'revision';
+
+-- name: raise_revision
+UPDATE meta SET value = value + 1 WHERE key = 'revision';
+
+-- name: add_audit
+INSERT INTO audit (at, actor, action, kind, object, detail) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: audit
+SELECT position, at, actor, action, kind, object, detail FROM audit
+ORDER BY position DESC LIMIT ?;
+
+-- name: projects
+SELECT id, name, sandbox, created_at FROM projects ORDER BY id;
+
+-- name: put_project
+INSERT INTO projects (id, name, sandbox, created_at) VALUES (:id, :name, :sandbox, :created_at)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, sandbox = excluded.sandbox;
+
+-- name: streams
+SELECT project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool
+FROM streams ORDER BY project, name;
+
+-- name: put_stream
+INSERT INTO streams (
+  project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool
+)
+VALUES (
+  :project, :name, :priority, :in_doubt, :lifetime_ms, :retry_first_ms, :retry_cap_ms, :pool
+)
+ON CONFLICT (project, name) DO UPDATE
+SET priority = excluded.priority, in_doubt = excluded.in_doubt, lifetime_ms = excluded.lifetime_ms,
+  retry_first_ms = excluded.retry_first_ms, retry_cap_ms = excluded.retry_cap_ms,
+  pool = excluded.pool;
+
+-- name: api_keys
+SELECT id, project, public_id, name, permission, hash, created_at, domain, sandbox, expires_at,
+  revoked_at
+FROM api_keys ORDER BY id;
+
+-- name: put_api_key
+INSERT INTO api_keys (
+  id, project, public_id, name, permission, hash, created_at, domain, sandbox, expires_at,
+  revoked_at
+)
+VALUES (
+  :id, :project, :public_id, :name, :permission, :hash, :created_at, :domain, :sandbox,
+  :expires_at, :revoked_at
+)
+ON CONFLICT (id) DO UPDATE
+SET name = excluded.name, permission = excluded.permission, hash = excluded.hash,
+  public_id = excluded.public_id, domain = excluded.domain, sandbox = excluded.sandbox,
+  expires_at = excluded.expires_at, revoked_at = excluded.revoked_at;
+
+-- name: drop_api_key
+DELETE FROM api_keys WHERE id = ?;
+
+-- name: domains
+SELECT id, project, name, status, signing, trusted, created_at, verified_at
+FROM domains ORDER BY id;
+
+-- name: put_domain
+INSERT INTO domains (id, project, name, status, signing, trusted, created_at, verified_at)
+VALUES (:id, :project, :name, :status, :signing, :trusted, :created_at, :verified_at)
+ON CONFLICT (id) DO UPDATE
+SET name = excluded.name, status = excluded.status, signing = excluded.signing,
+  trusted = excluded.trusted, verified_at = excluded.verified_at;
+
+-- name: drop_domain
+DELETE FROM domains WHERE id = ?;
+
+-- name: dkim_keys
+SELECT id, domain, selector, algorithm, key_id, sealed, public, active, created_at
+FROM dkim_keys ORDER BY id;
+
+-- name: put_dkim_key
+INSERT INTO dkim_keys (
+  id, domain, selector, algorithm, key_id, sealed, public, active, created_at
+)
+VALUES (
+  :id, :domain, :selector, :algorithm, :key_id, :sealed, :public, :active, :created_at
+)
+ON CONFLICT (id) DO UPDATE
+SET selector = excluded.selector, algorithm = excluded.algorithm, key_id = excluded.key_id,
+  sealed = excluded.sealed, public = excluded.public, active = excluded.active;
+
+-- name: relays
+SELECT id, name, host, port, state, settings, key_id, password, created_at FROM relays ORDER BY id;
+
+-- name: put_relay
+INSERT INTO relays (id, name, host, port, state, settings, key_id, password, created_at)
+VALUES (:id, :name, :host, :port, :state, :settings, :key_id, :password, :created_at)
+ON CONFLICT (id) DO UPDATE
+SET name = excluded.name, host = excluded.host, port = excluded.port, state = excluded.state,
+  settings = excluded.settings, key_id = excluded.key_id, password = excluded.password;
+
+-- name: drop_relay
+DELETE FROM relays WHERE id = ?;
+
+-- name: data_keys
+SELECT id, project, wrapped FROM data_keys WHERE wrapped IS NOT NULL ORDER BY id;
+
+-- name: add_data_key
+INSERT INTO data_keys (project, wrapped, created_at) VALUES (?, ?, ?) RETURNING id;

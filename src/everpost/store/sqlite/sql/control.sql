@@ -1,0 +1,62 @@
+-- Operators' and callers' interventions, and the processes' own housekeeping.
+
+-- The lifetime counts from the due time, so it moves along.
+-- name: reschedule_recipients
+UPDATE recipients
+SET not_before = :at, expires_at = expires_at + :at - not_before, due = :at <= :now
+WHERE message = :message AND project = :project AND state = 'queued' AND attempts = 0;
+
+-- name: reschedule_message
+UPDATE messages
+SET scheduled_at = :at,
+  expires_at = (SELECT max(expires_at) FROM recipients WHERE message = :message)
+WHERE project = :project AND id = :message;
+
+-- name: register_worker
+INSERT INTO workers (id, role, pid, boot, dots, started_at, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE
+SET role = excluded.role, pid = excluded.pid, boot = excluded.boot, dots = excluded.dots,
+  started_at = excluded.started_at, seen_at = excluded.seen_at;
+
+-- name: seen_worker
+UPDATE workers SET seen_at = ? WHERE id = ?;
+
+-- name: workers
+SELECT id, role, pid, boot, dots, started_at, seen_at FROM workers ORDER BY started_at, id;
+
+-- name: forget_worker
+DELETE FROM workers WHERE id = ?;
+
+-- name: claims_of_owner
+SELECT r.message, r.n, r.project, r.term, r.address, r.destination, r.route, r.attempts, r.crashes,
+  r.not_before, r.expires_at, r.owner, r.deadline, m.in_doubt
+FROM recipients AS r INDEXED BY recipients_claimed
+JOIN messages AS m ON m.project = r.project AND m.id = r.message
+WHERE r.state = 'claimed' AND r.owner = ? AND r.deadline <= ?
+ORDER BY r.deadline LIMIT ?;
+
+-- name: claims_of_anyone
+SELECT r.message, r.n, r.project, r.term, r.address, r.destination, r.route, r.attempts, r.crashes,
+  r.not_before, r.expires_at, r.owner, r.deadline, m.in_doubt
+FROM recipients AS r INDEXED BY recipients_claimed
+JOIN messages AS m ON m.project = r.project AND m.id = r.message
+WHERE r.state = 'claimed' AND r.deadline <= ?
+ORDER BY r.deadline LIMIT ?;
+
+-- name: purge_idempotency
+DELETE FROM idempotency WHERE (project, key) IN (
+  SELECT project, key FROM idempotency INDEXED BY idempotency_ends
+  WHERE expires_at < ? ORDER BY expires_at LIMIT ?
+);
+
+-- name: purgeable
+SELECT 1 FROM idempotency INDEXED BY idempotency_ends WHERE expires_at < ? LIMIT 1;
+
+-- name: mark_published
+INSERT INTO outbox_cursors (consumer, position) VALUES (?, ?)
+ON CONFLICT (consumer) DO UPDATE SET position = max(position, excluded.position);
+
+-- name: outbox
+SELECT message, seq, recipient, type, at, data, position FROM events
+WHERE position > coalesce((SELECT position FROM outbox_cursors WHERE consumer = ?), 0)
+ORDER BY position LIMIT ?;

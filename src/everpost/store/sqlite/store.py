@@ -1,0 +1,323 @@
+"""SqliteStore: the engine's parts joined into the store's interface."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from everpost import telemetry
+from everpost.clock import Clock
+from everpost.ids import Id
+from everpost.model.message import Durability, NewMessage
+from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.store.interface import (
+    Accepted,
+    ApiKeyRow,
+    AttemptRow,
+    Claim,
+    Claimed,
+    Conflicting,
+    DkimKeyRow,
+    DomainRow,
+    EventRow,
+    IdempotencyKey,
+    MessageRow,
+    ProjectRow,
+    QueueFacts,
+    RelayRow,
+    Replayed,
+    Settlement,
+    StoreUnavailable,
+    StreamRow,
+    WorkerRow,
+)
+from everpost.store.sqlite import catalog, claiming, controls, reading, recovery
+from everpost.store.sqlite.accepting import Accept, checksum
+from everpost.store.sqlite.checkpoint import Checkpointer
+from everpost.store.sqlite.claiming import ClaimWork, Taken, Turns
+from everpost.store.sqlite.connection import as_store_error, connect
+from everpost.store.sqlite.lock import WriteLock
+from everpost.store.sqlite.reader import Reader
+from everpost.store.sqlite.schema import prepare
+from everpost.store.sqlite.settling import Rescue, Settle
+from everpost.store.sqlite.work import Single, Transaction
+from everpost.store.sqlite.writer import Writer
+
+__all__ = ["SqliteStore"]
+
+T = TypeVar("T")
+
+_WAL_BYTES = 64 << 20
+
+
+class SqliteStore:
+    """One database file at `path`; every process of the host that uses it has its own SqliteStore.
+
+    `accepted` is called in the event loop's thread after each commit that made recipients due, with
+    their number: to wake dispatch. `wal_bytes` is the size above which the log is cut back.
+    `patience_s` is how long a write may wait for the other processes before it is refused.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        durability: Durability = Durability.COMMITTED,
+        accepted: Callable[[int], None] | None = None,
+        wal_bytes: int = _WAL_BYTES,
+        patience_s: float = 10.0,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._durability = durability
+        self._accepted = accepted
+        self._wal_bytes = wal_bytes
+        self._patience_s = patience_s
+        self._turns = Turns()
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._checkpointer: Checkpointer | None = None
+
+    # -- its life ----------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        try:
+            await asyncio.to_thread(prepare, self._path, self._durability)
+            lock = WriteLock(self._path)
+        except apsw.Error as error:
+            raise as_store_error(error) from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+        write = partial(connect, self._path, self._durability)
+        self._writer = Writer(
+            write,
+            lock,
+            clock=self._clock,
+            queued=self._accepted,
+            patience_s=self._patience_s,
+        )
+        self._reader = Reader(partial(connect, self._path, self._durability, read_only=True))
+        self._checkpointer = Checkpointer(write, self._path, wal_bytes=self._wal_bytes)
+        self._writer.start()
+        self._reader.start()
+
+    async def close(self) -> None:
+        """Write what is pending, then close. What comes later is refused."""
+        if self._writer is not None:
+            await self._writer.close()
+        if self._reader is not None:
+            await self._reader.close()
+        if self._checkpointer is not None:
+            await asyncio.to_thread(self._checkpointer.close)
+
+    def _read(self, read: Callable[[apsw.Connection], T]) -> "asyncio.Future[T]":
+        if self._reader is None:
+            raise StoreUnavailable("the store is not open")
+        return self._reader.do(read)
+
+    def _do(self, do: Callable[[Transaction], T]) -> "asyncio.Future[T]":
+        return self._open_writer().do(Single(do))
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise StoreUnavailable("the store is not open")
+        return self._writer
+
+    # -- accept ------------------------------------------------------------------------------------
+
+    async def accept(
+        self, project: int, messages: Sequence[NewMessage], key: IdempotencyKey | None = None
+    ) -> Accepted | Replayed | Conflicting:
+        work = Accept(
+            project,
+            messages,
+            key,
+            now=self._clock.now(),
+            durability=self._durability.value,
+        )
+        return await self._open_writer().do(work)
+
+    # -- claim and settle --------------------------------------------------------------------------
+
+    async def claim(
+        self, owner: Id, *, limit: int, lease_ms: int, busy: Sequence[str] = ()
+    ) -> Sequence[Claimed]:
+        work = ClaimWork(
+            owner,
+            limit=limit,
+            lease_ms=lease_ms,
+            busy=busy,
+            turns=self._turns,
+            now=self._clock.now(),
+        )
+        taken = await self._open_writer().do(work)
+        # Checked here and not in the transaction: nobody has to wait for the lock meanwhile.
+        damaged = [one for one in taken if checksum(one.claimed.sealed) != one.checksum]
+        if not damaged:
+            return [one.claimed for one in taken]
+        await self._quarantine(owner, damaged)
+        return [one.claimed for one in taken if one not in damaged]
+
+    async def _quarantine(self, owner: Id, damaged: Sequence[Taken]) -> None:
+        """Content that is not what was accepted is never sent (F9)."""
+        for one in damaged:
+            telemetry.alarm("content_corrupt").raise_(message=one.claimed.message)
+        await self.settle(
+            owner,
+            [
+                Settlement(
+                    message=claim.message,
+                    n=claim.n,
+                    term=claim.term,
+                    target=State.HELD,
+                    event="held",
+                    data={"reason": "checksum"},
+                    reason=HeldReason.POISON,
+                )
+                for one in damaged
+                for claim in one.claimed.claims
+            ],
+        )
+
+    async def next_due(self, busy: Sequence[str] = ()) -> int | None:
+        return await self._read(lambda db: reading.next_due(db, busy))
+
+    async def extend(
+        self, owner: Id, claims: Sequence[tuple[Id, int, int]], *, lease_ms: int
+    ) -> Sequence[bool]:
+        return await self._do(lambda tx: claiming.extend(tx, owner, claims, lease_ms=lease_ms))
+
+    async def settle(self, owner: Id, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        return await self._open_writer().do(Settle(owner, settlements))
+
+    async def resign(self, owner: Id, claims: Sequence[tuple[Id, int, int]]) -> Sequence[bool]:
+        return await self._do(lambda tx: claiming.resign(tx, owner, claims))
+
+    async def parts(
+        self, project: int, refs: Sequence[tuple[int, bytes]]
+    ) -> Sequence[tuple[int, bytes]]:
+        return await self._read(lambda db: reading.parts(db, project, refs))
+
+    # -- controls ----------------------------------------------------------------------------------
+
+    async def cancel(self, project: int, message: Id) -> int:
+        return await self._do(lambda tx: controls.cancel(tx, project, message))
+
+    async def reschedule(self, project: int, message: Id, at: int) -> int:
+        return await self._do(lambda tx: controls.reschedule(tx, project, message, at))
+
+    async def hold(self, project: int, message: Id, reason: HeldReason) -> int:
+        return await self._do(lambda tx: controls.hold(tx, project, message, reason))
+
+    async def release(self, project: int, message: Id) -> int:
+        return await self._do(lambda tx: controls.release(tx, project, message))
+
+    # -- recovery ----------------------------------------------------------------------------------
+
+    async def register(self, worker: WorkerRow) -> None:
+        await self._do(lambda tx: recovery.register(tx, worker))
+
+    async def seen(self, worker: Id) -> None:
+        await self._do(lambda tx: recovery.seen(tx, worker))
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        return await self._read(recovery.workers)
+
+    async def forget(self, worker: Id) -> None:
+        await self._do(lambda tx: recovery.forget(tx, worker))
+
+    async def claims_of(
+        self, owner: Id | None, *, expired_only: bool, limit: int
+    ) -> Sequence[tuple[Id, Claim, InDoubtPolicy]]:
+        until = self._clock.now() if expired_only else None
+        return await self._read(lambda db: recovery.claims_of(db, owner, until=until, limit=limit))
+
+    async def rescue(self, owner: Id, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        return await self._open_writer().do(Rescue(owner, settlements))
+
+    async def purge(self, *, before: int, limit: int) -> int:
+        return await self._open_writer().do(recovery.Purge(before=before, limit=limit))
+
+    async def checkpoint(self) -> None:
+        if self._checkpointer is None:
+            raise StoreUnavailable("the store is not open")
+        await asyncio.to_thread(self._checkpointer.run)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def message(self, project: int, message: Id) -> MessageRow | None:
+        return await self._read(lambda db: reading.message(db, project, message))
+
+    async def messages(
+        self,
+        project: int,
+        *,
+        limit: int,
+        after: Id | None = None,
+        before: Id | None = None,
+        sandbox: bool | None = None,
+    ) -> tuple[Sequence[MessageRow], bool]:
+        return await self._read(
+            lambda db: reading.messages(
+                db, project, limit=limit, after=after, before=before, sandbox=sandbox
+            )
+        )
+
+    async def attempts(self, project: int, message: Id) -> Sequence[AttemptRow]:
+        return await self._read(lambda db: reading.attempts(db, project, message))
+
+    async def events(self, project: int, message: Id) -> Sequence[EventRow]:
+        return await self._read(lambda db: reading.events(db, project, message))
+
+    async def facts(self) -> QueueFacts:
+        return await self._read(lambda db: reading.facts(db, now=self._clock.now()))
+
+    # -- outbox ------------------------------------------------------------------------------------
+
+    async def outbox(self, consumer: str, *, limit: int) -> Sequence[EventRow]:
+        return await self._read(lambda db: recovery.outbox(db, consumer, limit=limit))
+
+    async def mark_published(self, consumer: str, position: int) -> None:
+        await self._do(lambda tx: recovery.mark_published(tx, consumer, position))
+
+    # -- catalog and keys --------------------------------------------------------------------------
+
+    async def revision(self) -> int:
+        return await self._read(catalog.revision)
+
+    async def projects(self) -> Sequence[ProjectRow]:
+        return await self._read(catalog.projects)
+
+    async def streams(self) -> Sequence[StreamRow]:
+        return await self._read(catalog.streams)
+
+    async def api_keys(self) -> Sequence[ApiKeyRow]:
+        return await self._read(catalog.api_keys)
+
+    async def domains(self) -> Sequence[DomainRow]:
+        return await self._read(catalog.domains)
+
+    async def dkim_keys(self) -> Sequence[DkimKeyRow]:
+        return await self._read(catalog.dkim_keys)
+
+    async def relays(self) -> Sequence[RelayRow]:
+        return await self._read(catalog.relays)
+
+    async def put(self, row: catalog.CatalogRow, *, actor: str, action: str) -> None:
+        await self._do(lambda tx: catalog.put(tx, row, actor=actor, action=action))
+
+    async def drop(self, kind: str, id_: Id, *, actor: str, action: str) -> bool:
+        return await self._do(lambda tx: catalog.drop(tx, kind, id_, actor=actor, action=action))
+
+    async def audit(self, *, limit: int) -> Sequence[Mapping[str, Any]]:
+        return await self._read(lambda db: catalog.audit(db, limit=limit))
+
+    async def data_keys(self) -> Sequence[tuple[int, int, bytes]]:
+        return await self._read(catalog.data_keys)
+
+    async def add_data_key(self, project: int, wrapped: bytes) -> int:
+        return await self._do(lambda tx: catalog.add_data_key(tx, project, wrapped))

@@ -1,0 +1,85 @@
+"""A carrier and a relay for tests of delivery: relays that point at a scripted far end, messages
+that need no composing, and a before_dot that counts."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from everpost.clock import SystemClock
+from everpost.delivery import Carrier, Envelope, Extensions, Render, Report, Timeouts
+from everpost.model.message import Form, Rendered
+from everpost.model.outcome import Outcome
+from everpost.model.relay import Relay, TlsPolicy
+
+__all__ = ["LOOPS", "MESSAGE", "Dots", "carrier", "carry", "only", "relay", "render", "run"]
+
+MESSAGE = b"Subject: hello\r\n\r\n.leading dot\r\nbye\r\n"
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def run(loop: str, main: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine on the named loop, within 20 seconds."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await main
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(bounded())
+
+
+class Dots:
+    """A before_dot that counts, and raises if told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.count = 0
+        self._error = error
+
+    def __call__(self) -> None:
+        self.count += 1
+        if self._error is not None:
+            raise self._error
+
+
+def relay(port: int, *, name: str = "r1", tls: TlsPolicy = TlsPolicy.NONE, **other: Any) -> Relay:
+    settings: dict[str, Any] = {"host": "127.0.0.1", "connections": 2, **other}
+    return Relay(id=name.encode(), name=name, port=port, tls=tls, **settings)
+
+
+def carrier(*relays: Relay, timeouts: Timeouts | None = None, **other: Any) -> Carrier:
+    made = Carrier(clock=SystemClock(), helo="me.test", timeouts=timeouts or Timeouts(), **other)
+    made.use(relays)
+    return made
+
+
+def render(data: bytes = MESSAGE, form: Form = Form.SEVEN_BIT) -> Render:
+    async def rendered(_: Extensions, __: Relay) -> Rendered:
+        return Rendered(data, form, b"h" * 32)
+
+    return rendered
+
+
+async def carry(
+    carrier: Carrier,
+    *recipients: str,
+    sender: str = "me@sender.test",
+    rendering: Render | None = None,
+    dots: Callable[[], None] | None = None,
+    avoid: frozenset[bytes] = frozenset(),
+) -> Report:
+    return await carrier.carry(
+        Envelope(sender, recipients or ("you@there.test",), b"t" * 16, avoid),
+        rendering or render(),
+        before_dot=dots or Dots(),
+    )
+
+
+def only(report: Report) -> Outcome:
+    (outcome,) = report.outcomes
+    return outcome

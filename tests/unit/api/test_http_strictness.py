@@ -1,0 +1,237 @@
+"""Request smuggling at our own port (S33), with raw sockets: what two readers could read in two
+ways is refused by us, whatever a proxy before us let through."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from everpost.api import HttpLimits, HttpServer
+from everpost.api.asgi import Receive, Scope, Send
+
+Talk = Callable[[int], Awaitable[None]]
+
+HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+REFUSED: dict[str, bytes] = {
+    "length and chunked": HEAD
+    + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "chunked and length": HEAD
+    + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "space before colon": HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "coding xchunked": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "coding chunked, identity": HEAD + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "coding gzip, chunked": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "coding twice": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunked in HTTP/1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": HEAD + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+    "two equal lengths": HEAD + b"Content-Length: 4\r\nContent-Length: 4\r\n\r\nabcd",
+    "length list": HEAD + b"Content-Length: 4, 4\r\n\r\nabcd",
+    "length +4": HEAD + b"Content-Length: +4\r\n\r\nabcd",
+    "length -4": HEAD + b"Content-Length: -4\r\n\r\nabcd",
+    "length 0x4": HEAD + b"Content-Length: 0x4\r\n\r\nabcd",
+    "length empty": HEAD + b"Content-Length: \r\n\r\n",
+    "length too long": HEAD + b"Content-Length: 99999999999999999999999\r\n\r\n",
+    "LF only": b"GET / HTTP/1.1\nHost: a\n\n",
+    "LF ends the head": b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+    "LF in chunk head": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",
+    "LF after chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\n0\r\n\r\n",
+    "chunk size with space": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n",
+    "chunk size too long": HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+    "chunk without end": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcX0\r\n\r\n",
+    "NUL in value": HEAD + b"X: a\x00b\r\n\r\n",
+    "NUL in name": HEAD + b"X\x00: a\r\n\r\n",
+    "CR in value": HEAD + b"X: a\rb\r\n\r\n",
+    "control character in value": HEAD + b"X: a\x01b\r\n\r\n",
+    "folded value": HEAD + b"X: a\r\n b\r\n\r\n",
+    "first header indented": b"GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+    "no colon": HEAD + b"X\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/1.2": b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+    "CONNECT": b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "NUL in path": b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "high byte in path": b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+    "unknown method": b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "chunked upgrade": HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "head too large": HEAD + b"X: " + b"a" * 300_000,
+    "too many headers": HEAD + b"X: a\r\n" * 200 + b"\r\n",
+    "endless trailer": HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"a" * 300_000,
+    "endless chunk extension": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3;" + b"a" * 300_000,
+}  # fmt: skip
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the request as the application saw it."""
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    text = f"{scope['method']} {scope['path']} {scope['headers']} ".encode() + body
+    headers = [(b"content-length", str(len(text)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+def with_server(talk: Talk, *, app: Any = echo, limits: HttpLimits | None = None) -> None:
+    """Run `talk(port)` against a server of the test's own."""
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server, ready = HttpServer(limits), asyncio.Event()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            serving = group.create_task(server.serve(app, [listener], ready=ready))
+            await ready.wait()
+            port = listener.getsockname()[1]
+            try:
+                await talk(port)
+            finally:
+                await server.shutdown(0)
+            await serving
+
+    uvloop.run(main())
+
+
+async def exchange(port: int, *pieces: bytes) -> bytes:
+    """Send the pieces, read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        return await reader.read()
+    except ConnectionError:  # it may close before it has read all
+        return b""
+    finally:
+        writer.transport.abort()
+
+
+async def answers(port: int, data: bytes, count: int) -> list[bytes]:
+    """The bodies of `count` answers on one connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    found = []
+    for _ in range(count):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        found.append(head + await reader.readexactly(int(length or 0)))
+    writer.transport.abort()
+    return found
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_ambiguous_request_is_refused_and_the_connection_ends(name: str) -> None:
+    async def talk(port: int) -> None:
+        answer = await exchange(port, REFUSED[name])
+        if len(REFUSED[name]) > 100_000 and not answer:
+            return  # reset while it was still sending
+        status = answer[9:12]
+        assert status in {b"400", b"431", b"501"}, answer[:200]
+        assert b"content-type: application/json\r\n" in answer
+        assert b'{"statusCode":' + status in answer
+        assert b"connection: close\r\n" in answer
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"/smuggled" not in answer
+
+    with_server(talk)
+
+
+@pytest.mark.parametrize("at", range(1, 60, 7))
+def test_refusal_does_not_depend_on_how_bytes_arrive(at: int) -> None:
+    async def talk(port: int) -> None:
+        data = REFUSED["length and chunked"]
+        answer = await exchange(port, data[:at], data[at:])
+        assert answer[9:12] == b"400"
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+    with_server(talk)
+
+
+def test_trailer_never_becomes_a_header() -> None:
+    """RFC 9110 §6.5.1; else a trailer could carry a key past a proxy's rules."""
+
+    async def talk(port: int) -> None:
+        data = HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nAuthorization: x\r\n\r\n"
+        (answer,) = await answers(port, data, 1)
+        assert b"200 OK" in answer
+        assert answer.endswith(b" abc")
+        assert b"authorization" not in answer
+
+    with_server(talk)
+
+
+def test_body_of_an_upgrade_request_is_a_body_and_not_a_request() -> None:
+    """Java's HTTP client asks for h2c with each first POST; llhttp hands the body back unread."""
+
+    async def talk(port: int) -> None:
+        head = (
+            b"POST /1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+            b"Upgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED)
+        )
+        follow = b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
+        first, second = await answers(port, head + SMUGGLED + follow, 2)
+        assert b"POST /1 " in first
+        assert first.endswith(SMUGGLED)
+        assert b"GET /2 " in second
+        one = await exchange(port, head, SMUGGLED[:9], SMUGGLED[9:] + b"broken\r\n\r\n")
+        assert one.count(b"HTTP/1.1 ") == 1  # the garbage after it is not answered
+        assert one.endswith(SMUGGLED)
+
+    with_server(talk)
+
+
+def test_upgrade_to_websocket_is_ignored() -> None:
+    async def talk(port: int) -> None:
+        data = b"GET /1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        (answer,) = await answers(port, data, 1)
+        assert b"GET /1 " in answer
+
+    with_server(talk)
+
+
+def test_expect_continue_is_answered_once() -> None:
+    async def talk(port: int) -> None:
+        data = HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nab"
+        first, second = await answers(port, data, 2)
+        assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert second.endswith(b" ab")
+
+    with_server(talk)
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    async def talk(port: int) -> None:
+        data = b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(20))
+        found = await answers(port, data, 20)
+        assert [b"GET /%d " % n in answer for n, answer in enumerate(found)] == [True] * 20
+
+    with_server(talk)
+
+
+def test_garbage_after_a_whole_request_does_not_take_its_answer() -> None:
+    async def talk(port: int) -> None:
+        answer = await exchange(port, b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n\x00garbage\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"GET /1 " in answer
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+    with_server(talk)
+
+
+def test_answer_does_not_name_the_server() -> None:
+    async def talk(port: int) -> None:
+        (answer,) = await answers(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1)
+        assert b"\r\nserver:" not in answer.lower()
+        assert b"\r\ndate: " in answer.lower()
+
+    with_server(talk)

@@ -1,0 +1,503 @@
+"""Sessions are kept, shared fairly, replaced when dead and closed politely; a faulty relay is left
+for another one, never at the price of a second copy."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from everpost.delivery import CannotRender, Carrier, Extensions, Timeouts
+from everpost.delivery import carrier as carrier_module
+from everpost.model.message import Form, Rendered
+from everpost.model.outcome import (
+    Bounced,
+    Deferred,
+    Delivered,
+    Failed,
+    InDoubt,
+    Phase,
+    Reply,
+    Speaker,
+)
+from everpost.model.relay import Relay, RelayState
+from tests.support.carrying import LOOPS, MESSAGE, Dots, carrier, carry, only, relay, render, run
+from tests.support.tiny_smtp import Close, ScriptedServer, Silence, serve
+
+pytestmark = pytest.mark.parametrize("loop", LOOPS)
+AVOID_R1 = frozenset({b"r1"})
+
+
+def ok(report: Any) -> bool:
+    return all(isinstance(o, Delivered) for o in report.outcomes)
+
+
+def test_session_is_used_again_and_its_record_holds_only_its_own_times(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port))
+            first = await carry(c)
+            second = await carry(c)
+            assert ok(first)
+            assert ok(second)
+            assert far.connections == 1
+            assert set(second.record.timings) == {"envelope", "dot"}
+            assert second.record.peer == first.record.peer
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_idle_session_is_closed_with_quit(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port), timeouts=Timeouts(idle=0.05))
+            assert ok(await carry(c))
+            await far.reached.wait()
+            assert far.log[-1] == "QUIT"
+            assert ok(await carry(c))
+            assert far.connections == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_session_ends_after_its_share_of_transactions(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrier_module, "TRANSACTIONS_PER_SESSION", 2)
+
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port))
+            for _ in range(5):
+                assert ok(await carry(c))
+            assert far.connections == 3
+            await c.close(deadline=1)
+            assert far.log.count("QUIT") == 3
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("farewell", [b"", b"421 4.4.2 idle too long\r\n"])
+def test_kept_session_that_died_is_replaced_without_a_trace(loop: str, farewell: bytes) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port))
+            assert ok(await carry(c))
+            far.writers[0].write(farewell)
+            far.writers[0].close()
+            dots = Dots()
+            assert ok(await carry(c, dots=dots))
+            assert (far.connections, dots.count) == (2, 1)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("misfortune", [Close(), b"421 4.7.0 enough mail\r\n"], ids=str)
+def test_kept_session_that_ends_at_mail_is_replaced_once(loop: str, misfortune: Any) -> None:
+    async def main() -> None:
+        script = {"MAIL": [b"250 ok\r\n", misfortune, b"250 ok\r\n", misfortune, misfortune]}
+        async with serve(ScriptedServer(script)) as far:
+            c = carrier(relay(far.port))
+            dots = Dots()
+            assert ok(await carry(c, dots=dots))
+            assert ok(await carry(c, dots=dots))
+            assert (far.connections, dots.count) == (2, 2)
+            # A fresh session that ends so is the relay's fault.
+            outcome = only(await carry(c, dots=dots))
+            assert isinstance(outcome, Deferred)
+            assert (outcome.phase, outcome.relay_fault) == (Phase.MAIL, True)
+            assert (far.connections, dots.count) == (3, 2)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_session_that_ends_after_the_dot_is_not_replaced(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"DOT": [b"250 ok\r\n", Close()]})) as far:
+            c = carrier(relay(far.port), relay(far.port, name="r2"))
+            dots = Dots()
+            results = [only(await carry(c, dots=dots)) for _ in range(2)]
+            assert isinstance(results[1], InDoubt)
+            assert (len(far.mail), dots.count) == (2, 2)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_no_more_sessions_than_allowed_and_first_come_first_served(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port, connections=2))
+            assert c.ready()
+            assert c.capacity() == 2
+            order: list[int] = []
+            open_ = 0
+            most = 0
+
+            async def slow(_: Extensions, __: Relay) -> Rendered:
+                nonlocal open_, most
+                open_ += 1
+                most = max(most, open_)
+                for _round in range(3):
+                    await asyncio.sleep(0)
+                open_ -= 1
+                return Rendered(MESSAGE, Form.SEVEN_BIT, b"")
+
+            async def one(i: int) -> None:
+                assert ok(await carry(c, rendering=slow, dots=lambda: order.append(i)))
+
+            async with asyncio.TaskGroup() as group:
+                for i in range(20):
+                    group.create_task(one(i))
+                await asyncio.sleep(0)
+                assert c.capacity() == 0
+            assert most == 2
+            assert far.connections == 2
+            assert sorted(order) == list(range(20))
+            assert all(abs(i - at) <= 2 for at, i in enumerate(order))
+            assert c.capacity() == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_cancelled_waiter_leaves_the_line_and_gives_back_its_place(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"MAIL": [Silence(), b"250 ok\r\n"]})) as far:
+            c = carrier(relay(far.port, connections=1))
+            holder = asyncio.ensure_future(carry(c))
+            await far.reached.wait()
+            waiters = [asyncio.ensure_future(carry(c)) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiters[0].cancel()
+            holder.cancel()
+            await asyncio.wait([holder])
+            assert holder.cancelled()
+            waiters[1].cancel()  # it may have been given the place in this very moment
+            assert ok(await waiters[2])
+            assert c.capacity() == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_cancelled_carry_never_leaves_half_a_transaction_to_the_next(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"RCPT": [Silence(), b"250 ok\r\n"]})) as far:
+            c = carrier(relay(far.port))
+            task = asyncio.ensure_future(carry(c))
+            await far.reached.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            assert ok(await carry(c))
+            assert far.connections == 2
+            assert c.capacity() == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+# --- several relays -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"BANNER": b"554 5.7.1 no\r\n"},
+        {"BANNER": Close()},
+        {"EHLO": b"421 bye\r\n"},
+        {"MAIL": b"550 5.7.1 quota\r\n"},
+        {"MAIL": b"451 4.3.0 later\r\n"},
+        {"RCPT": b"554 5.7.1 relay access denied\r\n"},
+        {"DATA": Close()},
+    ],
+    ids=str,
+)
+def test_faulty_relay_is_left_for_another_one(loop: str, script: dict[str, Any]) -> None:
+    """F51, F52, F57, F61: nothing was delivered, so another relay may try."""
+
+    async def main() -> None:
+        async with serve(ScriptedServer(script)) as bad, serve(ScriptedServer()) as good:
+            c = carrier(relay(bad.port), relay(good.port, name="r2"))
+            dots = Dots()
+            report = await carry(c, dots=dots)
+            assert ok(report)
+            assert report.record.relay == "r2"
+            assert (dots.count, good.mail) == (1, [MESSAGE])
+            assert MESSAGE not in bad.mail
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_relay_that_failed_comes_last_for_a_while(loop: str) -> None:
+    async def main() -> None:
+        bad, good = ScriptedServer({"BANNER": b"421 no\r\n"}), ScriptedServer()
+        async with serve(bad), serve(good):
+            c = carrier(relay(bad.port), relay(good.port, name="r2"))
+            assert c.capacity() == 4
+            for _ in range(10):
+                assert ok(await carry(c))
+            assert bad.connections == 1
+            assert c.capacity() == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_relay_that_failed_and_is_the_only_one_is_tried_and_forgiven(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"BANNER": [b"421 no\r\n", b"220 yes\r\n"]})) as far:
+            c = carrier(relay(far.port))
+            assert not ok(await carry(c))
+            assert ok(await carry(c))
+            c.use([relay(far.port), relay(far.port, name="r2")])
+            assert c.capacity() == 4
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_message_visits_two_relays_at_most(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"BANNER": b"421 no\r\n"})) as far:
+            c = carrier(*(relay(far.port, name=f"r{i}") for i in range(4)))
+            report = await carry(c)
+            outcome = only(report)
+            assert isinstance(outcome, Deferred)
+            assert outcome.reply == Reply(421, "no")
+            assert report.record.relay == "r1"
+            assert far.connections == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_a_recipient_that_was_refused_is_not_asked_for_elsewhere(loop: str) -> None:
+    async def main() -> None:
+        bad = ScriptedServer({"RCPT": [b"550 5.1.1 unknown\r\n", b"554 relaying denied\r\n"]})
+        async with serve(bad), serve(ScriptedServer()) as good:
+            c = carrier(relay(bad.port), relay(good.port, name="r2"))
+            report = await carry(c, "a@x.test", "b@x.test")
+            assert [type(o) for o in report.outcomes] == [Bounced, Deferred]
+            assert good.connections == 0
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_avoided_relay_serves_only_when_it_is_the_only_one(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as a, serve(ScriptedServer()) as b:
+            c = carrier(relay(a.port), relay(b.port, name="r2"))
+            for _ in range(4):
+                assert ok(await carry(c, avoid=AVOID_R1))
+            assert (a.connections, b.connections) == (0, 1)
+            c.use([relay(a.port)])
+            assert ok(await carry(c, avoid=AVOID_R1))
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_no_relay_defers_at_our_own_account(loop: str) -> None:
+    nowhere = Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
+
+    async def main() -> None:
+        c = carrier(
+            relay(1, state=RelayState.DISABLED), relay(1, name="r2", state=RelayState.DRAINING)
+        )
+        assert not c.ready()
+        assert c.capacity() == 0
+        report = await carry(c, "a@x.test", "b@x.test")
+        assert report.outcomes == (nowhere, nowhere)
+        assert report.record.relay is None
+        await c.close(deadline=1)
+        assert only(await carry(c)) == Deferred("delivery is closing", Phase.ROUTE, Speaker.SELF)
+
+    run(loop, main())
+
+
+# --- changes while running ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["vanish", "drain", "move"])
+def test_relay_that_changes_finishes_what_it_carries(loop: str, change: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as old, serve(ScriptedServer()) as new:
+            c = carrier(relay(old.port))
+            assert ok(await carry(c))
+            inside = asyncio.Event()
+            go_on = asyncio.Event()
+
+            async def held(_: Extensions, __: Relay) -> Rendered:
+                inside.set()
+                await go_on.wait()
+                return Rendered(MESSAGE, Form.SEVEN_BIT, b"")
+
+            task = asyncio.ensure_future(carry(c, rendering=held))
+            await inside.wait()
+            after = {
+                "vanish": [relay(new.port, name="r2")],
+                "drain": [relay(old.port, state=RelayState.DRAINING), relay(new.port, name="r2")],
+                "move": [relay(new.port)],
+            }[change]
+            c.use(after)
+            assert ok(await carry(c))
+            go_on.set()
+            assert ok(await task)
+            assert len(old.mail) == 2
+            await old.reached.wait()
+            assert old.log[-1] == "QUIT"
+            assert ok(await carry(c))
+            assert (old.connections, new.connections) == (1, 1)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_waiters_go_on_when_relays_change(loop: str) -> None:
+    async def main() -> None:
+        async with (
+            serve(ScriptedServer({"MAIL": Silence()})) as stuck,
+            serve(ScriptedServer()) as good,
+        ):
+            c = carrier(relay(stuck.port, connections=1))
+            holder = asyncio.ensure_future(carry(c))
+            await stuck.reached.wait()
+            waiters = [asyncio.ensure_future(carry(c)) for _ in range(3)]
+            await asyncio.sleep(0)
+            c.use([relay(stuck.port, connections=1), relay(good.port, name="r2")])
+            for waiter in waiters[:2]:
+                assert ok(await waiter)
+            await waiters[2]
+            again = asyncio.ensure_future(carry(c, avoid=frozenset({b"r2"})))
+            await asyncio.sleep(0)
+            c.use([])
+            assert only(await again) == Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
+            holder.cancel()
+            await asyncio.wait([holder])
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_close_waits_for_what_is_carried_and_then_hangs_up(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"DOT": [b"250 ok\r\n", Silence()]})) as far:
+            c = carrier(relay(far.port))
+            first = asyncio.ensure_future(carry(c))
+            await asyncio.sleep(0)
+            closing = asyncio.ensure_future(c.close(deadline=5))
+            assert ok(await first)
+            await closing
+            assert far.log[-1] == "QUIT"
+
+            c = carrier(relay(far.port))
+            stuck = asyncio.ensure_future(carry(c))
+            await far.silent.wait()
+            await c.close(deadline=0.05)
+            assert isinstance(only(await stuck), InDoubt)
+
+    run(loop, main())
+
+
+# --- rendering ------------------------------------------------------------------------------------
+
+
+def test_render_is_told_who_is_there(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            there = relay(far.port)
+            c = carrier(there)
+            seen: list[tuple[Extensions, Relay]] = []
+
+            async def look(extensions: Extensions, to: Relay) -> Rendered:
+                seen.append((extensions, to))
+                return Rendered("é\r\n".encode(), Form.EIGHT_BIT, b"")
+
+            assert ok(await carry(c, rendering=look))
+            ((extensions, to),) = seen
+            assert to is there
+            assert extensions.eight_bit
+            assert extensions.name == "far.test"
+            assert any(line.endswith("BODY=8BITMIME") for line in far.log)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Deferred("key unreadable", Phase.COMPOSE, Speaker.SELF),
+        Failed("cannot compose", Phase.COMPOSE),
+    ],
+)
+def test_what_cannot_be_rendered_costs_no_session(loop: str, outcome: Deferred | Failed) -> None:
+    async def refuse(_: Extensions, __: Relay) -> Rendered:
+        raise CannotRender(outcome)
+
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port), relay(far.port, name="r2"))
+            report = await carry(c, "a@x.test", "b@x.test", rendering=refuse)
+            assert report.outcomes == (outcome, outcome)
+            assert ok(await carry(c, avoid=frozenset({b"r2"})))
+            assert far.connections == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_fault_of_our_own_in_rendering_is_raised_and_costs_no_session(loop: str) -> None:
+    async def broken(_: Extensions, __: Relay) -> Rendered:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port))
+            with pytest.raises(ZeroDivisionError):
+                await carry(c, rendering=broken)
+            assert ok(await carry(c))
+            assert far.connections == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_session_that_dies_while_rendering_is_replaced(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port))
+            assert ok(await carry(c))
+            calls = 0
+
+            async def slow(_: Extensions, __: Relay) -> Rendered:
+                nonlocal calls
+                calls += 1
+                if calls == 1:
+                    far.reached.clear()
+                    far.writers[0].transport.abort()
+                    await far.reached.wait()
+                    for _round in range(5):
+                        await asyncio.sleep(0)
+                return Rendered(MESSAGE, Form.SEVEN_BIT, b"")
+
+            dots = Dots()
+            assert ok(await carry(c, rendering=slow, dots=dots))
+            assert (far.connections, calls, dots.count) == (2, 2, 1)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_carrier_is_made_without_a_loop(loop: str) -> None:
+    del loop
+    from everpost.clock import SystemClock
+
+    assert not Carrier(clock=SystemClock(), helo="me.test").ready()
+    assert render() is not None

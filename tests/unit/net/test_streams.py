@@ -1,0 +1,91 @@
+"""Connections and TLS contexts."""
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from everpost.net.streams import connect, peer_name, tls_context, tls_facts
+from tests.support.carrying import LOOPS, run
+from tests.support.certificates import make
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_host_that_never_answers_is_left_in_time(loop: str) -> None:
+    # A listener whose queue is full lets connections wait for ever.
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = []
+        for _ in range(4):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+            waiting.append(client)
+
+        async def main() -> None:
+            with pytest.raises(TimeoutError):
+                await connect(asyncio.Protocol, "127.0.0.1", port, within=0.1)
+
+        run(loop, main())
+        for client in waiting:
+            client.close()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_refusal_and_source_address(loop: str) -> None:
+    async def main() -> None:
+        seen: list[str | None] = []
+        met = asyncio.Event()
+
+        class Server(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                seen.append(peer_name(transport))
+                transport.close()
+                met.set()
+
+        listener = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        await connect(asyncio.Protocol, "127.0.0.1", port, within=5, source="127.0.0.9")
+        await met.wait()
+        assert str(seen[0]).startswith("127.0.0.9:")
+        listener.close()
+        await listener.wait_closed()
+        with pytest.raises(OSError, match=r".+"):
+            await connect(asyncio.Protocol, "127.0.0.1", port, within=5)
+
+    run(loop, main())
+
+
+class Named(asyncio.BaseTransport):
+    def __init__(self, name: object) -> None:
+        super().__init__({"peername": name})
+
+
+def test_peer_names() -> None:
+    assert peer_name(Named(("192.0.2.1", 25))) == "192.0.2.1:25"
+    assert peer_name(Named(("2001:db8::1", 25, 0, 0))) == "[2001:db8::1]:25"
+    assert peer_name(Named("/run/socket")) is None
+    assert peer_name(asyncio.BaseTransport()) is None
+
+
+def test_contexts_verify_or_do_not(tmp_path: Path) -> None:
+    lax = tls_context(verify=False)
+    assert (lax.verify_mode, lax.check_hostname) == (ssl.CERT_NONE, False)
+    strict = tls_context(verify=True, ca_file=make(tmp_path, "x.test").ca_file)
+    assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert any(
+        ("commonName", "test authority") in part
+        for ca in strict.get_ca_certs()
+        for part in ca["subject"]
+    )
+    for context in (lax, strict, tls_context(verify=True)):
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_clear_transport_has_no_tls_facts() -> None:
+    with pytest.raises(ValueError, match="not a TLS"):
+        tls_facts(asyncio.BaseTransport())
