@@ -9,6 +9,7 @@ import signal
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.support.far_end import FarEnd
@@ -42,6 +43,17 @@ class Client(threading.Thread):
         self.stuck: str | None = None
 
     def run(self) -> None:
+        try:
+            self._send_all()
+        finally:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _send_all(self) -> None:
         for key in self._keys:
             with self._history.lock:
                 self._history.attempted.add(key)
@@ -84,10 +96,12 @@ class Client(threading.Thread):
             body = answer.read()
             return str(json.loads(body)["id"]) if answer.status == 200 else None
         except (OSError, http.client.HTTPException):
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+            self._hang_up()
             return None
+
+
+def _has_come_to(history: History, goal: int, clients: list[Client]) -> bool:
+    return history.done >= goal or not any(c.is_alive() for c in clients)
 
 
 def _kill_one(house: House, rng: random.Random) -> str:
@@ -119,7 +133,7 @@ def test_processes_killed_at_random_lose_nothing(tmp_path: Path) -> None:
         for n in range(KILLS):
             goal = (n + 1) * MESSAGES // (KILLS + 2)
             wait_until(
-                lambda goal=goal: history.done >= goal or not any(c.is_alive() for c in clients),
+                partial(_has_come_to, history, goal, clients),
                 seconds=120,
                 what=lambda: f"progress ({history.done})\n{house.tail()}",
             )
@@ -136,7 +150,7 @@ def test_processes_killed_at_random_lose_nothing(tmp_path: Path) -> None:
 
 def _drain(house: House) -> None:
     def empty() -> bool:
-        states = house.get("/status").json["recipients"]
+        states = house.get("/status").json["states"]
         return not any(states.get(s, 0) for s in ("queued", "claimed", "held"))
 
     wait_until(empty, seconds=120, what=lambda: f"the queue to drain\n{house.tail()}")
@@ -147,8 +161,8 @@ def _check(house: House, far: FarEnd, history: History) -> None:
     lost = [k for k in history.acknowledged if not copies[k]]
     assert lost == []
     assert set(copies) - history.attempted == set()
-    states = house.get("/status").json["recipients"]
-    assert states["delivered"] == MESSAGES == states["accepted"]
+    status = house.get("/status").json
+    assert status["states"]["delivered"] == MESSAGES == status["accepted"]
     for key, count in copies.items():
         if count > 1:
             id_ = history.acknowledged[key]

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from types import TracebackType
+from typing import BinaryIO
 
 __all__ = ["FarEnd", "Received"]
 
@@ -171,9 +172,9 @@ def _address(line: bytes) -> str:
     return found[1].decode()
 
 
-def _read_data(reader: "object") -> bytes | None:
-    lines = []
-    while line := reader.readline():  # type: ignore[attr-defined]
+def _read_data(reader: BinaryIO) -> bytes | None:
+    lines: list[bytes] = []
+    while line := reader.readline():
         if line == b".\r\n":
             return b"".join(lines)
         lines.append(line.removeprefix(b"."))

@@ -263,4 +263,5 @@ def _timeouts(settings: Settings) -> Timeouts:
         data=d.data_s,
         block=d.block_s,
         dot=d.dot_s,
+        idle=d.idle_s,
     )

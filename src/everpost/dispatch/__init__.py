@@ -6,12 +6,12 @@ doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `
 `fairness` decide and are pure; `loop` and `rendering` do.
 """
 
-from everpost.dispatch.dots import DotLog, read_dots
+from everpost.dispatch.dots import DotLog, Step, read_dots
 from everpost.dispatch.loop import Dispatcher, DispatchLimits
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy, retry_at
 from everpost.dispatch.sandbox import Sandbox
-from everpost.dispatch.settle import abandoned, decide, doubted
+from everpost.dispatch.settle import abandoned, decide, doubted, returned
 
 __all__ = [
     "DispatchLimits",
@@ -20,9 +20,11 @@ __all__ = [
     "Renderer",
     "RetryPolicy",
     "Sandbox",
+    "Step",
     "abandoned",
     "decide",
     "doubted",
     "read_dots",
     "retry_at",
+    "returned",
 ]

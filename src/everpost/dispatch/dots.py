@@ -1,24 +1,37 @@
-"""The dot log: what of this process may have been delivered without the store knowing it.
+"""The dot log: how far this process had come with each claim, for whoever takes over.
 
-One file a process, one fixed record a recipient, appended just before the final dot leaves and
-never fsynced: it has to outlive the process, not the host (RULINGS "In doubt"). The process holds
-an exclusive lock on the file for as long as it lives, so anyone can tell whether it does.
+One file a process, one fixed record a step, appended before the step and never fsynced: it has to
+outlive the process, not the host (RULINGS "In doubt"). The process holds an exclusive lock on the
+file for as long as it lives, so anyone can tell whether it does.
 """
 
 import fcntl
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
 from pathlib import Path
 
 from everpost.ids import Id
 
-__all__ = ["Dot", "DotLog", "DotsUnreadableError", "is_alive", "read_dots"]
+__all__ = ["Dot", "DotLog", "DotsUnreadableError", "Step", "is_alive", "read_dots"]
 
 Dot = tuple[Id, int, int]
 """Message, recipient number and claim term."""
 
-_RECORD = struct.Struct(">16sII")
+
+class Step(IntEnum):
+    """The last step that was begun. A claim without a record was not touched."""
+
+    COMPOSING = 1
+    """Its content is being read and composed: a crash now is its own doing (poison, F36)."""
+    CARRYING = 2
+    """Composed; nothing that commits the far end has left."""
+    DOT = 3
+    """The final dot may have left."""
+
+
+_RECORD = struct.Struct(">B16sII")
 _ROTATE_BYTES = 1 << 20
 
 
@@ -31,7 +44,7 @@ class DotLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._outstanding: set[Dot] = set()
+        self._outstanding: dict[Dot, Step] = {}
         self._fd = self._open(path)
         self._size = 0
 
@@ -41,18 +54,19 @@ class DotLog:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return fd
 
-    def mark(self, dots: Iterable[Dot]) -> None:
-        """Append before the final dot. Raises OSError: then the dot must not be sent."""
+    def mark(self, step: Step, dots: Iterable[Dot]) -> None:
+        """Append before the step. Raises OSError: then the step must not be taken."""
         rows = tuple(dots)
-        data = b"".join(_RECORD.pack(*row) for row in rows)
+        data = b"".join([_RECORD.pack(step, *row) for row in rows])
         if os.write(self._fd, data) != len(data):
             raise OSError("the dot log took only a part of a record")
-        self._outstanding.update(rows)
+        self._outstanding.update(dict.fromkeys(rows, step))
         self._size += len(data)
 
     def settled(self, dots: Iterable[Dot]) -> None:
         """The store knows the outcome of these; the file forgets them in its own time."""
-        self._outstanding.difference_update(dots)
+        for dot in dots:
+            self._outstanding.pop(dot, None)
         if self._size > _ROTATE_BYTES:
             self._rotate()
 
@@ -61,7 +75,7 @@ class DotLog:
         fresh = self.path.with_suffix(".new")
         fresh.unlink(missing_ok=True)
         fd = self._open(fresh)
-        data = b"".join(_RECORD.pack(*row) for row in self._outstanding)
+        data = b"".join([_RECORD.pack(step, *row) for row, step in self._outstanding.items()])
         if os.write(fd, data) != len(data):
             os.close(fd)
             return
@@ -76,14 +90,18 @@ class DotLog:
         os.close(self._fd)
 
 
-def read_dots(path: Path) -> frozenset[Dot]:
-    """Every record of a dead process's log; a torn last record was never followed by its dot."""
+def read_dots(path: Path) -> Mapping[Dot, Step]:
+    """The last step of each claim in a dead process's log. A torn last record was never followed
+    by its step. Raises DotsUnreadableError."""
     try:
         data = path.read_bytes()
-    except OSError as error:
+        whole = len(data) - len(data) % _RECORD.size
+        return {
+            (message, n, term): Step(step)
+            for step, message, n, term in _RECORD.iter_unpack(data[:whole])
+        }
+    except (OSError, ValueError) as error:
         raise DotsUnreadableError(str(error)) from error
-    whole = len(data) - len(data) % _RECORD.size
-    return frozenset(_RECORD.iter_unpack(data[:whole]))
 
 
 def is_alive(path: Path) -> bool:

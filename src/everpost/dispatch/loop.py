@@ -15,13 +15,13 @@ import msgspec
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery import CannotRender, Carrier, Envelope, Render, Report
-from everpost.dispatch.dots import Dot, DotLog
+from everpost.dispatch.dots import Dot, DotLog, Step
 from everpost.dispatch.fairness import may_take
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy
 from everpost.dispatch.settle import decide, expired, poisoned
 from everpost.ids import Id
-from everpost.model.message import Content
+from everpost.model.message import Content, Rendered
 from everpost.model.outcome import AttemptRecord, Delivered, Outcome, Reply
 from everpost.model.relay import Relay
 from everpost.net.wake import WakeListener
@@ -299,6 +299,8 @@ class Dispatcher:
     async def _carry(self, work: _Work) -> tuple[Sequence[Outcome], AttemptRecord]:
         claimed = work.claimed
         started = self._clock.now()
+        dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
+        self._dots.mark(Step.COMPOSING, dots)
         try:
             content = await self._renderer.open(claimed, claimed.sealed)
             needs_utf8 = not all(
@@ -307,22 +309,26 @@ class Dispatcher:
             render = self._renderer.for_message(claimed, content, needs_utf8=needs_utf8)
             if claimed.sandbox:
                 return await self._capture(claimed, render, started)
-            return await self._hand_over(work, content, render)
+            return await self._hand_over(work, content, render, dots)
         except CannotRender as error:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
             return [error.outcome] * len(claimed.claims), record
 
     async def _hand_over(
-        self, work: _Work, content: Content, render: Render
+        self, work: _Work, content: Content, render: Render, dots: Sequence[Dot]
     ) -> tuple[Sequence[Outcome], AttemptRecord]:
         claimed = work.claimed
-        dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
+
+        async def composed(extensions: Extensions, relay: Relay) -> Rendered:
+            rendered = await render(extensions, relay)
+            self._dots.mark(Step.CARRYING, dots)
+            return rendered
 
         def before_dot() -> None:
             # A process that was paused beyond its lease has lost its claims to another (F35).
             if self._clock.now() >= self._deadline(work):
                 raise LeaseLost
-            self._dots.mark(dots)
+            self._dots.mark(Step.DOT, dots)
 
         report: Report = await self._carrier.carry(
             Envelope(
@@ -330,7 +336,7 @@ class Dispatcher:
                 recipients=tuple(c.address for c in claimed.claims),
                 transaction=self._ids(),
             ),
-            render,
+            composed,
             before_dot=before_dot,
         )
         return report.outcomes, report.record

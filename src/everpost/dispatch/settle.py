@@ -2,6 +2,8 @@
 
 from typing import Any, assert_never
 
+import msgspec
+
 from everpost.dispatch.retry import RELAY_FAULT, RetryPolicy, retry_at
 from everpost.model.outcome import (
     Abandoned,
@@ -18,7 +20,7 @@ from everpost.model.outcome import (
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.store.interface import Claim, Settlement
 
-__all__ = ["abandoned", "decide", "doubted", "expired", "poisoned"]
+__all__ = ["abandoned", "decide", "doubted", "expired", "poisoned", "returned"]
 
 
 def decide(
@@ -122,15 +124,32 @@ def doubted(
     return _settle(claim, State.QUEUED, "in_doubt", data, outcome, record, not_before=due)
 
 
-def abandoned(claim: Claim, outcome: Abandoned, record: AttemptRecord, *, now: int) -> Settlement:
-    """Its process ended before any final dot left: due again at once (RELIABILITY §3.3 W1-W3)."""
-    return _settle(
+def abandoned(
+    claim: Claim, outcome: Abandoned, record: AttemptRecord, *, now: int, crashed: bool
+) -> Settlement:
+    """Its process ended before any final dot left: due again at once. `crashed`: while it was
+    being composed, so that it may itself be the cause (F36)."""
+    settlement = _settle(
         claim,
         State.QUEUED,
         "abandoned",
         {"reason": outcome.reason, **_facts(record)},
         outcome,
         record,
+        not_before=now,
+    )
+    return msgspec.structs.replace(settlement, crashed=crashed)
+
+
+def returned(claim: Claim, *, now: int) -> Settlement:
+    """Its process ended before it was touched: due again at once, and no attempt was made."""
+    return Settlement(
+        message=claim.message,
+        n=claim.n,
+        term=claim.term,
+        target=State.QUEUED,
+        event="abandoned",
+        data={"reason": "Its process ended before an attempt began"},
         not_before=now,
     )
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import ipaddress
+import itertools
+import socket
 import ssl
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,14 +19,41 @@ async def connect(
 ) -> P:
     """Open a TCP connection within so many seconds, name lookup included; its protocol.
 
-    `source` is the local address to send from. Raises OSError (TimeoutError is one): whatever it
-    was, nothing has been said yet.
+    Of several addresses each gets its share of the time that is left, IPv6 and IPv4 in turn, so
+    that one black hole does not hide the others (RFC 8305 §4). `source` is the local address to
+    send from. Raises OSError (TimeoutError is one): whatever it was, nothing has been said yet.
     """
     loop = asyncio.get_running_loop()
     local = (source, 0) if source is not None else None
-    async with asyncio.timeout(within):
-        _, protocol = await loop.create_connection(factory, host, port, local_addr=local)
-    return protocol
+    deadline = loop.time() + within
+    async with asyncio.timeout_at(deadline):
+        addresses = await _addresses(host, port)
+    failure: OSError = ConnectionError(f"{host} has no address")
+    for tried, address in enumerate(addresses):
+        share = (deadline - loop.time()) / (len(addresses) - tried)
+        try:
+            async with asyncio.timeout(share):
+                _, protocol = await loop.create_connection(factory, address, port, local_addr=local)
+            return protocol
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    """The addresses of a host, the families in turn, as the resolver ordered each."""
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        pass
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    families: dict[int, list[str]] = {}
+    for family, _, _, _, address in found:
+        known = families.setdefault(family, [])
+        if address[0] not in known:
+            known.append(str(address[0]))
+    turns = itertools.zip_longest(*families.values())
+    return [address for turn in turns for address in turn if address is not None]
 
 
 def peer_name(transport: asyncio.BaseTransport) -> str | None:

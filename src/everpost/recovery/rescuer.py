@@ -5,13 +5,13 @@ recorded as in doubt and their policy decides; the others go back to the queue a
 """
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from everpost import telemetry
 from everpost.clock import Clock
-from everpost.dispatch import RetryPolicy, abandoned, doubted, read_dots
-from everpost.dispatch.dots import Dot, DotsUnreadableError, is_alive
+from everpost.dispatch import RetryPolicy, abandoned, doubted, read_dots, returned
+from everpost.dispatch.dots import Dot, DotsUnreadableError, Step, is_alive
 from everpost.ids import Id
 from everpost.model.outcome import Abandoned, AttemptRecord, InDoubt
 from everpost.model.states import InDoubtPolicy
@@ -30,15 +30,19 @@ def decide_rescue(
     claim: Claim,
     in_doubt: InDoubtPolicy,
     *,
-    dots: Collection[Dot] | None,
+    dots: Mapping[Dot, Step] | None,
     now: int,
     jitter: float,
 ) -> Settlement:
     """What becomes of one claim of a lost process. `dots` None: its log cannot be read."""
     record = AttemptRecord(started_at=now, ended_at=now)
-    if dots is not None and (claim.message, claim.n, claim.term) not in dots:
+    step = None if dots is None else dots.get((claim.message, claim.n, claim.term))
+    if dots is not None and step is None:
+        return returned(claim, now=now)
+    if dots is not None and step is not Step.DOT:
         outcome = Abandoned(reason="Its process ended before the final dot left")
-        return abandoned(claim, outcome, record, now=now)
+        crashed = step is Step.COMPOSING
+        return abandoned(claim, outcome, record, now=now, crashed=crashed)
     reason = (
         "The host went down, or the dot log was lost, while it was being delivered"
         if dots is None
@@ -91,7 +95,7 @@ class Rescuer:
         telemetry.event("rescue.ended", worker=worker.id, claims=total)
         return total
 
-    def _dots(self, worker: WorkerRow) -> Collection[Dot] | None:
+    def _dots(self, worker: WorkerRow) -> Mapping[Dot, Step] | None:
         if worker.boot != self._boot:
             return None
         try:
@@ -120,7 +124,7 @@ class Rescuer:
         self,
         owner: Id,
         rows: Sequence[tuple[Id, Claim, InDoubtPolicy]],
-        dots: Collection[Dot] | None,
+        dots: Mapping[Dot, Step] | None,
     ) -> int:
         now = self._clock.now()
         settlements = [

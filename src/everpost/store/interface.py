@@ -146,6 +146,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What becomes of one claim: decided by dispatch, written as it stands.
 
     `target` is the new state. For queued: `not_before` says when it is due. For held: `reason`.
+    `crashed`: its process died of it, as far as is known; counted on the row.
     `attempt` None records no attempt (for example expired before any try). `event` is the type of
     the timeline's event, `data` its fields.
     """
@@ -160,6 +161,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     attempt: AttemptRecord | None = None
     not_before: int | None = None
     reason: HeldReason | None = None
+    crashed: bool = False
 
 
 class Claiming(Protocol):
@@ -258,7 +260,7 @@ class Recovery(Protocol):
         ...
 
     async def rescue(self, owner: Id, settlements: Sequence[Settlement]) -> Sequence[bool]:
-        """Like settle, by Verb.RESCUE: also counts a crash on each row that goes back."""
+        """Like settle, by Verb.RESCUE."""
         ...
 
     async def purge(self, *, before: int, limit: int) -> int:

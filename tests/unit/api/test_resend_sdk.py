@@ -85,10 +85,11 @@ def test_sdk_sends_batches(sdk: Door) -> None:
 
 def test_sdk_raises_its_own_classes(sdk: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong: Any = email(to="nobody")
+    stranger: Any = email(sender="x@stranger.test")
     with pytest.raises(ValidationError):
         resend.Emails.send(wrong)
-    with pytest.raises(ResendError, match="not verified|domain"):
-        resend.Emails.send({**wrong, "to": "a@good.test", "from": "x@stranger.test"})
+    with pytest.raises(ResendError, match="domain"):
+        resend.Emails.send(stranger)
     with pytest.raises(ResendError) as missing:
         resend.Emails.get("no-such-id")
     assert missing.value.error_type == "not_found"

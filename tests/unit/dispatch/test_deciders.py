@@ -129,7 +129,10 @@ def test_doubt_at_the_end_of_life_is_not_sent_again() -> None:
 
 
 def test_an_abandoned_attempt_is_due_at_once_and_recorded() -> None:
-    settlement = abandoned(_claim(attempts=2), Abandoned(reason="killed"), RECORD, now=NOW)
+    settlement = abandoned(
+        _claim(attempts=2), Abandoned(reason="killed"), RECORD, now=NOW, crashed=True
+    )
+    assert settlement.crashed
     assert (settlement.target, settlement.not_before) == (State.QUEUED, NOW)
     assert settlement.data["attempt"] == 3
     assert allowed(State.CLAIMED, Verb.RESCUE, settlement.target)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from everpost.dispatch.dots import Dot, DotLog, DotsUnreadableError, is_alive, read_dots
+from everpost.dispatch.dots import Dot, DotLog, DotsUnreadableError, Step, is_alive, read_dots
 
 
 def _dot(n: int) -> Dot:
@@ -17,24 +17,28 @@ def _dot(n: int) -> Dot:
 def test_a_mark_is_there_after_the_process_is_gone(tmp_path: Path) -> None:
     code = (
         "import os,sys,pathlib\n"
-        "from everpost.dispatch.dots import DotLog\n"
+        "from everpost.dispatch.dots import DotLog, Step\n"
         "log = DotLog(pathlib.Path(sys.argv[1]))\n"
-        "log.mark([(b'a' * 16, 1, 2)])\n"
+        "log.mark(Step.COMPOSING, [(b'a' * 16, 1, 2), (b'b' * 16, 1, 2)])\n"
+        "log.mark(Step.DOT, [(b'a' * 16, 1, 2)])\n"
         "os.kill(os.getpid(), 9)\n"
     )
     path = tmp_path / "dots.log"
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
-    assert read_dots(path) == {(b"a" * 16, 1, 2)}
+    assert read_dots(path) == {
+        (b"a" * 16, 1, 2): Step.DOT,
+        (b"b" * 16, 1, 2): Step.COMPOSING,
+    }
     assert not is_alive(path)
 
 
 def test_a_torn_last_record_is_no_dot(tmp_path: Path) -> None:
     path = tmp_path / "dots.log"
     log = DotLog(path)
-    log.mark([_dot(1), _dot(2)])
+    log.mark(Step.DOT, [_dot(1), _dot(2)])
     log.close(remove=False)
     os.truncate(path, path.stat().st_size - 1)
-    assert read_dots(path) == {_dot(1)}
+    assert read_dots(path) == {_dot(1): Step.DOT}
 
 
 def test_a_missing_log_proves_nothing(tmp_path: Path) -> None:
@@ -55,10 +59,10 @@ def test_rotation_keeps_what_is_outstanding_and_the_lock(tmp_path: Path) -> None
     path = tmp_path / "dots.log"
     log = DotLog(path)
     for n in range(60_000):
-        log.mark([_dot(n)])
+        log.mark(Step.DOT, [_dot(n)])
         if n >= 10:
             log.settled([_dot(n - 10)])
     assert path.stat().st_size < 1_100_000
-    assert {_dot(n) for n in range(59_990, 60_000)} <= read_dots(path)
+    assert {_dot(n) for n in range(59_990, 60_000)} <= set(read_dots(path))
     assert is_alive(path)
     log.close(remove=True)

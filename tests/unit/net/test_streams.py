@@ -60,6 +60,66 @@ def test_refusal_and_source_address(loop: str) -> None:
     run(loop, main())
 
 
+class Fleeting(asyncio.Protocol):
+    """Hangs up as soon as it is connected."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+
+
+def test_black_hole_among_the_addresses_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        theirs = Fleeting()  # one connection will come, no more
+        listener = await loop.create_server(lambda: theirs, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        tried: list[str] = []
+        real = loop.create_connection
+
+        async def lookup(*_: object, **__: object) -> list[tuple[object, ...]]:
+            six, four = socket.AF_INET6, socket.AF_INET
+            names = [
+                (six, "::2"),
+                (six, "::3"),
+                (six, "::2"),
+                (four, "127.0.0.1"),
+                (four, "127.9.9.9"),
+            ]
+            return [(family, 1, 6, "", (name, port)) for family, name in names]
+
+        async def connecting(factory: object, host: str, *args: object, **more: object) -> object:
+            tried.append(host)
+            if host == "::2":
+                await loop.create_future()
+            return await real(factory, host, *args, **more)  # type: ignore[call-overload]
+
+        monkeypatch.setattr(loop, "getaddrinfo", lookup)
+        monkeypatch.setattr(loop, "create_connection", connecting)
+        ours = await connect(Fleeting, "many.test", port, within=0.4)
+        await ours.ended.wait()
+        await theirs.ended.wait()
+        assert tried == ["::2", "127.0.0.1"]
+        listener.close()
+        await listener.wait_closed()
+
+        async def nothing(*_: object, **__: object) -> list[object]:
+            return []
+
+        monkeypatch.setattr(loop, "getaddrinfo", nothing)
+        with pytest.raises(OSError, match="no address"):
+            await connect(asyncio.Protocol, "none.test", port, within=1)
+
+    run("asyncio", main())
+
+
 class Named(asyncio.BaseTransport):
     def __init__(self, name: object) -> None:
         super().__init__({"peername": name})

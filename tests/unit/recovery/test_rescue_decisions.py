@@ -2,6 +2,7 @@
 
 import pytest
 
+from everpost.dispatch.dots import Dot, Step
 from everpost.model.states import InDoubtPolicy, State, Verb, allowed
 from everpost.recovery.rescuer import decide_rescue
 from everpost.recovery.supervisor import backoff_s
@@ -28,25 +29,29 @@ DOT = (CLAIM.message, CLAIM.n, CLAIM.term)
 @pytest.mark.parametrize(
     ("dots", "policy", "target", "event"),
     [
-        (frozenset(), InDoubtPolicy.FAIL, State.QUEUED, "abandoned"),
+        ({}, InDoubtPolicy.FAIL, State.QUEUED, "abandoned"),
+        ({DOT: Step.COMPOSING}, InDoubtPolicy.FAIL, State.QUEUED, "abandoned"),
+        ({DOT: Step.CARRYING}, InDoubtPolicy.FAIL, State.QUEUED, "abandoned"),
         # the dot of an earlier claim of the same recipient says nothing of this one
-        (frozenset({(CLAIM.message, 2, 6)}), InDoubtPolicy.HOLD, State.QUEUED, "abandoned"),
-        (frozenset({DOT}), InDoubtPolicy.RESEND, State.QUEUED, "in_doubt"),
-        (frozenset({DOT}), InDoubtPolicy.HOLD, State.HELD, "in_doubt"),
-        (frozenset({DOT}), InDoubtPolicy.FAIL, State.FAILED, "in_doubt"),
+        ({(CLAIM.message, 2, 6): Step.DOT}, InDoubtPolicy.HOLD, State.QUEUED, "abandoned"),
+        ({DOT: Step.DOT}, InDoubtPolicy.RESEND, State.QUEUED, "in_doubt"),
+        ({DOT: Step.DOT}, InDoubtPolicy.HOLD, State.HELD, "in_doubt"),
+        ({DOT: Step.DOT}, InDoubtPolicy.FAIL, State.FAILED, "in_doubt"),
         (None, InDoubtPolicy.RESEND, State.QUEUED, "in_doubt"),
         (None, InDoubtPolicy.HOLD, State.HELD, "in_doubt"),
     ],
 )
 def test_a_claim_whose_process_died(
-    dots: frozenset[tuple[bytes, int, int]] | None,
+    dots: dict[Dot, Step] | None,
     policy: InDoubtPolicy,
     target: State,
     event: str,
 ) -> None:
     settlement = decide_rescue(CLAIM, policy, dots=dots, now=NOW, jitter=0.5)
     assert (settlement.target, settlement.event) == (target, event)
-    assert settlement.attempt is not None
+    untouched = dots is not None and DOT not in dots
+    assert (settlement.attempt is None) == untouched
+    assert settlement.crashed == (dots == {DOT: Step.COMPOSING})
     assert allowed(State.CLAIMED, Verb.RESCUE, settlement.target)
 
 

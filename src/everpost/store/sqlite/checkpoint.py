@@ -37,6 +37,7 @@ class Checkpointer:
         self._wal_bytes = wal_bytes
         self._db: apsw.Connection | None = None
         self._lock: WriteLock | None = None
+        self._frames = 0
         self._one_at_a_time = threading.Lock()
 
     def run(self) -> None:
@@ -72,10 +73,11 @@ class Checkpointer:
         # Without any lock first: writers go on while the bulk is copied.
         frames, copied = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         size = self._wal.stat().st_size if self._wal.exists() else 0
-        live = frames * page
-        if size > self._wal_bytes and live < size // 2:
+        fresh = frames - self._frames if frames >= self._frames else frames
+        self._frames = frames
+        if size > self._wal_bytes and fresh * page < size // 2:
             self._while_nobody_writes(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        elif live > _RESTART_BYTES:
+        elif frames * page > _RESTART_BYTES:
             self._while_nobody_writes(apsw.SQLITE_CHECKPOINT_RESTART)
         _WAL_BYTES.set(size)
         _LIVE_BYTES.set((frames - copied) * page)
@@ -89,5 +91,6 @@ class Checkpointer:
         with self._lock:
             try:
                 self._db.wal_checkpoint(mode=mode)
+                self._frames = 0
             except apsw.BusyError:
                 pass  # a long reader needs the log as it is; the next round tries again

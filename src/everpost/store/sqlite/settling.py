@@ -61,13 +61,13 @@ class Settle(Work[Sequence[bool]]):
             reason=settlement.reason,
             not_before=settlement.not_before,
             via=outcome.via if isinstance(outcome, Delivered) else None,
-            crash=cls.verb is Verb.RESCUE and settlement.target is State.QUEUED,
+            crash=settlement.crashed,
         )
         moves.event(settlement.message, settlement.n, settlement.event, json_text(settlement.data))
 
 
 class Rescue(Settle):
-    """The same for the claims of an owner that is gone: a row that goes back counts a crash."""
+    """The same for the claims of an owner that is gone."""
 
     __slots__ = ()
     verb: ClassVar[Verb] = Verb.RESCUE

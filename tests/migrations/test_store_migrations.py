@@ -1,0 +1,107 @@
+"""The order of schema revisions, and what an old, a new and a foreign schema come to."""
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import everpost.store.sqlite
+from everpost.store.interface import StoreCorrupt
+from everpost.store.migrate import BASE, HEAD, MigrationError, render
+from everpost.store.sqlite import SqliteStore
+from tests.conformance.making import HandClock, message
+
+MIGRATIONS = Path(everpost.store.sqlite.__file__).parent / "migrations"
+
+
+def _open(path: Path) -> None:
+    async def scene() -> None:
+        store = SqliteStore(path, clock=HandClock())
+        await store.open()
+        await store.close()
+
+    asyncio.run(scene())
+
+
+def test_the_head_in_the_code_is_alembics() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    script = ScriptDirectory.from_config(config)
+    assert script.get_heads() == [HEAD]
+    revisions = [r.revision for r in script.walk_revisions()]
+    twins = {p.stem for p in (MIGRATIONS / "versions").glob("*.sql")}
+    assert {p.stem for p in (MIGRATIONS / "versions").glob("[0-9]*.py")} == twins
+    assert len(revisions) == len(twins)
+
+
+def test_the_sql_is_the_twin_file_word_for_word() -> None:
+    sql = render("sqlite", BASE)
+    twin = (MIGRATIONS / "versions" / "0001_first_schema.sql").read_text()
+    assert twin.rstrip() in sql
+    assert "alembic_version" in sql
+
+
+def test_every_table_is_strict_about_types(tmp_path: Path) -> None:
+    """SQLite otherwise stores a text where a number belongs, and says nothing."""
+    path = tmp_path / "s.db"
+    _open(path)
+    db = apsw.Connection(str(path))
+    loose = db.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND NOT strict"
+        " AND name NOT LIKE 'sqlite%'"
+    ).fetchall()
+    assert loose == [("alembic_version",)]
+    names = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    assert len(str(names["store"])) == 32
+    assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+    assert db.pragma("application_id") == int.from_bytes(b"EVpr", "big")
+    assert db.pragma("integrity_check") == "ok"
+    db.close()
+
+
+def test_a_store_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    _open(path)
+    db = apsw.Connection(str(path))
+    db.execute("UPDATE alembic_version SET version_num = '9999'")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreCorrupt, match="newer Everpost"):
+        _open(path)
+    assert path.read_bytes() == before
+
+
+def test_an_unknown_revision_cannot_be_rendered() -> None:
+    with pytest.raises(MigrationError, match="9999"):
+        render("sqlite", "9999")
+
+
+def test_processes_that_start_at_once_make_one_schema(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+
+    async def scene() -> None:
+        stores = [SqliteStore(path, clock=HandClock()) for _ in range(4)]
+        await asyncio.gather(*(store.open() for store in stores))
+        await asyncio.gather(*(store.accept(1, [message()]) for store in stores))
+        assert (await stores[0].facts()).accepted == 4
+        assert len(await stores[1].projects()) == 1
+        for store in stores:
+            await store.close()
+
+    asyncio.run(scene())
+
+
+def test_a_migration_that_breaks_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.db"
+    from everpost.store.sqlite import schema
+
+    monkeypatch.setattr(schema, "render", lambda *_: "CREATE TABLE a (b); CREATE TABLE a (b);")
+    with pytest.raises(Exception, match="already exists"):
+        _open(path)
+    monkeypatch.undo()
+    _open(path)

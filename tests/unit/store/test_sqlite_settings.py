@@ -1,0 +1,177 @@
+"""The settings that the promises rest on are asked for, and checked."""
+
+import asyncio
+import fcntl
+import os
+import stat
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from everpost.model.message import Durability
+from everpost.store.interface import StoreCorrupt, StoreError, StoreUnavailable
+from everpost.store.sqlite import SqliteStore, connection
+from everpost.store.sqlite.lock import WriteLock
+from tests.conformance.making import HandClock, message
+
+
+def _open(path: Path, **options: Any) -> None:
+    async def scene() -> None:
+        store = SqliteStore(path, clock=HandClock(), **options)
+        await store.open()
+        try:
+            await store.accept(1, [message()])
+        finally:
+            await store.close()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("durability", "level"), [("committed", 2), ("relaxed", 1)])
+def test_a_connection_has_the_promised_settings(
+    database: Path, durability: str, level: int
+) -> None:
+    db = connection.connect(database, Durability(durability))
+    assert db.pragma("journal_mode") == "wal"
+    assert db.pragma("synchronous") == level
+    assert db.pragma("foreign_keys") == 1
+    assert db.pragma("wal_autocheckpoint") == 0
+    assert db.pragma("mmap_size") == 0
+    assert db.pragma("temp_store") == 2
+    db.close()
+    db = connection.connect(database, Durability(durability), read_only=True)
+    with pytest.raises(apsw.ReadOnlyError):
+        db.execute("UPDATE meta SET value = 9")
+    db.close()
+
+
+def test_a_journal_that_is_not_a_log_refuses_to_start(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system without shared memory, where SQLite answers `delete`."""
+    asked = apsw.Connection.pragma
+
+    def pragma(db: apsw.Connection, name: str, value: Any = None, **more: Any) -> Any:
+        if name == "journal_mode":
+            return "delete"
+        return asked(db, name) if value is None else asked(db, name, value, **more)
+
+    class Stubborn(apsw.Connection):
+        pragma = pragma  # type: ignore[assignment]
+
+    monkeypatch.setattr(connection.apsw, "Connection", Stubborn)
+    with pytest.raises(StoreError, match="journal_mode=delete"):
+        _open(database)
+
+
+def test_an_sqlite_that_can_corrupt_a_store_refuses_to_start(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection.apsw, "sqlite_lib_version", lambda: "3.51.2")
+    with pytest.raises(StoreError, match=r"3\.51\.3"):
+        _open(database)
+
+
+def test_weaker_settings_of_another_process_do_not_weaken_this_one(database: Path) -> None:
+    async def scene() -> None:
+        relaxed = SqliteStore(database, clock=HandClock(), durability=Durability.RELAXED)
+        await relaxed.open()
+        strict = connection.connect(database, Durability.COMMITTED)
+        assert strict.pragma("synchronous") == 2
+        strict.close()
+        await relaxed.close()
+
+    asyncio.run(scene())
+
+
+def test_others_on_the_machine_may_not_read_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    old = os.umask(0)
+    try:
+        _open(path)
+        db = connection.connect(path, Durability.COMMITTED)
+        db.execute("UPDATE meta SET value = value")
+        for name in tmp_path.iterdir():
+            assert stat.S_IMODE(name.stat().st_mode) == 0o600, name
+        assert {p.name for p in tmp_path.iterdir()} >= {"new.db", "new.db-wal", "new.db-shm"}
+        db.close()
+    finally:
+        os.umask(old)
+
+
+def test_a_database_that_is_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    db = apsw.Connection(str(path))
+    db.execute("CREATE TABLE theirs (a)")
+    db.close()
+    with pytest.raises(StoreCorrupt, match="not an Everpost store"):
+        _open(path)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "text.db"
+    path.write_bytes(b"this is not a database at all, " * 100)
+    with pytest.raises(StoreCorrupt):
+        _open(path)
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        _open(tmp_path / "nowhere" / "store.db")
+
+
+def test_the_audit_can_only_grow(database: Path) -> None:
+    db = connection.connect(database, Durability.COMMITTED)
+    db.execute("INSERT INTO audit VALUES (NULL, 1, 'me', 'did', 'relay', 'r1', '{}')")
+    for change in ("UPDATE audit SET actor = 'you'", "DELETE FROM audit"):
+        with pytest.raises(apsw.ConstraintError, match="append-only"):
+            db.execute(change)
+    db.close()
+
+
+def test_heavy_libraries_stay_out_of_a_running_service(database: Path) -> None:
+    code = (
+        "import sys; import everpost.store.sqlite, everpost.store.migrate\n"
+        "print([m for m in ('alembic', 'sqlalchemy', 'mako') if m in sys.modules])"
+    )
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_writer_that_has_just_written_lets_the_waiting_one_pass(tmp_path: Path) -> None:
+    """The turnstile: whoever waits for the lock is next, however often the holder comes back."""
+    mine, other = WriteLock(tmp_path / "s.db"), WriteLock(tmp_path / "s.db")
+    turns: list[str] = []
+    waiting = threading.Event()
+
+    def neighbour() -> None:
+        waiting.set()
+        with other:
+            turns.append("other")
+
+    thread = threading.Thread(target=neighbour)
+    with mine:
+        thread.start()
+        waiting.wait(10)
+        # Wait until it stands in the turnstile: then that lock is taken.
+        probe = os.open(tmp_path / "s.db.turn", os.O_RDWR)
+        while True:
+            try:
+                fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(probe, fcntl.LOCK_UN)
+            except BlockingIOError:
+                break
+        os.close(probe)
+    for _ in range(3):
+        with mine:
+            turns.append("mine")
+    thread.join(10)
+    assert turns[0] == "other"
+    mine.close()
+    other.close()

@@ -1,0 +1,345 @@
+"""Disks that are full, broken or lie: nothing acknowledged is lost, nothing half is written, and
+callers are told to come again."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from everpost import telemetry
+from everpost.model.states import State
+from everpost.store.interface import Accepted, StoreCorrupt, StoreUnavailable
+from everpost.store.sqlite import SqliteStore, store
+from tests.conformance.making import HandClock, claims, make_id, message
+
+clock = HandClock()
+
+
+def _store(path: Path, **options: Any) -> SqliteStore:
+    return SqliteStore(path, clock=clock, **options)
+
+
+def test_a_full_disk_refuses_and_takes_again_when_there_is_room(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLITE_FULL, by a cap on the database's pages."""
+    opened: list[apsw.Connection] = []
+
+    def capped(*args: Any, **options: Any) -> apsw.Connection:
+        db = _connect(*args, **options)
+        if not options.get("read_only"):
+            opened.append(db)
+            db.pragma("max_page_count", 80)
+        return db
+
+    _connect = store.connect
+    monkeypatch.setattr(store, "connect", capped)
+
+    async def scene() -> None:
+        engine = _store(database)
+        await engine.open()
+        taken = 0
+        refused = 0
+        big = [message(sealed=os.urandom(3000)) for _ in range(200)]
+        for sent in big:
+            try:
+                await engine.accept(1, [sent])
+                taken += 1
+            except StoreUnavailable:
+                refused += 1
+        assert taken
+        assert refused
+        assert telemetry.alarm("store_unavailable").raised
+        assert len((await engine.messages(1, limit=300))[0]) == taken
+        assert (await engine.facts()).accepted == taken
+        opened[-1].pragma("max_page_count", 100_000)
+        assert await engine.accept(1, [message()]) == Accepted()
+        assert not telemetry.alarm("store_unavailable").raised
+        await engine.close()
+
+    asyncio.run(scene())
+
+
+_FILLS = """
+import asyncio, os, sys
+from pathlib import Path
+from everpost.store.interface import StoreUnavailable
+from everpost.store.sqlite import SqliteStore
+from tests.conformance.making import HandClock, message
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]), clock=HandClock())
+    await store.open()
+    taken = []
+    for _ in range(400):
+        sent = message(sealed=os.urandom(3000))
+        try:
+            await store.accept(1, [sent])
+        except StoreUnavailable:
+            break
+        taken.append(sent.id.hex())
+    print(" ".join(taken), flush=True)
+    os._exit(0)
+asyncio.run(main())
+"""
+
+
+def test_a_write_that_the_file_system_refuses(database: Path) -> None:
+    """EFBIG in the middle of the log, and no orderly close afterwards."""
+    done = subprocess.run(
+        ["prlimit", f"--fsize={600_000}", sys.executable, "-c", _FILLS, str(database)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    taken = done.stdout.split()
+    assert 10 < len(taken) < 400
+
+    async def scene() -> None:
+        engine = _store(database)
+        await engine.open()
+        page, _ = await engine.messages(1, limit=500)
+        assert {m.id.hex() for m in page} == set(taken)
+        assert (await engine.facts()).accepted == len(taken)
+        assert await engine.accept(1, [message()]) == Accepted()
+        await engine.close()
+
+    asyncio.run(scene())
+
+
+_ASKS = """
+import asyncio, os, sys
+from pathlib import Path
+from everpost.store.interface import StoreUnavailable
+from everpost.store.sqlite import SqliteStore
+from tests.conformance.making import HandClock, message
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]), clock=HandClock())
+    await store.open()
+    await store.accept(1, [message()])
+    for line in iter(lambda: (print("ask", flush=True), sys.stdin.readline())[1], ""):
+        sent = message()
+        try:
+            await store.accept(1, [sent])
+            print("taken", sent.id.hex(), flush=True)
+        except StoreUnavailable:
+            print("refused", sent.id.hex(), flush=True)
+    os._exit(0)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def asked(database: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ASKS, str(database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        stream.close()
+
+
+def test_a_flush_that_fails_once_and_then_lies(
+    database: Path, asked: subprocess.Popen[str]
+) -> None:
+    """F3: the commit is refused, the handle is never trusted again, and what was refused does not
+    come back: neither at once nor when the log is recovered after a crash."""
+    strace = shutil.which("strace")
+    assert strace, "this test needs strace: apt-get install strace"
+    assert asked.stdin is not None
+    assert asked.stdout is not None
+    assert asked.stdout.readline() == "ask\n"
+    tracer = subprocess.Popen(
+        [
+            *(strace, "-f", "-p", str(asked.pid), "-e", "trace=fsync,fdatasync"),
+            *("-e", "inject=fsync,fdatasync:error=EIO:when=1"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert tracer.stderr is not None
+    try:
+        while "attached" not in (line := tracer.stderr.readline()):
+            assert line, "strace could not attach"
+        said = []
+        for _ in range(3):
+            asked.stdin.write("go\n")
+            asked.stdin.flush()
+            said.append(asked.stdout.readline().split())
+            assert asked.stdout.readline() == "ask\n"
+    finally:
+        tracer.terminate()
+        tracer.wait(timeout=20)
+        tracer.stderr.close()
+    assert [word for word, _ in said] == ["refused", "taken", "taken"]
+    asked.kill()
+    asked.wait()
+
+    async def scene() -> None:
+        engine = _store(database)
+        await engine.open()
+        found = {m.id.hex() for m in (await engine.messages(1, limit=9))[0]}
+        assert said[0][1] not in found
+        assert {said[1][1], said[2][1]} < found
+        assert (await engine.facts()).accepted == len(found) == 3
+        await engine.close()
+
+    asyncio.run(scene())
+
+
+def test_a_bit_flips_in_stored_content(database: Path) -> None:
+    """F9: it is held with an alarm, and never sent; its neighbours go out."""
+    telemetry.alarm("content_corrupt").clear()
+
+    async def scene() -> None:
+        engine = _store(database)
+        await engine.open()
+        bad, good, gone = message("a@1.test", "b@2.test"), message(), message()
+        await engine.accept(1, [bad, good, gone])
+        db = apsw.Connection(str(database))
+        db.execute("UPDATE contents SET sealed = x'00' || substr(sealed, 2) WHERE id = ?", (bad.id,))
+        db.execute("DELETE FROM contents WHERE id = ?", (gone.id,))
+        db.close()
+        taken = await engine.claim(make_id(), limit=9, lease_ms=9_000)
+        assert [c.message for c in claims(taken)] == [good.id]
+        assert telemetry.alarm("content_corrupt").raised
+        for id_ in (bad.id, gone.id):
+            row = await engine.message(1, id_)
+            assert row is not None
+            assert row.sealed is None
+            assert {(r.state, r.reason) for r in row.recipients} == {(State.HELD, "poison")}
+            events = await engine.events(1, id_)
+            assert [e.data for e in events[1:]] == [{"reason": "checksum"}] * len(row.recipients)
+        facts = await engine.facts()
+        assert (facts.states["held"], facts.states["claimed"]) == (3, 1)
+        await engine.close()
+
+    asyncio.run(scene())
+    telemetry.alarm("content_corrupt").clear()
+
+
+def test_a_recipient_whose_message_is_gone(database: Path) -> None:
+    async def scene() -> None:
+        engine = _store(database)
+        await engine.open()
+        lost, good = message(), message()
+        await engine.accept(1, [lost, good])
+        db = apsw.Connection(str(database))
+        db.execute("DELETE FROM messages WHERE id = ?", (lost.id,))
+        db.close()
+        taken = await engine.claim(make_id(), limit=9, lease_ms=9_000)
+        assert [c.message for c in claims(taken)] == [good.id]
+        assert (await engine.facts()).states["held"] == 1
+        await engine.close()
+
+    asyncio.run(scene())
+    telemetry.alarm("content_corrupt").clear()
+
+
+def test_a_damaged_part_is_refused(database: Path) -> None:
+    async def scene() -> None:
+        engine = _store(database)
+        await engine.open()
+        await engine.accept(1, [message(parts=[(b"h" * 32, b"sealed")])])
+        db = apsw.Connection(str(database))
+        db.execute("UPDATE parts SET sealed = x'00'")
+        day = db.execute("SELECT day FROM parts").fetchall()[0][0]
+        db.close()
+        assert isinstance(day, int)
+        with pytest.raises(StoreCorrupt):
+            await engine.parts(1, [(day, b"h" * 32)])
+        await engine.close()
+
+    asyncio.run(scene())
+    telemetry.alarm("content_corrupt").clear()
+
+
+def test_a_log_that_lost_its_tail(database: Path) -> None:
+    """F10: the store starts, with every commit whose frames are whole."""
+
+    async def fill() -> list[bytes]:
+        engine = _store(database)
+        await engine.open()
+        sent = [message() for _ in range(20)]
+        for each in sent:
+            await engine.accept(1, [each])
+        # as a crash leaves it: the log's end torn off
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{database}{suffix}", f"{database}.crashed{suffix}")
+        await engine.close()
+        return [m.id for m in sent]
+
+    ids = asyncio.run(fill())
+    crashed = Path(f"{database}.crashed")
+    wal = Path(f"{crashed}-wal")
+    os.truncate(wal, wal.stat().st_size - 512)
+
+    async def scene() -> None:
+        engine = _store(crashed)
+        await engine.open()
+        found = [m.id for m in (await engine.messages(1, limit=99))[0]]
+        assert found == ids[:-1][::-1]
+        assert (await engine.facts()).accepted == 19
+        assert await engine.accept(1, [message()]) == Accepted()
+        await engine.close()
+
+    asyncio.run(scene())
+
+
+def test_a_foreign_program_holds_the_database(database: Path) -> None:
+    """F39: a backup or a shell in the way is waited for, not reported."""
+
+    async def scene() -> None:
+        engine = _store(database)
+        await engine.open()
+        foreign = apsw.Connection(str(database))
+        foreign.execute("BEGIN IMMEDIATE")
+        writing = asyncio.ensure_future(engine.accept(1, [message()]))
+        await asyncio.wait([writing], timeout=0.2)
+        assert not writing.done()
+        assert await engine.messages(1, limit=1) == ([], False)
+        foreign.execute("COMMIT")
+        assert await asyncio.wait_for(writing, 10) == Accepted()
+        foreign.close()
+        await engine.close()
+
+    asyncio.run(scene())
+
+
+def test_a_long_reader_holds_up_neither_writers_nor_housekeeping(database: Path) -> None:
+    async def scene() -> None:
+        engine = _store(database, wal_bytes=1)
+        await engine.open()
+        reader = apsw.Connection(str(database))
+        reader.execute("BEGIN")
+        before = reader.execute("SELECT count(*) FROM messages").fetchall()
+        for _ in range(30):
+            await engine.accept(1, [message(sealed=os.urandom(9000)) for _ in range(10)])
+            await engine.checkpoint()
+        assert reader.execute("SELECT count(*) FROM messages").fetchall() == before
+        reader.execute("COMMIT")
+        wal = Path(f"{database}-wal")
+        assert wal.stat().st_size > 1_000_000
+        await engine.checkpoint()
+        await engine.checkpoint()
+        assert wal.stat().st_size == 0
+        assert (await engine.facts()).accepted == 300
+        reader.close()
+        await engine.close()
+
+    asyncio.run(scene())
