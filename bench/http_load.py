@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import json
 import time
-from collections import deque
+from typing import cast
 
 import uvloop
 
@@ -46,7 +46,7 @@ class Load:
         self.errors: dict[str, int] = {}
         self.started = 0.0
         self.done = asyncio.Event()
-        self.idle: deque[Connection] = deque()
+        self.idle: asyncio.Queue[Connection] = asyncio.Queue()
 
     def request(self) -> bytes | None:
         """The next request, or None when all are out."""
@@ -82,10 +82,9 @@ class Connection(asyncio.Protocol):
         self.began = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class is not one
         if self.load.options.rate:
-            self.load.idle.append(self)
+            self.load.idle.put_nowait(self)
         else:
             self.send(time.perf_counter())
 
@@ -106,7 +105,7 @@ class Connection(asyncio.Protocol):
         self.buffer = rest[length:]
         self.load.finished(self.began, head[9:12])
         if self.load.options.rate:
-            self.load.idle.append(self)
+            self.load.idle.put_nowait(self)
         else:
             self.send(time.perf_counter())
 
@@ -119,9 +118,7 @@ async def pace(load: Load) -> None:
         now = time.perf_counter()
         if now < due:
             await asyncio.sleep(due - now)
-        while not load.idle:
-            await asyncio.sleep(0.0005)
-        load.idle.popleft().send(due)
+        (await load.idle.get()).send(due)
         due += step
 
 
@@ -136,7 +133,8 @@ async def run(options: argparse.Namespace) -> dict[str, object]:
     ]
     if options.rate:
         await pace(load)
-    await load.done.wait()
+    async with asyncio.timeout(300):
+        await load.done.wait()
     seconds = time.perf_counter() - load.started
     for transport, _ in connections:
         transport.close()

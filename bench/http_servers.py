@@ -9,6 +9,7 @@ server process' user and system time. Servers that are not installed are left ou
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -277,6 +278,8 @@ def _measure(name: str, connections: int, seconds: float) -> str:
     try:
         assert child.stdout is not None
         key = child.stdout.readline().strip() if "API" in name else "key"
+        if "granian" in name:
+            time.sleep(2)  # until it has bound the port again
         for _ in range(100):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -287,6 +290,9 @@ def _measure(name: str, connections: int, seconds: float) -> str:
 
         return uvloop.run(_load(port, key, connections, seconds, child.pid))
     finally:
+        child.terminate()  # granian ends its workers then
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(3)
         child.kill()
         child.wait()
 

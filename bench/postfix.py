@@ -1,4 +1,4 @@
-"""Postfix from Debian, tuned for throughput, as the yardstick; with OpenDKIM as a milter if asked."""
+"""Postfix from Debian, tuned, as the yardstick; with OpenDKIM as a milter if asked."""
 
 import os
 import pwd

@@ -106,6 +106,7 @@ def settlement(
     record: AttemptRecord | None = None,
     not_before: int | None = None,
     reason: HeldReason | None = None,
+    crashed: bool = False,
 ) -> Settlement:
     return Settlement(
         message=claim.message,
@@ -118,6 +119,7 @@ def settlement(
         attempt=record,
         not_before=not_before,
         reason=reason,
+        crashed=crashed,
     )
 
 

@@ -142,6 +142,6 @@ class Mailroom(RuleBasedStateMachine):
 
 def test_random_work_of_two_processes_keeps_the_books(make_engine: MakeEngine) -> None:
     machine = type("Room", (Mailroom,), {"make_engine": staticmethod(make_engine)})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine, settings=settings(max_examples=30, stateful_step_count=30, deadline=None)
     )

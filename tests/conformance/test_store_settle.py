@@ -192,7 +192,7 @@ def test_two_processes_settle_one_message_and_its_timeline_has_no_gap(engine: En
     asyncio.run(scene())
 
 
-def test_a_rescue_counts_a_crash_on_what_goes_back(engine: Engine) -> None:
+def test_a_rescue_counts_a_crash_only_on_what_its_process_died_of(engine: Engine) -> None:
     async def scene() -> None:
         async with engine.opened() as store:
             await store.accept(1, [message() for _ in range(3)])
@@ -202,7 +202,8 @@ def test_a_rescue_counts_a_crash_on_what_goes_back(engine: Engine) -> None:
             answer = await store.rescue(
                 dead,
                 [
-                    settlement(back, State.QUEUED, not_before=START, record=attempt()),
+                    settlement(
+ back, State.QUEUED, not_before=START, record=attempt(), crashed=True),
                     settlement(
                         doubtful, State.HELD, reason=HeldReason.IN_DOUBT, outcome=outcome,
                         record=attempt(),
@@ -212,7 +213,7 @@ def test_a_rescue_counts_a_crash_on_what_goes_back(engine: Engine) -> None:
             )  # fmt: skip
             assert answer == [True, True, True]
             got = claims(await store.claim(make_id(), limit=9, lease_ms=LEASE))
-            assert sorted((c.attempts, c.crashes, c.term) for c in got) == [(0, 1, 2), (1, 1, 2)]
+            assert sorted((c.attempts, c.crashes, c.term) for c in got) == [(0, 0, 2), (1, 1, 2)]
             found = await store.message(1, doubtful.message)
             assert found is not None
             assert (found.recipients[0].state, found.recipients[0].reason) == (

@@ -73,7 +73,9 @@ def test_each_consumer_reads_the_outbox_in_commit_order_from_its_own_place(
     async def scene() -> None:
         async with engine.opened() as store, engine.opened() as other:
             sent = [message() for _ in range(4)]
-            await asyncio.gather(*(s.accept(1, [m]) for s, m in zip([store, other] * 2, sent)))
+            await asyncio.gather(
+                *(s.accept(1, [m]) for s, m in zip([store, other] * 2, sent, strict=True))
+            )
             owner = make_id()
             held = claims(await store.claim(owner, limit=9, lease_ms=9_000))
             await store.settle(owner, [delivered(c) for c in held])

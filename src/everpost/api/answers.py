@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
-from everpost.api.asgi import Send
+from everpost.api.asgi import Scope, Send
 
-__all__ = ["JSON", "Answer", "encode", "problem", "send", "timestamp"]
+__all__ = ["ANSWER", "JSON", "Answer", "encode", "problem", "send", "timestamp"]
 
 JSON = b"application/json"
 
@@ -16,6 +17,12 @@ _FIXED = [
     (b"x-content-type-options", b"nosniff"),
 ]
 """Answers hold personal data and keys, so no cache may keep them (RFC 9111 §5.2.2.5)."""
+
+ANSWER = "everpost.answer"
+"""The extension in ASGI's scope by which our listener takes a whole answer at once: a coroutine
+function of (status, headers, body)."""
+
+_NONE: dict[str, Any] = {}
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -44,18 +51,17 @@ def timestamp(milliseconds: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
 
 
-async def send(answer: Answer, sender: Send) -> None:
-    """Write one answer to an ASGI server."""
-    await sender(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [
-                (b"content-type", answer.content_type),
-                (b"content-length", b"%d" % len(answer.body)),
-                *_FIXED,
-                *answer.headers,
-            ],
-        }
-    )
+async def send(answer: Answer, scope: Scope, sender: Send) -> None:
+    """Write one answer to an ASGI server; in one piece where it is ours."""
+    headers = [
+        (b"content-type", answer.content_type),
+        (b"content-length", b"%d" % len(answer.body)),
+        *_FIXED,
+        *answer.headers,
+    ]
+    whole = scope.get("extensions", _NONE).get(ANSWER)
+    if whole is not None:
+        await whole(answer.status, headers, answer.body)
+        return
+    await sender({"type": "http.response.start", "status": answer.status, "headers": headers})
     await sender({"type": "http.response.body", "body": answer.body})

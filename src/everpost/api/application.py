@@ -123,7 +123,7 @@ class Application:
         except Disconnected:
             return
         except asyncio.CancelledError:  # the shutdown's deadline
-            await send(_gone(), sender)
+            await send(_gone(), scope, sender)
             raise
         except Exception as error:
             answer = errors.answer(error, request_id=ids.text(self._services.ids()))
@@ -131,7 +131,7 @@ class Application:
             self._in_hand -= 1
             if request is not None and request.taken:
                 self._budget.give(request.taken)
-        await send(self._with_durability(answer), sender)
+        await send(self._with_durability(answer), scope, sender)
         _REQUESTS.add(1, label, method, str(answer.status))
         _SECONDS.observe(self._services.clock.monotonic() - started, label)
 

@@ -2,7 +2,7 @@
 that a caller may still do with one, move it and cancel it."""
 
 from everpost import ids
-from everpost.api import shapes
+from everpost.api import views
 from everpost.api.bodies import ReschedulingBody
 from everpost.api.requests import Request
 from everpost.api.services import Services
@@ -55,13 +55,13 @@ async def _list(
         sandbox=sandbox,
     )
     now = services.clock.now()
-    return ListAnswer([shapes.email_item(row, now=now) for row in rows], more)
+    return ListAnswer([views.email_item(row, now=now) for row in rows], more)
 
 
 async def get_email(services: Services, request: Request) -> EmailAnswer:
     """One email with its content."""
     row = await _row(services, request)
-    return shapes.email(row, services.read_content(row), now=services.clock.now())
+    return views.email(row, services.read_content(row), now=services.clock.now())
 
 
 async def get_sandbox_email(services: Services, request: Request) -> SandboxAnswer:
@@ -70,7 +70,7 @@ async def get_sandbox_email(services: Services, request: Request) -> SandboxAnsw
     if not row.sandbox:
         raise NotFound(_ABSENT)
     raw = await services.sandbox.raw(request.credential, row.id)
-    return shapes.sandbox_email(row, services.read_content(row), raw, now=services.clock.now())
+    return views.sandbox_email(row, services.read_content(row), raw, now=services.clock.now())
 
 
 async def recipients(services: Services, request: Request) -> ListAnswer[RecipientAnswer]:
@@ -80,14 +80,14 @@ async def recipients(services: Services, request: Request) -> ListAnswer[Recipie
     for attempt in await services.store.attempts(row.project, row.id):
         attempts.setdefault(attempt.n, []).append(attempt)
     now = services.clock.now()
-    return ListAnswer([shapes.recipient(each, attempts, now=now) for each in row.recipients])
+    return ListAnswer([views.recipient(each, attempts, now=now) for each in row.recipients])
 
 
 async def events(services: Services, request: Request) -> ListAnswer[EventAnswer]:
     """The email's timeline, oldest first."""
     row = await _row(services, request)
     lines = await services.store.events(row.project, row.id)
-    return ListAnswer([shapes.event(line) for line in lines])
+    return ListAnswer([views.event(line) for line in lines])
 
 
 async def reschedule(services: Services, request: Request, body: ReschedulingBody) -> EmailRef:

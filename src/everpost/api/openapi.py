@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document, built from the route table and from the structs that decode requests
 and encode answers."""
 
+import re
 from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
@@ -70,8 +71,14 @@ def _schemas(routes: list[Route]) -> tuple[dict[Any, Any], dict[str, Any]]:
     for route in routes:
         types += [shape for shape in (route.body, route.answer) if shape is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
-    named = {name: _described(schema) for name, schema in components.items()}
-    return dict(zip(map(repr, types), schemas, strict=True)), named
+    built = {
+        "shown": dict(zip(map(repr, types), schemas, strict=True)),
+        "named": {name: _described(schema) for name, schema in components.items()},
+    }
+    # msgspec calls a generic's instance `ListAnswer_EmailItem_`; people get `EmailItemList`.
+    text = re.sub(r"\bListAnswer_(\w+?)_(?=\")", r"\1List", msgspec.json.encode(built).decode())
+    renamed = msgspec.json.decode(text)
+    return renamed["shown"], renamed["named"]
 
 
 def _described(schema: dict[str, Any]) -> dict[str, Any]:

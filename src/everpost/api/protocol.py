@@ -7,6 +7,9 @@ bounds on heads, trailers and connections, deadlines, JSON in every refusal.
 """
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import httptools
 import msgspec
@@ -17,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from everpost import telemetry
-from everpost.api.answers import problem
+from everpost.api.answers import ANSWER, problem
 
 __all__ = ["HttpLimits", "Protocol"]
 
@@ -65,7 +68,9 @@ class Protocol(HttpToolsProtocol):
         self.limits: HttpLimits = self.config.limits  # type: ignore[attr-defined]
         self._seen = self._since = self.loop.time()
         self._began = self._in_body = False
-        self._progress = self._dry = self._owed = self._drained = 0
+        self._progress = self._dry = self._drained = 0
+        self._framing: bytes | None = None
+        self._muted = False
         self._write_paused_at: float | None = None
         if len(self.connections) > self.limits.connections:
             self._refuse(_Refused(503, "Too many connections."))
@@ -79,7 +84,7 @@ class Protocol(HttpToolsProtocol):
         before, size = self._progress, len(data)
         try:
             while data:
-                data = self._owed_body(data) if self._owed else self._feed(data)
+                data = self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
             if not isinstance(cause, _Refused):
@@ -94,40 +99,53 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(_Refused(431, "The request's header section is too large."))
 
     def _feed(self, data: bytes) -> bytes:
-        """Give bytes to llhttp; what it left after a request that asks for an upgrade.
+        """Give bytes to llhttp; what it left behind the head of a request for an upgrade.
 
-        We may ignore an upgrade (RFC 9110 §7.8) and do, but llhttp then hands its body, if any,
-        back unparsed: read as the next request it would be a smuggled one.
+        We may ignore an upgrade (RFC 9110 §7.8) and do, but llhttp hands its body back unparsed:
+        read as the next request it would be a smuggled one, and Java's client asks for h2c with
+        every first POST (uvicorn's issue 2722). So a new parser gets a head that asks for nothing,
+        and then the body and what follows it.
         """
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
+            if self._framing is not None:
+                self.parser = httptools.HttpRequestParser(self)
+                self._muted = True
+                self.parser.feed_data(b"POST / HTTP/1.1\r\n" + self._framing + b"\r\n\r\n")
+                self._muted, self._framing = False, None
             return data[upgrade.args[0] :]
         return b""
-
-    def _owed_body(self, data: bytes) -> bytes:
-        taken = data[: self._owed]
-        self._owed -= len(taken)
-        self.on_body(taken)
-        if not self._owed:
-            self.on_message_complete()
-        return data[len(taken) :]
 
     # --- parser callbacks -------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._muted:
+            return
         super().on_message_begin()
         if self._progress:  # the first head's time counts from the connection's start
             self._since = self._seen
         self._began, self._in_body, self._drained = True, False, 0
 
+    def on_url(self, url: bytes) -> None:
+        if not self._muted:
+            self.url += url
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header; drop a trailer, which must not merge (RFC 9110 §6.5.1)."""
+        """Collect a header; drop a trailer, which must not merge (RFC 9110 §6.5.1).
+
+        Does itself what uvicorn's does: it is called for every line of every request.
+        """
         if self._in_body:
             return
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._muted:
+            return
         self._in_body = True
         if len(self.headers) > self.limits.headers:
             raise _Refused(431, "The request has too many header fields.")
@@ -142,16 +160,20 @@ class Protocol(HttpToolsProtocol):
                 length = value
         if hosts != 1 and (hosts > 1 or self.parser.get_http_version() == "1.1"):
             raise _Refused(400, "The request needs exactly one Host header.")  # RFC 9112 §3.2
-        if coding is not None:
-            # A coding that we did not decode, or one that an HTTP/1.0 hop did not understand,
-            # means a body whose end is in dispute (RFC 9112 §6.1).
-            if coding.lower() != b"chunked" or self.parser.get_http_version() == "1.0":
-                raise _Refused(501, "Only the transfer coding `chunked` is understood.")
-            if self.parser.should_upgrade():
-                raise _Refused(400, "A request for an upgrade must not be chunked.")
-        if length is not None and self.parser.should_upgrade():
-            self._owed = int(length)
+        # A coding that we did not decode, or one that an HTTP/1.0 hop did not understand, means a
+        # body whose end is in dispute (RFC 9112 §6.1).
+        if coding is not None and (
+            coding.lower() != b"chunked" or self.parser.get_http_version() == "1.0"
+        ):
+            raise _Refused(501, "Only the transfer coding `chunked` is understood.")
+        if self.parser.should_upgrade():
+            if coding is not None:
+                self._framing = b"Transfer-Encoding: chunked"
+            elif length is not None and int(length):
+                self._framing = b"Content-Length: " + length
         super().on_headers_complete()
+        whole: Any = partial(_answer, self.cycle)
+        self.scope["extensions"] = {ANSWER: whole}
 
     def on_body(self, body: bytes) -> None:
         self._progress += 1
@@ -163,7 +185,7 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._owed:  # llhttp ends an upgrade's message at its head; the body is still due
+        if self._framing is not None:  # llhttp ends an upgrade's message at its head
             return
         self._progress += 1
         self._began = False
@@ -213,6 +235,32 @@ class Protocol(HttpToolsProtocol):
         self._began = False
         self.transport.write(_rendered(refused, self.server_state.default_headers))
         self.transport.close()
+
+
+async def _answer(
+    cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> None:
+    """ASGI's two messages of an answer as one write: uvloop writes at once, so two writes are two
+    system calls and two packets. `headers` are ours and hold no line breaks."""
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if cycle.disconnected:
+        return
+    parts = [STATUS_LINE[status]]
+    for name, value in cycle.default_headers:
+        parts += (name, b": ", value, b"\r\n")
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+    if cycle.scope["method"] != "HEAD":
+        parts.append(body)
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.message_event.set()
+    cycle.transport.write(b"".join(parts))
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
 
 
 _NAMES = {408: "request_timeout", 501: "not_implemented", 503: "service_unavailable"}

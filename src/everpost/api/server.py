@@ -31,10 +31,12 @@ class HttpServer:
         self._listeners: list[_Listener] = []
         _log_as_events()
 
-    async def serve(self, app: App, sockets: Sequence[Any], *, ready: Any = None) -> None:
+    async def serve(
+        self, app: App, sockets: Sequence[Any], *, ready: asyncio.Event | None = None
+    ) -> None:
         """Accept on `sockets` (listening stream sockets, TCP or unix; closed at the end).
 
-        `ready`, an asyncio.Event, is set once they accept. Cancelling this task ends the listener
+        `ready` is set once they accept. Cancelling this task ends the listener
         at once; `shutdown` ends it gracefully.
         """
         listener = _Listener(_Config(app, self._limits), ready)
@@ -77,7 +79,7 @@ class _Config(uvicorn.Config):
 class _Listener(uvicorn.Server):
     """uvicorn's server, told to leave signals alone and to look after slow clients."""
 
-    def __init__(self, config: _Config, ready: Any) -> None:
+    def __init__(self, config: _Config, ready: asyncio.Event | None) -> None:
         super().__init__(config)
         self.finished = asyncio.Event()
         self._ready = ready

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from everpost import ids
-from everpost.api import shapes
+from everpost.api import views
 from everpost.api.bodies import NewApiKeyBody, NewDomainBody, NewRelayBody, RelayPatchBody
 from everpost.api.requests import Request
 from everpost.api.services import Services
@@ -47,26 +47,26 @@ async def add_domain(services: Services, request: Request, body: NewDomainBody) 
     """Add a domain; Everpost makes its DKIM keys."""
     chosen = _given(body, "signing", "trust", "algorithms", "selector")
     view = await services.domains.add(request.credential, body.name, **chosen)
-    return shapes.domain(view)
+    return views.domain(view)
 
 
 async def list_domains(services: Services, request: Request) -> ListAnswer[DomainAnswer]:
     """All domains, oldest first."""
     await services.directory.refresh()
     views = services.domains.list(request.credential)
-    return _page([shapes.domain(view) for view in views], request)
+    return _page([views.domain(view) for view in views], request)
 
 
 async def get_domain(services: Services, request: Request) -> DomainAnswer:
     """One domain and its DNS records."""
     await services.directory.refresh()
-    return shapes.domain(services.domains.get(request.credential, request.id_of(_NO_DOMAIN)))
+    return views.domain(services.domains.get(request.credential, request.id_of(_NO_DOMAIN)))
 
 
 async def verify_domain(services: Services, request: Request) -> DomainAnswer:
     """Look the domain's DNS records up now."""
     id_ = request.id_of(_NO_DOMAIN)
-    return shapes.domain(await services.domains.verify(request.credential, id_))
+    return views.domain(await services.domains.verify(request.credential, id_))
 
 
 async def remove_domain(services: Services, request: Request) -> DeletedAnswer:
@@ -95,7 +95,7 @@ async def list_api_keys(services: Services, request: Request) -> ListAnswer[ApiK
     """Keys that are not revoked, oldest first."""
     await services.directory.refresh()
     rows = services.api_keys.list(request.credential)
-    return _page([shapes.api_key(row) for row in rows], request)
+    return _page([views.api_key(row) for row in rows], request)
 
 
 async def revoke_api_key(services: Services, request: Request) -> DeletedAnswer:
@@ -112,26 +112,26 @@ async def add_relay(services: Services, request: Request, body: NewRelayBody) ->
         body, "name", "username", "password", "auth", "tls", "connections", "weight", "helo",
         "site", "eight_bit", "signed_headers",
     )  # fmt: skip
-    return shapes.relay(await services.relays.add(request.credential, body.url, **chosen))
+    return views.relay(await services.relays.add(request.credential, body.url, **chosen))
 
 
 async def list_relays(services: Services, request: Request) -> ListAnswer[RelayAnswer]:
     """All relays, oldest first."""
     await services.directory.refresh()
     views = services.relays.list(request.credential)
-    return _page([shapes.relay(view) for view in views], request)
+    return _page([views.relay(view) for view in views], request)
 
 
 async def get_relay(services: Services, request: Request) -> RelayAnswer:
     """One relay."""
     await services.directory.refresh()
-    return shapes.relay(services.relays.get(request.credential, request.id_of(_NO_RELAY)))
+    return views.relay(services.relays.get(request.credential, request.id_of(_NO_RELAY)))
 
 
 async def patch_relay(services: Services, request: Request, body: RelayPatchBody) -> RelayAnswer:
     """Enable, drain or disable a relay."""
     id_ = request.id_of(_NO_RELAY)
-    return shapes.relay(await services.relays.set_state(request.credential, id_, body.state))
+    return views.relay(await services.relays.set_state(request.credential, id_, body.state))
 
 
 async def remove_relay(services: Services, request: Request) -> DeletedAnswer:

@@ -1,27 +1,12 @@
-"""What callers get: one struct an answer, and how rows become them.
+"""What callers get: one struct an answer.
 
 Resend's fields come first, Everpost's own after them. Times are ISO 8601 in UTC.
 """
 
-from collections import Counter
-from collections.abc import Mapping
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
-
-from everpost import ids
-from everpost.api.answers import timestamp
-from everpost.catalog import DnsRecord, DomainView, RelayView
-from everpost.model.message import Content
-from everpost.model.states import last_event, message_status, shown_status
-from everpost.store.interface import (
-    ApiKeyRow,
-    AttemptRow,
-    EventRow,
-    MessageRow,
-    RecipientRow,
-)
 
 __all__ = [
     "ApiKeyAnswer",
@@ -45,22 +30,10 @@ __all__ = [
     "RootAnswer",
     "SandboxAnswer",
     "StatusAnswer",
-    "api_key",
-    "domain",
-    "email",
-    "email_item",
-    "event",
-    "recipient",
-    "relay",
-    "sandbox_email",
 ]
 
 _T = TypeVar("_T")
 _Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-
-
-def _moment(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else timestamp(milliseconds)
 
 
 class ProblemAnswer(msgspec.Struct):
@@ -306,160 +279,3 @@ class RootAnswer(msgspec.Struct):
     name: str
     documentation: str
     openapi: str
-
-
-# --- from rows ------------------------------------------------------------------------------------
-
-
-def _statuses(row: MessageRow, now: int) -> list[str]:
-    return [_status(recipient, now) for recipient in row.recipients]
-
-
-def _status(row: RecipientRow, now: int) -> str:
-    return shown_status(row.state, attempts=row.attempts, not_before=row.not_before, now=now)
-
-
-def _item_fields(row: MessageRow, statuses: list[str]) -> dict[str, Any]:
-    status = message_status(statuses)
-    return {
-        "id": ids.text(row.id),
-        "to": list(row.to),
-        "sender": row.sender,
-        "created_at": timestamp(row.created_at),
-        "subject": row.subject,
-        "cc": list(row.cc),
-        "bcc": list(row.bcc),
-        "reply_to": list(row.reply_to),
-        "last_event": last_event(status),
-        "scheduled_at": _moment(row.scheduled_at),
-        "status": status,
-        "stream": row.stream,
-        "sandbox": row.sandbox,
-    }
-
-
-def email_item(row: MessageRow, *, now: int) -> EmailItem:
-    """`now` in milliseconds: whether it is scheduled still depends on it."""
-    return EmailItem(**_item_fields(row, _statuses(row, now)))
-
-
-def email(row: MessageRow, content: Content, *, now: int) -> EmailAnswer:
-    return EmailAnswer(**_email_fields(row, content, now))
-
-
-def sandbox_email(row: MessageRow, content: Content, raw: bytes, *, now: int) -> SandboxAnswer:
-    return SandboxAnswer(
-        **_email_fields(row, content, now), raw=raw.decode("utf-8", errors="replace")
-    )
-
-
-def _email_fields(row: MessageRow, content: Content, now: int) -> dict[str, Any]:
-    statuses = _statuses(row, now)
-    return {
-        **_item_fields(row, statuses),
-        "message_id": f"<{row.message_id}>",
-        "html": content.html,
-        "text": content.text,
-        "tags": [TagAnswer(name, value) for name, value in row.tags],
-        "metadata": dict(row.metadata),
-        "recipients": dict(Counter(statuses)),
-        "expires_at": timestamp(row.expires_at),
-        "in_doubt": row.in_doubt.value,
-        "durability": row.durability,
-        "size": row.size,
-    }
-
-
-def recipient(
-    row: RecipientRow, attempts: Mapping[int, list[AttemptRow]], *, now: int
-) -> RecipientAnswer:
-    """`attempts` by recipient."""
-    status = _status(row, now)
-    waits = status in {"queued", "scheduled", "deferred"}
-    return RecipientAnswer(
-        n=row.n,
-        address=row.address,
-        kind=row.kind,
-        status=status,
-        reason=row.reason,
-        via=row.via,
-        next_attempt_at=timestamp(row.not_before) if waits else None,
-        expires_at=timestamp(row.expires_at),
-        settled_at=_moment(row.settled_at),
-        attempts=[_attempt(attempt) for attempt in attempts.get(row.n, ())],
-    )
-
-
-def _attempt(row: AttemptRow) -> AttemptAnswer:
-    record = row.record
-    return AttemptAnswer(
-        attempt=row.attempt,
-        started_at=timestamp(record.started_at),
-        ended_at=timestamp(record.ended_at),
-        outcome=dict(row.outcome),
-        relay=record.relay,
-        host=record.host,
-        peer=record.peer,
-        tls=None if record.tls is None else msgspec.to_builtins(record.tls),
-        timings=record.timings,
-        form=record.form,
-    )
-
-
-def event(row: EventRow) -> EventAnswer:
-    return EventAnswer(
-        seq=row.seq, type=row.type, created_at=timestamp(row.at), recipient=row.n,
-        data=dict(row.data),
-    )  # fmt: skip
-
-
-def domain(view: DomainView) -> DomainAnswer:
-    row = view.row
-    return DomainAnswer(
-        id=ids.text(row.id),
-        name=row.name,
-        status=row.status,
-        created_at=timestamp(row.created_at),
-        records=[_dns_record(record) for record in view.records],
-        signing=row.signing,
-        trusted=row.trusted,
-    )
-
-
-def _dns_record(record: DnsRecord) -> DnsRecordAnswer:
-    return msgspec.convert(record, DnsRecordAnswer, from_attributes=True)
-
-
-def api_key(row: ApiKeyRow) -> ApiKeyAnswer:
-    return ApiKeyAnswer(
-        id=ids.text(row.id),
-        name=row.name,
-        created_at=timestamp(row.created_at),
-        permission=row.permission,
-        domain_id=None if row.domain is None else ids.text(row.domain),
-        sandbox=row.sandbox,
-        public_id=row.public_id,
-    )
-
-
-def relay(view: RelayView) -> RelayAnswer:
-    row, settings = view.row, view.row.settings
-    return RelayAnswer(
-        id=ids.text(row.id),
-        name=row.name,
-        host=row.host,
-        port=row.port,
-        state=row.state,
-        implicit_tls=settings.get("implicit_tls", False),
-        tls=settings.get("tls", "opportunistic"),
-        username=settings.get("username"),
-        has_password=row.password is not None,
-        auth=settings.get("auth"),
-        site=settings.get("site"),
-        helo=settings.get("helo"),
-        connections=settings.get("connections"),
-        weight=settings.get("weight", 1),
-        eight_bit=settings.get("eight_bit", False),
-        signed_headers=settings.get("signed_headers"),
-        created_at=timestamp(row.created_at),
-    )

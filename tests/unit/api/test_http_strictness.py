@@ -58,8 +58,6 @@ REFUSED: dict[str, bytes] = {
     "NUL in path": b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
     "high byte in path": b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
     "unknown method": b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "chunked upgrade": HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "head too large": HEAD + b"X: " + b"a" * 300_000,
     "too many headers": HEAD + b"X: a\r\n" * 200 + b"\r\n",
     "endless trailer": HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"a" * 300_000,
@@ -120,13 +118,16 @@ async def answers(port: int, data: bytes, count: int) -> list[bytes]:
     """The bodies of `count` answers on one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
-    found = []
-    for _ in range(count):
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        found.append(head + await reader.readexactly(int(length or 0)))
+    found = [await _one_answer(reader, with_head=True) for _ in range(count)]
     writer.transport.abort()
     return found
+
+
+async def _one_answer(reader: asyncio.StreamReader, *, with_head: bool = False) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+    body = await reader.readexactly(int(length or 0))
+    return head + body if with_head else body
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -170,22 +171,45 @@ def test_trailer_never_becomes_a_header() -> None:
     with_server(talk)
 
 
-def test_body_of_an_upgrade_request_is_a_body_and_not_a_request() -> None:
+UPGRADE = b"POST /1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+SIZE = b"%d" % len(SMUGGLED)
+FRAMED = {
+    "length": b"Content-Length: " + SIZE + b"\r\n\r\n" + SMUGGLED,
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(SMUGGLED)
+    + SMUGGLED + b"\r\n0\r\nTrailer: x\r\n\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("framing", FRAMED)
+@pytest.mark.parametrize("step", [1, 7, 64, 10_000])
+def test_body_of_an_upgrade_request_is_a_body_and_not_a_request(framing: str, step: int) -> None:
     """Java's HTTP client asks for h2c with each first POST; llhttp hands the body back unread."""
 
     async def talk(port: int) -> None:
-        head = (
-            b"POST /1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-            b"Upgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED)
-        )
-        follow = b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"
-        first, second = await answers(port, head + SMUGGLED + follow, 2)
-        assert b"POST /1 " in first
-        assert first.endswith(SMUGGLED)
-        assert b"GET /2 " in second
-        one = await exchange(port, head, SMUGGLED[:9], SMUGGLED[9:] + b"broken\r\n\r\n")
-        assert one.count(b"HTTP/1.1 ") == 1  # the garbage after it is not answered
-        assert one.endswith(SMUGGLED)
+        one = UPGRADE + FRAMED[framing]
+        data = one + b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n" + one
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for start in range(0, len(data), step):
+            writer.write(data[start : start + step])
+            await asyncio.sleep(0)
+        for path in (b"POST /1 ", b"GET /2 ", b"POST /1 "):
+            answer = await _one_answer(reader)
+            assert answer.startswith(path), answer
+            assert (SMUGGLED in answer) is (path == b"POST /1 ")
+        writer.transport.abort()
+
+    with_server(talk)
+
+
+def test_garbage_after_the_body_of_an_upgrade_request_ends_the_connection() -> None:
+    async def talk(port: int) -> None:
+        answer = await exchange(port, UPGRADE + FRAMED["length"] + b"broken\r\n\r\n")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.endswith(SMUGGLED)
+        for bad in (b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"X : y\r\n\r\n"):
+            assert (await exchange(port, UPGRADE + bad))[9:12] == b"400"
+        bad = UPGRADE + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+        assert (await exchange(port, bad))[9:12] == b"400"
 
     with_server(talk)
 

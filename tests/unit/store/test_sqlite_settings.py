@@ -53,17 +53,13 @@ def test_a_journal_that_is_not_a_log_refuses_to_start(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a file system without shared memory, where SQLite answers `delete`."""
-    asked = apsw.Connection.pragma
-
-    def pragma(db: apsw.Connection, name: str, value: Any = None, **more: Any) -> Any:
-        if name == "journal_mode":
-            return "delete"
-        return asked(db, name) if value is None else asked(db, name, value, **more)
 
     class Stubborn(apsw.Connection):
-        pragma = pragma  # type: ignore[assignment]
+        def pragma(self, name: str, *value: Any, **more: Any) -> Any:
+            answer = super().pragma(name, *value, **more)
+            return "delete" if name == "journal_mode" else answer
 
-    monkeypatch.setattr(connection.apsw, "Connection", Stubborn)
+    monkeypatch.setattr(apsw, "Connection", Stubborn)
     with pytest.raises(StoreError, match="journal_mode=delete"):
         _open(database)
 
@@ -71,7 +67,7 @@ def test_a_journal_that_is_not_a_log_refuses_to_start(
 def test_an_sqlite_that_can_corrupt_a_store_refuses_to_start(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection.apsw, "sqlite_lib_version", lambda: "3.51.2")
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
     with pytest.raises(StoreError, match=r"3\.51\.3"):
         _open(database)
 

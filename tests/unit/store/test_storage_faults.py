@@ -16,7 +16,8 @@ import pytest
 from everpost import telemetry
 from everpost.model.states import State
 from everpost.store.interface import Accepted, StoreCorrupt, StoreUnavailable
-from everpost.store.sqlite import SqliteStore, store
+from everpost.store.sqlite import SqliteStore
+from everpost.store.sqlite.connection import connect
 from tests.conformance.making import HandClock, claims, make_id, message
 
 clock = HandClock()
@@ -33,14 +34,13 @@ def test_a_full_disk_refuses_and_takes_again_when_there_is_room(
     opened: list[apsw.Connection] = []
 
     def capped(*args: Any, **options: Any) -> apsw.Connection:
-        db = _connect(*args, **options)
+        db = connect(*args, **options)
         if not options.get("read_only"):
             opened.append(db)
             db.pragma("max_page_count", 80)
         return db
 
-    _connect = store.connect
-    monkeypatch.setattr(store, "connect", capped)
+    monkeypatch.setattr("everpost.store.sqlite.store.connect", capped)
 
     async def scene() -> None:
         engine = _store(database)
@@ -126,6 +126,7 @@ async def main():
     store = SqliteStore(Path(sys.argv[1]), clock=HandClock())
     await store.open()
     await store.accept(1, [message()])
+    await store.facts()  # another connection, else the failed one's close would remove the log
     for line in iter(lambda: (print("ask", flush=True), sys.stdin.readline())[1], ""):
         sent = message()
         try:
@@ -154,11 +155,12 @@ def asked(database: Path) -> Iterator[subprocess.Popen[str]]:
         stream.close()
 
 
+@pytest.mark.parametrize("more", [0, 2])
 def test_a_flush_that_fails_once_and_then_lies(
-    database: Path, asked: subprocess.Popen[str]
+    database: Path, asked: subprocess.Popen[str], more: int
 ) -> None:
     """F3: the commit is refused, the handle is never trusted again, and what was refused does not
-    come back: neither at once nor when the log is recovered after a crash."""
+    come back when the log is recovered after a crash, be it at once or `more` commits later."""
     strace = shutil.which("strace")
     assert strace, "this test needs strace: apt-get install strace"
     assert asked.stdin is not None
@@ -177,7 +179,7 @@ def test_a_flush_that_fails_once_and_then_lies(
         while "attached" not in (line := tracer.stderr.readline()):
             assert line, "strace could not attach"
         said = []
-        for _ in range(3):
+        for _ in range(1 + more):
             asked.stdin.write("go\n")
             asked.stdin.flush()
             said.append(asked.stdout.readline().split())
@@ -186,7 +188,7 @@ def test_a_flush_that_fails_once_and_then_lies(
         tracer.terminate()
         tracer.wait(timeout=20)
         tracer.stderr.close()
-    assert [word for word, _ in said] == ["refused", "taken", "taken"]
+    assert [word for word, _ in said] == ["refused"] + ["taken"] * more
     asked.kill()
     asked.wait()
 
@@ -195,8 +197,8 @@ def test_a_flush_that_fails_once_and_then_lies(
         await engine.open()
         found = {m.id.hex() for m in (await engine.messages(1, limit=9))[0]}
         assert said[0][1] not in found
-        assert {said[1][1], said[2][1]} < found
-        assert (await engine.facts()).accepted == len(found) == 3
+        assert {id_ for _, id_ in said[1:]} < found
+        assert (await engine.facts()).accepted == len(found) == 1 + more
         await engine.close()
 
     asyncio.run(scene())
@@ -212,7 +214,8 @@ def test_a_bit_flips_in_stored_content(database: Path) -> None:
         bad, good, gone = message("a@1.test", "b@2.test"), message(), message()
         await engine.accept(1, [bad, good, gone])
         db = apsw.Connection(str(database))
-        db.execute("UPDATE contents SET sealed = x'00' || substr(sealed, 2) WHERE id = ?", (bad.id,))
+        flipped = bytes([bad.sealed[0] ^ 1]) + bad.sealed[1:]
+        db.execute("UPDATE contents SET sealed = ? WHERE id = ?", (flipped, bad.id))
         db.execute("DELETE FROM contents WHERE id = ?", (gone.id,))
         db.close()
         taken = await engine.claim(make_id(), limit=9, lease_ms=9_000)
@@ -322,6 +325,8 @@ def test_a_foreign_program_holds_the_database(database: Path) -> None:
 
 
 def test_a_long_reader_holds_up_neither_writers_nor_housekeeping(database: Path) -> None:
+    wal = f"{database}-wal"
+
     async def scene() -> None:
         engine = _store(database, wal_bytes=1)
         await engine.open()
@@ -333,11 +338,10 @@ def test_a_long_reader_holds_up_neither_writers_nor_housekeeping(database: Path)
             await engine.checkpoint()
         assert reader.execute("SELECT count(*) FROM messages").fetchall() == before
         reader.execute("COMMIT")
-        wal = Path(f"{database}-wal")
-        assert wal.stat().st_size > 1_000_000
+        assert os.stat(wal).st_size > 1_000_000
         await engine.checkpoint()
         await engine.checkpoint()
-        assert wal.stat().st_size == 0
+        assert os.stat(wal).st_size == 0
         assert (await engine.facts()).accepted == 300
         reader.close()
         await engine.close()
