@@ -2,13 +2,12 @@
 
 Compares, for 1 to 3 processes with 1 or 32 callers each that accept 2 KB messages durably:
 
-  lock       a file lock (with turnstile) taken before BEGIN IMMEDIATE: what the store does
-  flock      the same without the turnstile
+  lock       a file lock taken before BEGIN IMMEDIATE: what the store does
   busy       SQLite's own busy handler, no lock
   socket     one store process; the others reach it over a Unix socket
 
-Prints accepts per second in all, the latency of one accept (p50, p99) and fairness: the process that
-got least, as a share of what an equal one would have got.
+Prints accepts per second in all, the latency of one accept (p50, p99, longest) and fairness: the
+process that got least, as a share of an equal part.
 """
 
 import argparse
@@ -33,13 +32,13 @@ from everpost.clock import SystemClock
 from everpost.ids import IdMaker
 from everpost.model.message import NewMessage, NewRecipient, Priority
 from everpost.model.states import InDoubtPolicy
-from everpost.store.sqlite import SqliteStore, connection, lock
+from everpost.store.sqlite import SqliteStore, connection
 from everpost.store.sqlite import store as engine
 
 Result = tuple[int, Sequence[float]]
 Accept = Callable[[NewMessage], Awaitable[object]]
 
-WAYS = ("lock", "flock", "busy", "socket")
+WAYS = ("lock", "busy", "socket")
 _LENGTH = 4
 _clock = SystemClock()
 _ids = IdMaker(_clock.now)
@@ -54,15 +53,6 @@ class _NoLock:
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
     def close(self) -> None: ...
-
-
-class _PlainLock(lock.WriteLock):
-    """The write lock without its turnstile."""
-
-    def __enter__(self) -> None:
-        import fcntl
-
-        fcntl.flock(self._door, fcntl.LOCK_EX)
 
 
 def _message(sealed: bytes) -> NewMessage:
@@ -87,20 +77,16 @@ def _message(sealed: bytes) -> NewMessage:
     )
 
 
-def _use(way: str) -> None:
-    """Make this process's stores lock in that way."""
-    if way == "flock":
-        engine.WriteLock = _PlainLock  # type: ignore[misc,attr-defined]
-    if way == "busy":
-        engine.WriteLock = _NoLock  # type: ignore[misc,attr-defined]
-        opened = connection.connect
+def _use_busy_handler() -> None:
+    """Make this process's stores rely on SQLite's busy handler alone."""
+    opened = connection.connect
 
-        def patient(*args: Any, **options: Any) -> apsw.Connection:
-            db = opened(*args, **options)
-            db.set_busy_timeout(10_000)
-            return db
+    def patient(*args: Any, **options: Any) -> apsw.Connection:
+        db = opened(*args, **options)
+        db.set_busy_timeout(10_000)
+        return db
 
-        engine.connect = patient  # type: ignore[attr-defined]
+    vars(engine).update(WriteLock=_NoLock, connect=patient)
 
 
 async def _load(accept: Accept, callers: int, seconds: float) -> Result:
@@ -170,7 +156,7 @@ async def _serve(path: Path, ready: Barrier, done: Any) -> None:
             while True:
                 size = int.from_bytes(await reader.readexactly(_LENGTH), "big")
                 message = _decode(await reader.readexactly(size))
-                order.put_nowait(asyncio.create_task(store.accept(1, [message])))  # type: ignore[arg-type]
+                order.put_nowait(asyncio.create_task(store.accept(1, [message])))
         except asyncio.IncompleteReadError:
             pass
         finally:
@@ -185,10 +171,11 @@ async def _serve(path: Path, ready: Barrier, done: Any) -> None:
 
 
 def _worker(
-    way: str, path: Path, callers: int, seconds: float, ready: Barrier, out: "Queue[Result]"
+    way: str, path: Path, *, callers: int, seconds: float, ready: Barrier, out: "Queue[Result]"
 ) -> None:
     telemetry.set_log(None)
-    _use(way)
+    if way == "busy":
+        _use_busy_handler()
     role = _over_socket if way == "socket" else _own_store
     out.put(asyncio.run(role(path, callers, seconds, ready)))
 
@@ -206,7 +193,11 @@ def _measure(way: str, folder: Path, processes: int, callers: int, seconds: floa
     done = context.Event()
     out: Queue[Result] = context.Queue()
     jobs = [
-        context.Process(target=_worker, args=(way, path, callers, seconds, ready, out))
+        context.Process(
+            target=_worker,
+            args=(way, path),
+            kwargs={"callers": callers, "seconds": seconds, "ready": ready, "out": out},
+        )
         for _ in range(processes)
     ]
     if serving:

@@ -1,6 +1,8 @@
 """The order of schema revisions, and what an old, a new and a foreign schema come to."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import apsw
@@ -12,7 +14,7 @@ import everpost.store.sqlite
 from everpost.store.interface import StoreCorrupt
 from everpost.store.migrate import BASE, HEAD, MigrationError, render
 from everpost.store.sqlite import SqliteStore
-from tests.conformance.making import HandClock, message
+from tests.conformance.making import HandClock
 
 MIGRATIONS = Path(everpost.store.sqlite.__file__).parent / "migrations"
 
@@ -79,19 +81,36 @@ def test_an_unknown_revision_cannot_be_rendered() -> None:
         render("sqlite", "9999")
 
 
+_OPENS = """
+import asyncio, sys
+from pathlib import Path
+from everpost.store.sqlite import SqliteStore
+from tests.conformance.making import HandClock, message
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]), clock=HandClock())
+    await store.open()
+    await store.accept(1, [message()])
+    print((await store.facts()).accepted)
+    await store.close()
+asyncio.run(main())
+"""
+
+
 def test_processes_that_start_at_once_make_one_schema(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
-
-    async def scene() -> None:
-        stores = [SqliteStore(path, clock=HandClock()) for _ in range(4)]
-        await asyncio.gather(*(store.open() for store in stores))
-        await asyncio.gather(*(store.accept(1, [message()]) for store in stores))
-        assert (await stores[0].facts()).accepted == 4
-        assert len(await stores[1].projects()) == 1
-        for store in stores:
-            await store.close()
-
-    asyncio.run(scene())
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OPENS, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=60)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * 4
+    assert max(int(line) for line in said) == 4
+    db = apsw.Connection(str(path))
+    assert db.execute("SELECT count(*) FROM projects").fetchall() == [(1,)]
+    db.close()
 
 
 def test_a_migration_that_breaks_leaves_nothing_behind(

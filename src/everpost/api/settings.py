@@ -53,8 +53,8 @@ async def add_domain(services: Services, request: Request, body: NewDomainBody) 
 async def list_domains(services: Services, request: Request) -> ListAnswer[DomainAnswer]:
     """All domains, oldest first."""
     await services.directory.refresh()
-    views = services.domains.list(request.credential)
-    return _page([views.domain(view) for view in views], request)
+    found = services.domains.list(request.credential)
+    return _page([views.domain(each) for each in found], request)
 
 
 async def get_domain(services: Services, request: Request) -> DomainAnswer:
@@ -118,8 +118,8 @@ async def add_relay(services: Services, request: Request, body: NewRelayBody) ->
 async def list_relays(services: Services, request: Request) -> ListAnswer[RelayAnswer]:
     """All relays, oldest first."""
     await services.directory.refresh()
-    views = services.relays.list(request.credential)
-    return _page([views.relay(view) for view in views], request)
+    found = services.relays.list(request.credential)
+    return _page([views.relay(each) for each in found], request)
 
 
 async def get_relay(services: Services, request: Request) -> RelayAnswer:

@@ -12,6 +12,7 @@ Emit from the event loop's thread: counts added by other threads at the same mom
 import asyncio
 import os
 import re
+import threading
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,19 +41,22 @@ class Metrics:
         self._registry = _registry(directory, process)
         self._cells: list[_Counter | _Gauge | _Histogram] = []
         self._attached: set[str] = set()
+        self._flushing = threading.Lock()
         self.attach()
 
     def attach(self) -> None:
         """Attach to metrics declared since; rooms imported later declare theirs later."""
-        for name, metric in telemetry.METRICS.items():
-            if name not in self._attached:
-                self._attached.add(name)
-                self._cells.append(_CELLS[metric.kind](metric, self._registry))
+        with self._flushing:
+            for name, metric in tuple(telemetry.METRICS.items()):
+                if name not in self._attached:
+                    self._attached.add(name)
+                    self._cells.append(_CELLS[metric.kind](metric, self._registry))
 
     def flush(self) -> None:
-        """Carry what was added since to the shared files."""
-        for cell in self._cells:
-            cell.flush()
+        """Carry what was added since to the shared files. Any thread may call it."""
+        with self._flushing:
+            for cell in self._cells:
+                cell.flush()
 
     async def run(self, period: float = 1.0) -> None:
         """Flush for ever; the last flush is on cancellation."""
@@ -66,7 +70,7 @@ class Metrics:
 
     def exposition(self, facts: QueueFacts | None = None) -> bytes:
         """All processes' metrics as text (Prometheus exposition format 0.0.4), with the queue's
-        facts as gauges."""
+        facts as gauges. Reads files: call it in a thread."""
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -129,7 +133,7 @@ class _Counter:
 
     def flush(self) -> None:
         pending, self._pending = self._pending, {}
-        for labels, amount in pending.items():
+        for labels, amount in tuple(pending.items()):  # an emitter may hold it still
             (self._counter.labels(*labels) if labels else self._counter).inc(amount)
 
 
@@ -183,7 +187,7 @@ class _Histogram:
 
     def flush(self) -> None:
         pending, self._pending = self._pending, {}
-        for labels, cell in pending.items():
+        for labels, cell in tuple(pending.items()):
             child = self._histogram.labels(*labels) if labels else self._histogram
             # The library can only observe one value at a time; these are its own two fields.
             for bucket, count in zip(child._buckets, cell, strict=False):

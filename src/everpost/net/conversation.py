@@ -247,7 +247,7 @@ class Conversation(asyncio.Protocol, Generic[A]):
                 step = script.send(core.take())
         except StopIteration as end:
             self._finish(end.value, None)
-        except BaseException as error:
+        except Exception as error:
             self._finish(None, error)
         else:
             self._step = step

@@ -1,11 +1,10 @@
 """The settings that the promises rest on are asked for, and checked."""
 
 import asyncio
-import fcntl
 import os
 import stat
+import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from everpost.model.message import Durability
 from everpost.store.interface import StoreCorrupt, StoreError, StoreUnavailable
 from everpost.store.sqlite import SqliteStore, connection
-from everpost.store.sqlite.lock import WriteLock
 from tests.conformance.making import HandClock, message
 
 
@@ -134,40 +132,5 @@ def test_heavy_libraries_stay_out_of_a_running_service(database: Path) -> None:
         "import sys; import everpost.store.sqlite, everpost.store.migrate\n"
         "print([m for m in ('alembic', 'sqlalchemy', 'mako') if m in sys.modules])"
     )
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_writer_that_has_just_written_lets_the_waiting_one_pass(tmp_path: Path) -> None:
-    """The turnstile: whoever waits for the lock is next, however often the holder comes back."""
-    mine, other = WriteLock(tmp_path / "s.db"), WriteLock(tmp_path / "s.db")
-    turns: list[str] = []
-    waiting = threading.Event()
-
-    def neighbour() -> None:
-        waiting.set()
-        with other:
-            turns.append("other")
-
-    thread = threading.Thread(target=neighbour)
-    with mine:
-        thread.start()
-        waiting.wait(10)
-        # Wait until it stands in the turnstile: then that lock is taken.
-        probe = os.open(tmp_path / "s.db.turn", os.O_RDWR)
-        while True:
-            try:
-                fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                fcntl.flock(probe, fcntl.LOCK_UN)
-            except BlockingIOError:
-                break
-        os.close(probe)
-    for _ in range(3):
-        with mine:
-            turns.append("mine")
-    thread.join(10)
-    assert turns[0] == "other"
-    mine.close()
-    other.close()

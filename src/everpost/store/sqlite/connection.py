@@ -46,6 +46,9 @@ STORAGE_FAULTS = (
 _CORRUPTION = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 
 _SYNCHRONOUS = {Durability.COMMITTED: 2, Durability.RELAXED: 1}  # FULL, NORMAL
+_OPENING_MS = 10_000
+"""Another process may be recovering the log, or closing it as the last one."""
+
 _BUSY_MS = 50
 _CACHE_KIB = 4096
 _STATEMENTS = 256
@@ -105,7 +108,7 @@ def connect(
         statementcachesize=_STATEMENTS,
     )
     try:
-        db.set_busy_timeout(_BUSY_MS)
+        db.set_busy_timeout(_OPENING_MS)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA temp_store = MEMORY")
         db.execute("PRAGMA mmap_size = 0")  # an I/O error in a mapping is a SIGBUS
@@ -122,6 +125,7 @@ def connect(
             )
         if read_only:
             db.execute("PRAGMA query_only = ON")
+        db.set_busy_timeout(_BUSY_MS)
     except BaseException:
         db.close(force=True)
         raise

@@ -2,8 +2,8 @@
 
 SQLite's own busy handler sleeps and tries again, so whoever sleeps loses to whoever has just
 written. A blocking `flock` wakes the next one at once, and the kernel releases it when its holder
-dies. Two locks make it fair: a process waits for the lock while it holds the turnstile, so one that
-has just released the lock meets the waiting one there and cannot overtake it.
+dies. `bench.store_writers`, three processes of 32 callers: with the lock each got its third and
+nobody waited longer than 36 ms; with the busy handler one got 3 % of its share and waited 2.4 s.
 """
 
 import fcntl
@@ -14,29 +14,20 @@ __all__ = ["WriteLock"]
 
 
 class WriteLock:
-    """`with lock: …`. One object a thread: it opens files of its own, so that threads of one
-    process exclude each other too."""
+    """`with lock: …`. One object a thread: it opens a file of its own, so that threads of one
+    process exclude each other too. Raises OSError when the file cannot be opened or locked."""
 
-    __slots__ = ("_door", "_turnstile")
+    __slots__ = ("_file",)
 
     def __init__(self, database: Path) -> None:
-        self._door = _open(database.with_name(database.name + ".lock"))
-        self._turnstile = _open(database.with_name(database.name + ".turn"))
+        path = database.with_name(database.name + ".lock")
+        self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
     def __enter__(self) -> None:
-        fcntl.flock(self._turnstile, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(self._door, fcntl.LOCK_EX)
-        finally:
-            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
-        fcntl.flock(self._door, fcntl.LOCK_UN)
+        fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        os.close(self._door)
-        os.close(self._turnstile)
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        os.close(self._file)

@@ -19,19 +19,17 @@ _ENGINE = "sqlite"
 def prepare(path: Path, durability: Durability) -> None:
     """Create the database or migrate it, while no other process does. Raises StoreCorrupt when the
     file is not a store of this release or an older one, apsw.Error when it cannot be used."""
-    create_file(path)
-    db = connect(path, durability)
+    lock = WriteLock(path)
     try:
-        if _revision(db, path) == HEAD:
-            return
-        lock = WriteLock(path)
-        try:
-            with lock:
+        with lock:  # turning a new file into a WAL database tolerates no company either
+            create_file(path)
+            db = connect(path, durability)
+            try:
                 _migrate(db, path)
-        finally:
-            lock.close()
+            finally:
+                db.close()
     finally:
-        db.close()
+        lock.close()
 
 
 def _revision(db: apsw.Connection, path: Path) -> str:
@@ -48,7 +46,7 @@ def _revision(db: apsw.Connection, path: Path) -> str:
 
 
 def _migrate(db: apsw.Connection, path: Path) -> None:
-    current = _revision(db, path)  # another process may have been first
+    current = _revision(db, path)
     if current == HEAD:
         return
     try:
