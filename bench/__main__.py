@@ -14,6 +14,9 @@ from collections.abc import Callable, Mapping
 from bench import everpost, postfix
 
 Figures = Mapping[str, float]
+HALF: dict[str, float] = {"rate": 500.0}
+"""The rate of the latency case: half of what the case `single` accepted in this round."""
+
 CASES: dict[str, Callable[[int], Figures]] = {
     "postfix": postfix.run,
     "single": everpost.run,
@@ -23,9 +26,6 @@ CASES: dict[str, Callable[[int], Figures]] = {
     "single-ed25519": lambda n: everpost.run(n, signing="ed25519"),
     "half-rate": lambda n: everpost.run(n, rate=HALF["rate"]),
 }
-HALF = {"rate": 500.0}
-"""The rate of the latency case: half of what the case `single` accepted in this round."""
-
 # name, case, figure, against (case, figure), bar, whether more is better
 BARS = (
     ("single posts, end to end, x Postfix", "single", "delivered_per_s", "postfix", 2.5, True),

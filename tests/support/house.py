@@ -153,8 +153,13 @@ class House:
         return self._process.pid
 
     def wait_end(self, seconds: float) -> int:
+        """Wait for an end that nobody asked for; the exit code."""
         assert self._process is not None
-        return self._process.wait(timeout=seconds)
+        assert self._process.stdout is not None
+        code = self._process.wait(timeout=seconds)
+        self._process.stdout.close()
+        self._process = None
+        return code
 
     def children(self, role: str = "") -> list[int]:
         """Process ids of the children, of one role or of all."""

@@ -16,6 +16,7 @@ PACKAGES = {
     "opendkim": "/usr/sbin/opendkim",
     "opendkim-tools": "/usr/sbin/opendkim-testmsg",
     "knot": "/usr/sbin/knotd",
+    "strace": "/usr/bin/strace",
     "util-linux": "/usr/bin/prlimit",
 }
 """Debian package -> a program that it brings."""

@@ -170,7 +170,7 @@ class Dispatcher:
     async def _patience(self) -> float:
         """Seconds until there may be something to do without a wake-up."""
         try:
-            due = await self._store.next_due()
+            due = await self._store.next_due(self._busy_routes())
         except StoreError:
             return self._limits.poll_s
         if due is None:

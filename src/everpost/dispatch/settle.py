@@ -15,6 +15,7 @@ from everpost.model.outcome import (
     Failed,
     InDoubt,
     Outcome,
+    Phase,
     Reply,
 )
 from everpost.model.states import HeldReason, InDoubtPolicy, State
@@ -79,8 +80,10 @@ def _deferred(
         **_facts(record),
         **_reply(outcome.reply),
     }
+    # Neither a relay's own fault nor the lack of one is the destination's word.
+    ours = outcome.relay_fault or outcome.phase is Phase.ROUTE
     due = retry_at(
-        RELAY_FAULT if outcome.relay_fault else policy,
+        RELAY_FAULT if ours else policy,
         attempts=claim.attempts + 1,
         now=now,
         expires_at=claim.expires_at,

@@ -100,6 +100,11 @@ def test_a_relays_own_fault_is_looked_at_again_soon() -> None:
     assert _decide(outcome).not_before == NOW + RELAY_FAULT.first_ms
 
 
+def test_the_lack_of_a_relay_is_looked_at_again_soon() -> None:
+    outcome = Deferred(reason="no relay", phase=Phase.ROUTE, speaker=Speaker.SELF)
+    assert _decide(outcome).not_before == NOW + RELAY_FAULT.first_ms
+
+
 def test_a_deferral_past_the_end_of_life_expires() -> None:
     outcome = Deferred(reason="x", phase=Phase.DATA, speaker=Speaker.DESTINATION)
     settlement = _decide(outcome, claim=_claim(expires_at=NOW))

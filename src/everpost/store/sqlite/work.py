@@ -26,8 +26,9 @@ def write_rows(
     """Run `query` for a flat list of values, in as few statements as its chunks allow. `before`
     are the values of the placeholders that stand before the rows'.
 
-    Few statements with many rows each: apsw lets go of the interpreter's lock in every step, and a
-    busy event loop hands it back only at its next pause.
+    Few statements with many rows each: apsw lets go of the interpreter's lock in every step, and
+    after a longer one a busy event loop hands it back only at its next pause. Rows as parameters
+    cost a quarter of rows as JSON (0.9 µs against 3.5 µs for one of `attempts`).
     """
     width, at = query.width, 0
     for n in sizes(len(values) // width):
