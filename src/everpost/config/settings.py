@@ -288,14 +288,6 @@ class DispatchSettings:
     signing_threads: int = _setting(
         1, "Threads that sign (DKIM) beside the event loop.", low=1, high=64
     )
-    route_share: float = _setting(
-        0.5,
-        "Largest share of the window that one route may take, so that a slow destination leaves "
-        "room for the others.",
-        unit="fraction",
-        low=0.01,
-        high=1,
-    )
     poison_after: int = _setting(
         3, "A recipient whose delivery crashed its process this often is held.", low=1, high=100
     )
