@@ -181,7 +181,6 @@ def test_settings_survive_the_way_to_a_child_process_as_environment(tmp_path: Pa
     overrides = {
         "node.data": tmp_path,
         "store.durability": "relaxed",
-        "dispatch.route_share": 0.25,
         "log.file": "x.log",
         "http.admin_listen": "",
     }
