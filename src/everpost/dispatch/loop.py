@@ -22,7 +22,16 @@ from everpost.dispatch.retry import RetryPolicy
 from everpost.dispatch.settle import decide, expired, poisoned
 from everpost.ids import Id
 from everpost.model.message import Content, Rendered
-from everpost.model.outcome import AttemptRecord, Delivered, Outcome, Reply
+from everpost.model.outcome import (
+    AttemptRecord,
+    Deferred,
+    Delivered,
+    InDoubt,
+    Outcome,
+    Phase,
+    Reply,
+    Speaker,
+)
 from everpost.model.relay import Relay
 from everpost.net.wake import WakeListener
 from everpost.protocol.smtp.extensions import Extensions
@@ -74,12 +83,12 @@ class LeaseLost(Exception):
 class _Work:
     """What goes out in one transaction: the recipients claimed of one message."""
 
-    __slots__ = ("claimed", "deadline", "route")
+    __slots__ = ("claimed", "dotted", "route")
 
     def __init__(self, claimed: Claimed) -> None:
         self.claimed = claimed
         self.route = claimed.claims[0].route
-        self.deadline = min(c.deadline for c in claimed.claims)
+        self.dotted = False
 
 
 class Dispatcher:
@@ -116,23 +125,25 @@ class Dispatcher:
         self._catch_up = catch_up
         self._name = name
         self._pending: dict[bool, dict[str, deque[_Work]]] = {False: {}, True: {}}
-        self._waiting = 0
         self._in_hand: dict[tuple[Id, int], Claim] = {}
         self._held_by_route: Counter[str] = Counter()
         self._carrying = 0
         self._carrying_by_route: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._ended = asyncio.Event()
         self._freed = asyncio.Event()
 
     # -- claiming ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Claim and deliver until `stop` was called and everything in hand is settled."""
+        """Claim and deliver until `stop` is called."""
         renewal = asyncio.create_task(self._renew())
         try:
             while not self._stopping:
                 await self._round()
+            self._ended.set()  # no claim is on its way any more
+            await renewal  # what is in hand is renewed for as long as we live
         finally:
             renewal.cancel()
             await asyncio.gather(renewal, return_exceptions=True)
@@ -216,12 +227,13 @@ class Dispatcher:
         stream = self._directory.now.streams.get((claimed.project, claimed.stream))
         broadcast = stream is not None and stream.priority == _BROADCAST
         self._pending[broadcast].setdefault(work.route, deque()).append(work)
-        self._waiting += 1
 
     # -- carrying ----------------------------------------------------------------------------------
 
     def _start_what_may(self) -> None:
         """Start waiting work: transactional first, routes in turn, none beyond its fair share."""
+        if self._stopping:
+            return
         for broadcast in (False, True):
             lanes = self._pending[broadcast]
             started = True
@@ -234,7 +246,6 @@ class Dispatcher:
                     work = lane.popleft()
                     if not lane:
                         del lanes[route]
-                    self._waiting -= 1
                     self._carrying += 1
                     self._carrying_by_route[route] += 1
                     self._spawn(self._deliver(work))
@@ -271,6 +282,11 @@ class Dispatcher:
         except LeaseLost:
             self._let_go(claimed.claims)
             return
+        await self._conclude(claimed, outcomes, record)
+
+    async def _conclude(
+        self, claimed: Claimed, outcomes: Sequence[Outcome], record: AttemptRecord
+    ) -> None:
         stream = self._directory.now.streams.get((claimed.project, claimed.stream))
         policy = (
             RetryPolicy(stream.retry_first_ms, stream.retry_cap_ms)
@@ -300,8 +316,8 @@ class Dispatcher:
         claimed = work.claimed
         started = self._clock.now()
         dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
-        self._dots.mark(Step.COMPOSING, dots)
         try:
+            self._dots.mark(Step.COMPOSING, dots)
             content = await self._renderer.open(claimed, claimed.sealed)
             needs_utf8 = not all(
                 a.isascii() for a in (content.sender.address, *(c.address for c in claimed.claims))
@@ -313,6 +329,12 @@ class Dispatcher:
         except CannotRender as error:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
             return [error.outcome] * len(claimed.claims), record
+        except LeaseLost:
+            raise
+        except Exception as error:  # our own fault must not strand what is in hand
+            telemetry.alarm("dispatch_fault").raise_(message=claimed.message, error=repr(error))
+            record = AttemptRecord(started_at=started, ended_at=self._clock.now())
+            return [_own_fault(error, dotted=work.dotted)] * len(claimed.claims), record
 
     async def _hand_over(
         self, work: _Work, content: Content, render: Render, dots: Sequence[Dot]
@@ -325,10 +347,12 @@ class Dispatcher:
             return rendered
 
         def before_dot() -> None:
-            # A process that was paused beyond its lease has lost its claims to another (F35).
+            self._dots.mark(Step.DOT, dots)
+            # Last of all, after the mark: a process that was paused beyond its lease has lost its
+            # claims to another (F35).
             if self._clock.now() >= self._deadline(work):
                 raise LeaseLost
-            self._dots.mark(Step.DOT, dots)
+            work.dotted = True
 
         report: Report = await self._carrier.carry(
             Envelope(
@@ -421,19 +445,41 @@ class Dispatcher:
         self._stopping = True
         self._wake.set()
         self._freed.set()
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._ended.wait()
+                await self._hand_back()
+                while self._tasks:
+                    await asyncio.wait(set(self._tasks))
+        except TimeoutError:
+            telemetry.event("dispatch.drain_timed_out", in_hand=len(self._in_hand))
+
+    async def _hand_back(self) -> None:
+        """Resign what was claimed and has not started."""
         untried = [w for lanes in self._pending.values() for lane in lanes.values() for w in lane]
         self._pending = {False: {}, True: {}}
         claims = [c for w in untried for c in w.claimed.claims]
-        if claims:
-            try:
-                await self._store.resign(self._owner, [(c.message, c.n, c.term) for c in claims])
-                self._let_go(claims)
-            except StoreError as error:
-                telemetry.event("dispatch.resign_failed", error=str(error))
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=deadline_s)
+        if not claims:
+            return
+        try:
+            await self._store.resign(self._owner, [(c.message, c.n, c.term) for c in claims])
+        except StoreError as error:
+            telemetry.event("dispatch.resign_failed", error=str(error))
+        else:
+            self._let_go(claims)
 
     @property
     def in_hand(self) -> int:
         """Recipients claimed and not settled yet."""
         return len(self._in_hand)
+
+
+def _own_fault(error: Exception, *, dotted: bool) -> Outcome:
+    """A fault of ours in the middle of an attempt: in doubt once the dot may have left."""
+    if dotted:
+        return InDoubt(reason=f"An internal fault after the final dot: {type(error).__name__}")
+    return Deferred(
+        reason=f"An internal fault before the final dot: {type(error).__name__}",
+        phase=Phase.COMPOSE,
+        speaker=Speaker.SELF,
+    )
