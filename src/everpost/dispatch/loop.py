@@ -7,7 +7,6 @@ window; which claim starts next is decided by `fairness`, transactional mail fir
 import asyncio
 import random
 import time
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import msgspec
@@ -16,7 +15,7 @@ from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery import CannotRender, Carrier, Envelope, Render, Report
 from everpost.dispatch.dots import Dot, DotLog, Step
-from everpost.dispatch.fairness import may_take
+from everpost.dispatch.hands import Hands, Work
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy
 from everpost.dispatch.settle import decide, expired, poisoned
@@ -80,17 +79,6 @@ class LeaseLost(Exception):
     """The claim's term may have ended: the dot must not be sent."""
 
 
-class _Work:
-    """What goes out in one transaction: the recipients claimed of one message."""
-
-    __slots__ = ("claimed", "dotted", "route")
-
-    def __init__(self, claimed: Claimed) -> None:
-        self.claimed = claimed
-        self.route = claimed.claims[0].route
-        self.dotted = False
-
-
 class Dispatcher:
     """One process's hands. `catch_up` reads the settings again and gives delivery the relays."""
 
@@ -124,11 +112,7 @@ class Dispatcher:
         self._limits = limits
         self._catch_up = catch_up
         self._name = name
-        self._pending: dict[bool, dict[str, deque[_Work]]] = {False: {}, True: {}}
-        self._in_hand: dict[tuple[Id, int], Claim] = {}
-        self._held_by_route: Counter[str] = Counter()
-        self._carrying = 0
-        self._carrying_by_route: Counter[str] = Counter()
+        self._hands = Hands(window=limits.window, batch=limits.batch)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._ended = asyncio.Event()
@@ -149,21 +133,19 @@ class Dispatcher:
             await asyncio.gather(renewal, return_exceptions=True)
 
     async def _round(self) -> None:
-        room = self._limits.window - len(self._in_hand)
-        if room < min(self._limits.batch, self._limits.window) // 2:
+        limit = self._hands.room()
+        if not limit:
             self._freed.clear()
             await self._wait_freed()
             return
-        limit = min(room, self._limits.batch)
         try:
             claimed = await self._store.claim(
-                self._owner, limit=limit, lease_ms=self._limits.lease_ms, busy=self._busy_routes()
+                self._owner, limit=limit, lease_ms=self._limits.lease_ms, busy=self._hands.busy()
             )
         except StoreError as error:
-            telemetry.alarm("store_unavailable").raise_(error=str(error))
+            telemetry.event("dispatch.claim_failed", error=str(error))
             await self._wake.wait(self._limits.poll_s)
             return
-        telemetry.alarm("store_unavailable").clear()
         if claimed:
             if claimed[0].revision > self._directory.now.revision:
                 await self._catch_up()  # what was accepted under new settings goes out under them
@@ -181,21 +163,12 @@ class Dispatcher:
     async def _patience(self) -> float:
         """Seconds until there may be something to do without a wake-up."""
         try:
-            due = await self._store.next_due(self._busy_routes())
+            due = await self._store.next_due(self._hands.busy())
         except StoreError:
             return self._limits.poll_s
         if due is None:
             return self._limits.poll_s
         return min(max((due - self._clock.now()) / 1000, 0.005), self._limits.poll_s)
-
-    def _busy_routes(self) -> list[str]:
-        held = len(self._in_hand)
-        window = self._limits.window
-        return [
-            route
-            for route, n in self._held_by_route.items()
-            if not may_take(n, held=held, capacity=window)
-        ]
 
     def _take(self, claimed: Sequence[Claimed]) -> None:
         now = self._clock.now()
@@ -211,51 +184,27 @@ class Dispatcher:
                     settlements.append(poisoned(claim))
                 else:
                     good.append(claim)
-                self._hold(claim)
+                self._hands.hold(claim)
             if good:
                 self._queue(msgspec.structs.replace(each, claims=tuple(good)))
         if settlements:
             self._spawn(self._settle(settlements))
         self._start_what_may()
 
-    def _hold(self, claim: Claim) -> None:
-        self._in_hand[claim.message, claim.n] = claim
-        self._held_by_route[claim.route] += 1
-
     def _queue(self, claimed: Claimed) -> None:
-        work = _Work(claimed)
         stream = self._directory.now.streams.get((claimed.project, claimed.stream))
         broadcast = stream is not None and stream.priority == _BROADCAST
-        self._pending[broadcast].setdefault(work.route, deque()).append(work)
+        self._hands.queue(Work(claimed), broadcast=broadcast)
 
     # -- carrying ----------------------------------------------------------------------------------
 
     def _start_what_may(self) -> None:
-        """Start waiting work: transactional first, routes in turn, none beyond its fair share."""
         if self._stopping:
             return
-        for broadcast in (False, True):
-            lanes = self._pending[broadcast]
-            started = True
-            while started and lanes:
-                started = False
-                for route in tuple(lanes):
-                    if not self._may_start(route):
-                        continue
-                    lane = lanes[route]
-                    work = lane.popleft()
-                    if not lane:
-                        del lanes[route]
-                    self._carrying += 1
-                    self._carrying_by_route[route] += 1
-                    self._spawn(self._deliver(work))
-                    started = True
-
-    def _may_start(self, route: str) -> bool:
-        capacity = self._carrying + max(self._carrier.capacity(), 0)
-        if not self._carrier.ready():  # it will say so at once, for every message
-            capacity = self._limits.window
-        return may_take(self._carrying_by_route[route], held=self._carrying, capacity=capacity)
+        # Without a relay delivery says so at once, for every message: no slot is needed for that.
+        free = self._carrier.capacity() if self._carrier.ready() else self._limits.window
+        for work in self._hands.startable(free):
+            self._spawn(self._deliver(work))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -268,16 +217,13 @@ class Dispatcher:
             telemetry.event("dispatch.fault", error=repr(error))
             telemetry.alarm("dispatch_fault").raise_(error=repr(error))
 
-    async def _deliver(self, work: _Work) -> None:
+    async def _deliver(self, work: Work) -> None:
         claimed = work.claimed
         try:
             try:
                 outcomes, record = await self._carry(work)
             finally:
-                self._carrying -= 1
-                self._carrying_by_route[work.route] -= 1
-                if not self._carrying_by_route[work.route]:
-                    del self._carrying_by_route[work.route]
+                self._hands.carried(work)
                 self._start_what_may()
         except LeaseLost:
             self._let_go(claimed.claims)
@@ -312,7 +258,7 @@ class Dispatcher:
                 _TO_END.observe(max(now - claim.not_before, 0) / 1000)
         await self._settle(settlements)
 
-    async def _carry(self, work: _Work) -> tuple[Sequence[Outcome], AttemptRecord]:
+    async def _carry(self, work: Work) -> tuple[Sequence[Outcome], AttemptRecord]:
         claimed = work.claimed
         started = self._clock.now()
         dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
@@ -337,7 +283,7 @@ class Dispatcher:
             return [_own_fault(error, dotted=work.dotted)] * len(claimed.claims), record
 
     async def _hand_over(
-        self, work: _Work, content: Content, render: Render, dots: Sequence[Dot]
+        self, work: Work, content: Content, render: Render, dots: Sequence[Dot]
     ) -> tuple[Sequence[Outcome], AttemptRecord]:
         claimed = work.claimed
 
@@ -365,9 +311,9 @@ class Dispatcher:
         )
         return report.outcomes, report.record
 
-    def _deadline(self, work: _Work) -> int:
+    def _deadline(self, work: Work) -> int:
         """When the first of its claims ends, less a margin for the way to the wire."""
-        held = (self._in_hand.get((c.message, c.n)) for c in work.claimed.claims)
+        held = (self._hands.claim(c.message, c.n) for c in work.claimed.claims)
         return min((c.deadline for c in held if c is not None), default=0) - 5_000
 
     async def _capture(
@@ -401,23 +347,16 @@ class Dispatcher:
         self._let_go(settlements)
 
     def _let_go(self, rows: Sequence[Settlement | Claim]) -> None:
-        for row in rows:
-            claim = self._in_hand.pop((row.message, row.n), None)
-            if claim is None:
-                continue
-            left = self._held_by_route[claim.route] - 1
-            if left:
-                self._held_by_route[claim.route] = left
-            else:
-                del self._held_by_route[claim.route]
+        if self._hands.let_go(rows):
+            self._wake.set()
         self._freed.set()
 
     async def _renew(self) -> None:
         """Renew what is in hand at a third of the lease; forget what was lost."""
         while True:
             await asyncio.sleep(self._limits.lease_ms / 3000)
-            _IN_HAND.set(len(self._in_hand), self._name)
-            claims = list(self._in_hand.values())
+            _IN_HAND.set(len(self._hands), self._name)
+            claims = self._hands.claims()
             if not claims:
                 continue
             deadline = self._clock.now() + self._limits.lease_ms
@@ -431,9 +370,8 @@ class Dispatcher:
                 telemetry.event("dispatch.renewal_failed", error=str(error))
                 continue
             for claim, still in zip(claims, kept, strict=True):
-                key = (claim.message, claim.n)
-                if still and key in self._in_hand:
-                    self._in_hand[key] = msgspec.structs.replace(claim, deadline=deadline)
+                if still and self._hands.claim(claim.message, claim.n) is claim:
+                    self._hands.hold(msgspec.structs.replace(claim, deadline=deadline))
 
     # -- stopping ----------------------------------------------------------------------------------
 
@@ -452,13 +390,11 @@ class Dispatcher:
                 while self._tasks:
                     await asyncio.wait(set(self._tasks))
         except TimeoutError:
-            telemetry.event("dispatch.drain_timed_out", in_hand=len(self._in_hand))
+            telemetry.event("dispatch.drain_timed_out", in_hand=len(self._hands))
 
     async def _hand_back(self) -> None:
         """Resign what was claimed and has not started."""
-        untried = [w for lanes in self._pending.values() for lane in lanes.values() for w in lane]
-        self._pending = {False: {}, True: {}}
-        claims = [c for w in untried for c in w.claimed.claims]
+        claims = self._hands.give_back()
         if not claims:
             return
         try:
@@ -471,7 +407,7 @@ class Dispatcher:
     @property
     def in_hand(self) -> int:
         """Recipients claimed and not settled yet."""
-        return len(self._in_hand)
+        return len(self._hands)
 
 
 def _own_fault(error: Exception, *, dotted: bool) -> Outcome:
