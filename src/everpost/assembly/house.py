@@ -1,14 +1,15 @@
-"""`everpost serve`: prepare the store, bind the sockets, start the roles, say that it is ready."""
+"""`everpost serve`: bind the sockets, prepare the store, start the roles, say that it is ready."""
 
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from everpost import telemetry
+from everpost.assembly.banner import banner
 from everpost.assembly.places import Places
 from everpost.config import Settings
 from everpost.config.load import environment_name, keys
@@ -19,77 +20,82 @@ __all__ = ["serve"]
 
 _BUSY = 4
 """Exit code when another instance has the data directory."""
+_LONGEST_DATA = 80
+"""Characters of the data directory's absolute path: the names of Unix sockets below it may have 107
+bytes in all (unix(7))."""
 
 
 def serve(settings: Settings) -> int:
     """Until SIGTERM. The exit code: 0 after a clean end, 1 on a fault, 4 when already running."""
     places = Places(settings.node.data.absolute())
-    places.make()
-    lock = _lock(places.lock)
-    if lock is None:
-        _say(
-            f"Everpost already runs on {places.data} (process {_owner(places.lock)}). "
-            "Stop it first, or give another directory with --data."
-        )
-        return _BUSY
+    lock = _take(places)
+    if isinstance(lock, str):
+        _say(lock)
+        return _BUSY if "already runs" in lock else 1
+    try:
+        sockets = _bind(settings, places)
+    except ListenError as error:
+        _say(f"Everpost {error}. Give another address with --listen or --admin-listen.")
+        return 1
     environment = {**os.environ, **_environment(settings, places)}
     prepared = _prepare(environment)
     if prepared is None:
         return 1
-    try:
-        sockets = {
-            "api": listen(Endpoint.parse(settings.http.listen)),
-            "operator": listen(Endpoint(path=str(places.operator_socket))),
-        }
-        if settings.http.admin_listen:
-            sockets["admin"] = listen(Endpoint.parse(settings.http.admin_listen))
-    except ListenError as error:
-        _say(f"Everpost {error}. Give another address with --listen or --admin-listen.")
-        return 1
-    # The environment holds every setting; no file may contradict it in a child.
-    program = [sys.executable, "-m", "everpost", "run", f"--config={os.devnull}"]
     os.environ.update(environment)
     os.environ.pop("EVERPOST_FIRST_API_KEY", None)
-    children = [
-        Child(
-            "api",
-            [*program, "api", "upkeep", "--name=api"],
-            {name: hand_over(sock) for name, sock in sockets.items()},
-        ),
-        *(
-            Child(f"dispatch-{n}", [*program, "dispatch", f"--name=dispatch-{n}"])
-            for n in range(1, (settings.node.processes or os.cpu_count() or 1) + 1)
-        ),
-    ]
-    address = "{}:{}".format(*sockets["api"].getsockname()[:2])
-    admin = sockets.get("admin")
-    metrics = "{}:{}".format(*admin.getsockname()[:2]) if admin else None
 
     def on_ready() -> None:
-        _banner(settings, places, address, metrics, prepared)
+        addresses = {
+            name: str(Endpoint(*sock.getsockname()[:2]))
+            for name, sock in sockets.items()
+            if name != "operator"
+        }
+        print(banner(settings, places, addresses, prepared), flush=True)  # noqa: T201
 
-    supervisor = Supervisor(children, drain_s=settings.node.drain_s, on_ready=on_ready)
+    supervisor = Supervisor(
+        _children(settings, sockets), drain_s=settings.node.drain_s, on_ready=on_ready
+    )
     code = supervisor.run()
     places.operator_socket.unlink(missing_ok=True)
     telemetry.event("serve.ended", code=code)
     return code
 
 
-def _lock(path: Path) -> int | None:
-    """Hold the data directory for this process's life; None when another one does."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _take(places: Places) -> int | str:
+    """The data directory's lock, held for this process's life; or why it cannot be had."""
+    if len(os.fsencode(places.data)) > _LONGEST_DATA:
+        return (
+            f"The data directory's path is too long for the sockets below it: {places.data}. "
+            f"Give one of at most {_LONGEST_DATA} characters with --data."
+        )
+    try:
+        places.make()
+        fd = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        return f"Everpost cannot use {places.data}: {error.strerror}. Give another with --data."
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        return None
+        owner = places.lock.read_text(encoding="ascii").strip() or "unknown"
+        return (
+            f"Everpost already runs on {places.data} (process {owner}). "
+            "Stop it first, or give another directory with --data."
+        )
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
     return fd
 
 
-def _owner(path: Path) -> str:
-    return path.read_text(encoding="ascii").strip() or "unknown"
+def _bind(settings: Settings, places: Places) -> Mapping[str, socket.socket]:
+    """The listening sockets, before anything is written. Raises ListenError."""
+    sockets = {
+        "api": listen(Endpoint.parse(settings.http.listen)),
+        "operator": listen(Endpoint(path=str(places.operator_socket))),
+    }
+    if settings.http.admin_listen:
+        sockets["admin"] = listen(Endpoint.parse(settings.http.admin_listen))
+    return sockets
 
 
 def _environment(settings: Settings, places: Places) -> Mapping[str, str]:
@@ -118,45 +124,18 @@ def _prepare(environment: Mapping[str, str]) -> Mapping[str, object] | None:
     return prepared
 
 
-def _banner(
-    settings: Settings,
-    places: Places,
-    address: str,
-    metrics: str | None,
-    prepared: Mapping[str, object],
-) -> None:
-    url = settings.node.public_url or f"http://{address}"
-    key = prepared.get("key")
-    program = Path(sys.argv[0]).name if Path(sys.argv[0]).name == "everpost" else "everpost"
-    lines = [
-        "",
-        f"Everpost is ready at {url}  (documentation: {url}/docs)",
-        f"  data        {places.data}, durability {settings.store.durability.value}",
+def _children(settings: Settings, sockets: Mapping[str, socket.socket]) -> list[Child]:
+    # The environment holds every setting; no file may contradict it in a child.
+    program = [sys.executable, "-m", "everpost", "run", f"--config={os.devnull}"]
+    inherited = {name: hand_over(sock) for name, sock in sockets.items()}
+    processes = settings.node.processes or os.cpu_count() or 1
+    return [
+        Child("api", [*program, "api", "upkeep", "--name=api"], inherited),
+        *(
+            Child(f"dispatch-{n}", [*program, "dispatch", f"--name=dispatch-{n}"])
+            for n in range(1, processes + 1)
+        ),
     ]
-    if metrics:
-        lines.append(f"  metrics     http://{metrics}/metrics")
-    if isinstance(key, str):
-        lines.append(f"  API key     {key}")
-        lines.append("              (shown this once; the store keeps only its hash)")
-    if prepared.get("sandbox"):
-        lines.append("  sandbox     no relay and no domain is set up: mail is captured, not sent")
-    shown = key if isinstance(key, str) else "$EVERPOST_API_KEY"
-    quote = "'" if isinstance(key, str) else '"'
-    lines += [
-        "",
-        "Send a first message:",
-        "",
-        f"  curl -sS {url}/emails -H {quote}Authorization: Bearer {shown}{quote} \\",
-        "    -H 'Content-Type: application/json' \\",
-        '    -d \'{"from":"Me <me@example.com>","to":"you@example.net",'
-        '"subject":"Hello","text":"It works."}\'',
-        "",
-        f"and look at it: {program} sandbox list --data {settings.node.data}"
-        if prepared.get("sandbox")
-        else f"and follow it: {program} status --data {settings.node.data}",
-        "",
-    ]
-    print("\n".join(lines), flush=True)  # noqa: T201  what the command says to its user
 
 
 def _say(message: str) -> None:

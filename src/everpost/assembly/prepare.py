@@ -14,7 +14,7 @@ from everpost.catalog import ApiKeys
 from everpost.config import load
 from everpost.model.errors import Refusal
 from everpost.recovery.rescuer import Rescuer
-from everpost.security import SealingError
+from everpost.security import SealingError, token_hash
 from everpost.store.interface import StoreError
 
 __all__ = ["main"]
@@ -35,9 +35,17 @@ async def _prepare() -> dict[str, object]:
             rng=node.rng,
         )
         await rescuer.lost_workers()
-        key = await _first_key(node)
+        had_keys = bool(node.directory.now.keys)
+        given = os.environ.get(FIRST_KEY) or None
+        token = None if had_keys else await _first_key(node, given)
         now = node.directory.now
-        return {"key": key, "sandbox": not now.domains and not now.relays}
+        return {
+            "key": None if given else token,
+            "chosen": given is not None and not had_keys,
+            "ignored": given is not None and token_hash(given) not in now.keys,
+            "sandbox": not now.domains and not now.relays,
+            "sender": next((d.name for d in now.domains.values() if d.status == "verified"), None),
+        }
     finally:
         await node.store.close()
 
@@ -50,11 +58,8 @@ def _forget_the_dead(node: Node) -> None:
     node.places.make()
 
 
-async def _first_key(node: Node) -> str | None:
-    """Make an API key when the store has none, or the operator named one; the token to show."""
-    given = os.environ.get(FIRST_KEY)
-    if node.directory.now.keys:
-        return None
+async def _first_key(node: Node, given: str | None) -> str:
+    """Make the first API key, the one that the operator chose or a random one."""
     keys = ApiKeys(
         node.store,
         node.directory,
@@ -62,8 +67,11 @@ async def _first_key(node: Node) -> str | None:
         ids=node.ids,
         randomness=secrets.token_bytes,
     )
-    _, token = await keys.create(OPERATOR, "first key", token=given)
-    return None if given else token
+    try:
+        _, token = await keys.create(OPERATOR, "first key", token=given)
+    except Refusal as error:
+        raise Refusal(f"{FIRST_KEY}: {error.message}") from error
+    return token
 
 
 def main() -> int:

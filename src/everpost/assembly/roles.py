@@ -237,8 +237,10 @@ class _Relays:
         )
         self._seen = -1
 
-    async def catch_up(self) -> None:
-        await self._node.directory.refresh()
+    async def catch_up(self, revision: int) -> None:
+        """Know at least the settings of `revision`, in the directory and in delivery."""
+        if revision > self._node.directory.now.revision:
+            await self._node.directory.refresh()
         self._use()
 
     def _use(self) -> None:

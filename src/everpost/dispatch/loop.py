@@ -79,8 +79,13 @@ class LeaseLost(Exception):
     """The claim's term may have ended: the dot must not be sent."""
 
 
+class LifetimeOver(Exception):
+    """The message expired while it waited for its turn: it must not be sent."""
+
+
 class Dispatcher:
-    """One process's hands. `catch_up` reads the settings again and gives delivery the relays."""
+    """One process's hands. `catch_up` sees to it that directory and delivery know the settings of
+    at least the given revision."""
 
     def __init__(
         self,
@@ -96,7 +101,7 @@ class Dispatcher:
         ids: Callable[[], Id],
         rng: random.Random,
         limits: DispatchLimits,
-        catch_up: Callable[[], Awaitable[None]],
+        catch_up: Callable[[int], Awaitable[None]],
         name: str = "dispatch",
     ) -> None:
         self._owner = owner
@@ -147,8 +152,8 @@ class Dispatcher:
             await self._wake.wait(self._limits.poll_s)
             return
         if claimed:
-            if claimed[0].revision > self._directory.now.revision:
-                await self._catch_up()  # what was accepted under new settings goes out under them
+            # What was accepted under new settings goes out under them, relays included.
+            await self._catch_up(claimed[0].revision)
             self._take(claimed)
         if sum(len(c.claims) for c in claimed) < limit:
             await self._wake.wait(await self._patience())
@@ -228,6 +233,9 @@ class Dispatcher:
         except LeaseLost:
             self._let_go(claimed.claims)
             return
+        except LifetimeOver:
+            await self._settle([expired(claim) for claim in claimed.claims])
+            return
         await self._conclude(claimed, outcomes, record)
 
     async def _conclude(
@@ -263,19 +271,17 @@ class Dispatcher:
         started = self._clock.now()
         dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
         try:
+            self._check_lifetime(work)
             self._dots.mark(Step.COMPOSING, dots)
             content = await self._renderer.open(claimed, claimed.sealed)
-            needs_utf8 = not all(
-                a.isascii() for a in (content.sender.address, *(c.address for c in claimed.claims))
-            )
-            render = self._renderer.for_message(claimed, content, needs_utf8=needs_utf8)
+            render = self._renderer.for_message(claimed, content)
             if claimed.sandbox:
                 return await self._capture(claimed, render, started)
             return await self._hand_over(work, content, render, dots)
         except CannotRender as error:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
             return [error.outcome] * len(claimed.claims), record
-        except LeaseLost:
+        except (LeaseLost, LifetimeOver):
             raise
         except Exception as error:  # our own fault must not strand what is in hand
             telemetry.alarm("dispatch_fault").raise_(message=claimed.message, error=repr(error))
@@ -293,6 +299,7 @@ class Dispatcher:
             return rendered
 
         def before_dot() -> None:
+            self._check_lifetime(work)
             self._dots.mark(Step.DOT, dots)
             # Last of all, after the mark: a process that was paused beyond its lease has lost its
             # claims to another (F35).
@@ -310,6 +317,10 @@ class Dispatcher:
             before_dot=before_dot,
         )
         return report.outcomes, report.record
+
+    def _check_lifetime(self, work: Work) -> None:
+        if self._clock.now() >= min(claim.expires_at for claim in work.claimed.claims):
+            raise LifetimeOver
 
     def _deadline(self, work: Work) -> int:
         """When the first of its claims ends, less a margin for the way to the wire."""

@@ -16,6 +16,7 @@ import msgspec
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.compose import (
+    COMPOSER,
     CannotCompose,
     Composed,
     SigningKey,
@@ -41,6 +42,8 @@ __all__ = ["Renderer"]
 _COMPOSE = telemetry.histogram("everpost_compose_seconds", "Composing one message's bytes")
 _SIGN = telemetry.histogram("everpost_sign_seconds", "DKIM signatures of one message")
 _decode = msgspec.msgpack.Decoder(Content).decode
+
+_SETTINGS_ALARMS = ("domain_missing", "dkim_key_missing", "dkim_key_unreadable")
 
 _NEEDS_UTF8 = Bounced(
     reply=Reply(
@@ -91,6 +94,7 @@ class Renderer:
         self._threads = threads
         self._clock = clock
         self._keys: dict[Id, SigningKey] = {}
+        self._revision = 0
 
     async def open(self, stored: Stored, sealed: bytes) -> Content:
         """The whole content. Raises CannotRender when it cannot be read now."""
@@ -125,43 +129,43 @@ class Renderer:
             ),
         )
 
-    async def captured(self, stored: Stored, sealed: bytes, *, at: int) -> bytes:
-        """What the sandbox shows: the bytes as they would have left at `at` (seconds since 1970),
-        signed where the domain is. Raises CannotRender."""
+    async def captured(self, stored: Stored, sealed: bytes) -> bytes:
+        """What the sandbox shows: the bytes as they would have left, but never signed: whoever may
+        read a capture could send it, and the sandbox lets anyone name any sender. Raises
+        CannotRender."""
         content = await self.open(stored, sealed)
-        everyone = (content.sender, *content.to, *content.cc)
-        needs_utf8 = not all(a.address.isascii() for a in everyone)
-        form = form_for(content, eight_bit=False, smtputf8=True, needs_utf8=needs_utf8)
-        composed, _ = self._compose(content, form)
-        domain = content.sender.address.rpartition("@")[2]
-        return assemble(
-            composed, await self._sign(composed, domain, at=at, headers=None, sandbox=True)
+        form = form_for(
+            content, eight_bit=False, smtputf8=True, needs_utf8=_headers_need_utf8(content)
         )
+        composed, _ = self._compose(content, form)
+        return assemble(composed)
 
-    def for_message(self, claimed: Claimed, content: Content, *, needs_utf8: bool) -> Render:
+    def for_message(self, claimed: Claimed, content: Content) -> Render:
         """The function from a far end's extensions to bytes; delivery calls it once a session."""
         domain = content.sender.address.rpartition("@")[2]
+        in_headers = _headers_need_utf8(content)
+        in_envelope = not all(c.address.isascii() for c in claimed.claims)
 
         async def render(extensions: Extensions, relay: Relay) -> Rendered:
             form = form_for(
                 content,
                 eight_bit=extensions.eight_bit and relay.eight_bit,
                 smtputf8=extensions.smtputf8,
-                needs_utf8=needs_utf8,
+                # Without SMTPUTF8 delivery leaves such recipients out; the others need it not.
+                needs_utf8=in_headers or (in_envelope and extensions.smtputf8),
             )
             composed, body_hash = self._compose(content, form)
             assert form is not None
             first = claimed.body_hashes.get(form.value)
-            if first is not None and first != body_hash:
+            # Another composer version may write other bytes; only the same one must not.
+            if first is not None and first[0] == COMPOSER and first != body_hash:
                 telemetry.alarm("composer_not_deterministic").raise_(message=claimed.message)
                 raise _later("The composed body differs from the first attempt's")
-            signatures = await self._sign(
-                composed,
-                domain,
-                at=self._clock.now() // 1000,
-                headers=relay.signed_headers,
-                sandbox=claimed.sandbox,
-            )
+            signatures = b""
+            if not claimed.sandbox:
+                signatures = await self._sign(
+                    composed, domain, project=claimed.project, headers=relay.signed_headers
+                )
             return Rendered(data=assemble(composed, signatures), form=form, body_hash=body_hash)
 
         return render
@@ -176,29 +180,23 @@ class Renderer:
             raise CannotRender(
                 Failed(reason=str(error), phase=Phase.COMPOSE, enhanced="5.6.0")
             ) from error
-        body_hash = hashlib.sha256(composed.body).digest()
+        body_hash = bytes((COMPOSER,)) + hashlib.sha256(composed.body).digest()
         _COMPOSE.observe(time.perf_counter() - started)
         return composed, body_hash
 
     async def _sign(
-        self,
-        composed: Composed,
-        domain: str,
-        *,
-        at: int,
-        headers: Sequence[str] | None,
-        sandbox: bool,
+        self, composed: Composed, domain: str, *, project: int, headers: Sequence[str] | None
     ) -> bytes:
+        self._forgive()
         row = self._directory.now.domains.get(domain)
-        if row is None:
-            if sandbox:
-                return b""
+        if row is None or row.project != project:
             telemetry.alarm("domain_missing").raise_(domain=domain)
             raise _later(f"The domain {domain} was removed: whether to sign is not known")
         if row.signing == "unsigned":
             return b""
         keys = self._signing_keys(domain, self._directory.now.dkim_keys.get(row.id, ()))
         started = time.perf_counter()
+        at = self._clock.now() // 1000
 
         def work() -> bytes:
             return sign(composed, keys, at=at, headers=headers)
@@ -209,6 +207,14 @@ class Renderer:
             signatures = work()
         _SIGN.observe(time.perf_counter() - started)
         return signatures
+
+    def _forgive(self) -> None:
+        """New settings may have mended what an alarm is about; if not, it is raised again."""
+        revision = self._directory.now.revision
+        if revision != self._revision:
+            self._revision = revision
+            for name in _SETTINGS_ALARMS:
+                telemetry.alarm(name).clear()
 
     def _signing_keys(self, domain: str, rows: Sequence[DkimKeyRow]) -> list[SigningKey]:
         """Loaded keys of a domain. What should be signed never leaves unsigned (F84)."""
@@ -232,6 +238,12 @@ class Renderer:
             telemetry.alarm("dkim_key_missing").raise_(domain=domain)
             raise _later(f"The domain {domain} is to be signed and has no active DKIM key")
         return keys
+
+
+def _headers_need_utf8(content: Content) -> bool:
+    """Whether an address in the headers has a local part beyond ASCII (RFC 6532)."""
+    everyone = (content.sender, *content.to, *content.cc, *content.reply_to)
+    return not all(a.address.isascii() for a in everyone)
 
 
 def _later(reason: str) -> CannotRender:

@@ -23,6 +23,6 @@ class Sandbox:
         if row is None or not row.sandbox or row.sealed is None:
             raise NotFound("There is no such email in the sandbox.")
         try:
-            return await self._renderer.captured(row, row.sealed, at=row.created_at // 1000)
+            return await self._renderer.captured(row, row.sealed)
         except CannotRender as error:
             raise Conflict(f"The email cannot be composed: {error.outcome}") from error

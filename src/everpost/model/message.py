@@ -153,7 +153,7 @@ class Form(StrEnum):
 
 class Rendered(msgspec.Struct, frozen=True, gc=False):
     """Bytes ready for DATA: complete, CRLF line ends, not yet dot-stuffed. `body_hash` is the
-    SHA-256 of the body (what follows the first empty line) in this form."""
+    composer's version (one byte) and the SHA-256 of the body in this form."""
 
     data: bytes
     form: Form

@@ -125,7 +125,8 @@ class TlsFacts(msgspec.Struct, frozen=True, gc=False):
 
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """What every recipient of one transaction shares. Times: milliseconds since 1970; `timings`
-    are milliseconds spent per phase. `body_hash` is the SHA-256 of the composed body in `form`."""
+    are milliseconds spent per phase. `body_hash` is the composer's version (one byte) and the
+    SHA-256 of the composed body in `form`."""
 
     started_at: int
     ended_at: int
