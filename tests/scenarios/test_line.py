@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.support.far_end import FarEnd
@@ -194,3 +195,63 @@ def test_an_accept_waits_for_the_poll(tmp_path: Path) -> None:
         id_ = house.send()
         house.wait_status(id_, "delivered", seconds=20)
         assert len(far.complete) == 1
+
+
+def test_captured_mail_carries_a_usable_signature(tmp_path: Path) -> None:
+    """The sandbox lets anyone name any sender: what it shows must not be fit to be sent."""
+    with FarEnd() as far, House(tmp_path / "d") as house:
+        house.relay(far.url, tls="none")
+        house.domain()
+        made = house.post("/api-keys", {"name": "playground", "sandbox": True})
+        assert made.status == 200, made
+        house.key = made.json["token"]
+        id_ = house.send()
+        house.wait_status(id_, "delivered")
+        shown = house.get(f"/sandbox/{id_}").json
+        assert "DKIM-Signature" not in shown["raw"]
+        assert "Subject: A test" in shown["raw"]
+        assert far.complete == []
+
+
+def test_one_recipient_that_needs_utf8_bounces_the_others(tmp_path: Path) -> None:
+    """The relay has no SMTPUTF8: only the address that needs it bounces (RFC 6531 §3.2)."""
+    with FarEnd() as far, House(tmp_path / "d") as house:
+        house.relay(far.url, tls="none")
+        house.domain(signing="unsigned")
+        id_ = house.send(to="bob@r.test", bcc="jürgen@r.test")
+        found = {r["address"]: r for r in house.wait_status(id_, "delivered", "bounced")}
+        assert found["bob@r.test"]["status"] == "delivered"
+        assert found["jürgen@r.test"]["status"] == "bounced"
+        assert found["jürgen@r.test"]["attempts"][0]["outcome"]["reply"]["enhanced"] == "5.6.7"
+
+
+def test_mail_that_waits_for_a_free_connection_leaves_after_its_lifetime(tmp_path: Path) -> None:
+    with FarEnd(closed=("dot",)) as far, House(tmp_path / "d", processes=1) as house:
+        house.relay(far.url, tls="none", connections=1)
+        house.domain(signing="unsigned")
+        first = house.send(to="first@r.test")
+        far.wait_reached("dot")
+        code = house.send(to="code@r.test", expires_in=10)
+        end = datetime.fromisoformat(house.recipients(code)[0]["expires_at"])
+        wait_until(
+            lambda: datetime.now(UTC) > end, seconds=20, what="the end of the code's lifetime"
+        )
+        far.open("dot")
+        house.wait_status(first, "delivered")
+        house.wait_status(code, "expired")
+        assert [m.recipients for m in far.complete] == [["first@r.test"]]
+
+
+def test_mail_goes_through_a_relay_that_was_removed_before_it_was_accepted(tmp_path: Path) -> None:
+    with FarEnd() as old, FarEnd() as new, House(tmp_path / "d") as house:
+        house.relay(old.url, tls="none", name="old")
+        house.domain(signing="unsigned")
+        for _ in range(5):
+            house.wait_status(house.send(), "delivered")
+            kept = {r["name"]: r["id"] for r in house.get("/relays").json["data"]}
+            gone, url, name = ("old", new.url, "new") if "old" in kept else ("new", old.url, "old")
+            before = len(old.complete) if gone == "old" else len(new.complete)
+            assert house.call("DELETE", f"/relays/{kept[gone]}").status == 200
+            house.relay(url, tls="none", name=name)
+            house.wait_status(house.send(), "delivered")
+            assert before == (len(old.complete) if gone == "old" else len(new.complete))

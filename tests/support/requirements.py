@@ -17,6 +17,9 @@ PACKAGES = {
     "opendkim-tools": "/usr/sbin/opendkim-testmsg",
     "knot": "/usr/sbin/knotd",
     "strace": "/usr/bin/strace",
+    "curl": "/usr/bin/curl",
+    "openssl": "/usr/bin/openssl",
+    "mount": "/usr/bin/mount",
     "util-linux": "/usr/bin/prlimit",
 }
 """Debian package -> a program that it brings."""
