@@ -5,9 +5,12 @@ Rooms declare what they count at import and emit to it; nobody imports monitorin
 line on stderr), never sentences; values of secret fields never reach them.
 """
 
+import atexit
 import json
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -114,6 +117,55 @@ def alarm(name: str) -> Alarm:
     return _ALARMS.setdefault(name, Alarm(name))
 
 
+class _Writer:
+    """Writes lines in a thread of its own, so that a log nobody reads stops nothing (F86). What
+    does not fit the queue is dropped and counted."""
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[TextIO, str]] = deque()
+        self._ready = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._dropped = 0
+
+    def put(self, stream: TextIO, line: str) -> None:
+        with self._ready:
+            if len(self._lines) >= _MOST_LINES:
+                self._dropped += 1
+                return
+            self._lines.append((stream, line))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+                atexit.register(self._flush)
+            self._ready.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._ready:
+                while not self._lines:
+                    self._ready.wait()
+                stream, line = self._lines[0]
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                line += json.dumps({"event": "log.dropped", "lines": dropped}) + "\n"
+            try:
+                stream.write(line)
+                stream.flush()
+            except (OSError, ValueError):
+                pass
+            with self._ready:
+                self._lines.popleft()
+                self._ready.notify_all()
+
+    def _flush(self) -> None:
+        """At the end of the process: a moment for what is still queued."""
+        with self._ready:
+            self._ready.wait_for(lambda: not self._lines, timeout=_LAST_MOMENT_S)
+
+
+_MOST_LINES = 10_000
+_LAST_MOMENT_S = 0.5
+_writer = _Writer()
 _SECRET = frozenset({"password", "secret", "token", "key", "authorization", "api_key"})
 _log: TextIO | None = sys.stderr
 _context: dict[str, object] = {}
@@ -133,11 +185,7 @@ def event(name: str, **fields: object) -> None:
         return
     record: dict[str, Any] = {"at": round(time.time(), 3), "event": name, **_context}
     record.update((k, "[secret]" if k in _SECRET else _plain(v)) for k, v in fields.items())
-    try:
-        _log.write(json.dumps(record, ensure_ascii=True) + "\n")
-        _log.flush()
-    except (OSError, ValueError):
-        pass
+    _writer.put(_log, json.dumps(record, ensure_ascii=True) + "\n")
 
 
 def _plain(value: object) -> object:

@@ -12,8 +12,10 @@ from everpost.access import OPERATOR
 from everpost.assembly.node import Node, open_node
 from everpost.catalog import ApiKeys
 from everpost.config import load
+from everpost.dispatch.dots import is_alive
 from everpost.model.errors import Refusal
 from everpost.recovery.rescuer import Rescuer
+from everpost.recovery.supervisor import die_with_parent
 from everpost.security import SealingError, token_hash
 from everpost.store.interface import StoreError
 
@@ -35,6 +37,7 @@ async def _prepare() -> dict[str, object]:
             rng=node.rng,
         )
         await rescuer.lost_workers()
+        await _sweep_logs(node)
         had_keys = bool(node.directory.now.keys)
         given = os.environ.get(FIRST_KEY) or None
         token = None if had_keys else await _first_key(node, given)
@@ -58,6 +61,14 @@ def _forget_the_dead(node: Node) -> None:
     node.places.make()
 
 
+async def _sweep_logs(node: Node) -> None:
+    """Dot logs that no registered process writes."""
+    known = {worker.dots for worker in await node.store.workers()}
+    for path in node.places.run.glob("dots-*"):
+        if path.name not in known and not is_alive(path):
+            path.unlink(missing_ok=True)
+
+
 async def _first_key(node: Node, given: str | None) -> str:
     """Make the first API key, the one that the operator chose or a random one."""
     keys = ApiKeys(
@@ -75,6 +86,7 @@ async def _first_key(node: Node, given: str | None) -> str:
 
 
 def main() -> int:
+    die_with_parent()
     try:
         prepared = asyncio.run(_prepare())
     except (StoreError, SealingError, Refusal, OSError) as error:

@@ -204,6 +204,10 @@ async def _dispatch(node: Node) -> AsyncIterator[None]:
             yield
             await dispatcher.stop(deadline_s=node.settings.node.drain_s)
             await carrier.close(deadline=2.0)
+            # What closing has cut short has an outcome now, too.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await dispatcher.settled()
     finally:
         threads.shutdown(wait=False)
         wake.close()

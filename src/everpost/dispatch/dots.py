@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from pathlib import Path
 
+from everpost import telemetry
 from everpost.ids import Id
 
 __all__ = ["Dot", "DotLog", "DotsUnreadableError", "Step", "is_alive", "read_dots"]
@@ -59,6 +60,7 @@ class DotLog:
         rows = tuple(dots)
         data = b"".join([_RECORD.pack(step, *row) for row in rows])
         if os.write(self._fd, data) != len(data):
+            os.ftruncate(self._fd, self._size)  # a torn record would hide all that follow it
             raise OSError("the dot log took only a part of a record")
         self._outstanding.update(dict.fromkeys(rows, step))
         self._size += len(data)
@@ -68,7 +70,10 @@ class DotLog:
         for dot in dots:
             self._outstanding.pop(dot, None)
         if self._size > _ROTATE_BYTES:
-            self._rotate()
+            try:
+                self._rotate()
+            except OSError as error:  # a long log is as good as a short one
+                telemetry.event("dots.rotation_failed", error=str(error))
 
     def _rotate(self) -> None:
         """A fresh file with what is outstanding, locked, put in the old one's place."""
@@ -92,7 +97,7 @@ class DotLog:
 
 def read_dots(path: Path) -> Mapping[Dot, Step]:
     """The last step of each claim in a dead process's log. A torn last record was never followed
-    by its step. Raises DotsUnreadableError."""
+    by its step. Raises DotsUnreadableError; any other OSError may pass with time."""
     try:
         data = path.read_bytes()
         whole = len(data) - len(data) % _RECORD.size
@@ -100,20 +105,25 @@ def read_dots(path: Path) -> Mapping[Dot, Step]:
             (message, n, term): Step(step)
             for step, message, n, term in _RECORD.iter_unpack(data[:whole])
         }
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise DotsUnreadableError(str(error)) from error
 
 
 def is_alive(path: Path) -> bool:
     """Whether the process that writes this log still lives (it holds the file's lock)."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    while True:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.fstat(fd).st_ino == path.stat().st_ino:
+                return False
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(fd)
+        # Its owner has put a fresh file in the place of the one we opened: look at that one.

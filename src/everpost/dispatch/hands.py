@@ -6,8 +6,8 @@ Bookkeeping and the order of starting; who may take a slot is `fairness`' word. 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 
+from everpost.dispatch.dots import Dot
 from everpost.dispatch.fairness import may_take
-from everpost.ids import Id
 from everpost.store.interface import Claim, Claimed, Settlement
 
 __all__ = ["Hands", "Work"]
@@ -35,7 +35,7 @@ class Hands:
     def __init__(self, *, window: int, batch: int) -> None:
         self._window = window
         self._batch = batch
-        self._claims: dict[tuple[Id, int], Claim] = {}
+        self._claims: dict[Dot, Claim] = {}
         self._held: Counter[str] = Counter()
         self._pending: dict[bool, dict[str, deque[Work]]] = {False: {}, True: {}}
         self._carrying = 0
@@ -50,8 +50,9 @@ class Hands:
     def claims(self) -> Sequence[Claim]:
         return tuple(self._claims.values())
 
-    def claim(self, message: Id, n: int) -> Claim | None:
-        return self._claims.get((message, n))
+    def holds(self, claim: Claim) -> Claim | None:
+        """The same claim (message, recipient and term) as it was last renewed."""
+        return self._claims.get((claim.message, claim.n, claim.term))
 
     def room(self) -> int:
         """How many recipients the next claim may take; 0: none until something is let go."""
@@ -70,7 +71,7 @@ class Hands:
 
     def hold(self, claim: Claim) -> None:
         """Take in hand, or renew what is."""
-        key = (claim.message, claim.n)
+        key = (claim.message, claim.n, claim.term)
         if key not in self._claims:
             self._held[claim.route] += 1
         self._claims[key] = claim
@@ -78,7 +79,7 @@ class Hands:
     def let_go(self, rows: Iterable[Claim | Settlement]) -> bool:
         """Forget these; whether a route that was refused may take a quarter batch again."""
         for row in rows:
-            claim = self._claims.pop((row.message, row.n), None)
+            claim = self._claims.pop((row.message, row.n, row.term), None)
             if claim is not None:
                 _take_one(self._held, claim.route)
         held = len(self._claims)

@@ -18,7 +18,7 @@ from everpost.dispatch.dots import Dot, DotLog, Step
 from everpost.dispatch.hands import Hands, Work
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy
-from everpost.dispatch.settle import decide, expired, poisoned
+from everpost.dispatch.settle import decide, expired, poisoned, returned
 from everpost.ids import Id
 from everpost.model.message import Content, Rendered
 from everpost.model.outcome import (
@@ -56,9 +56,14 @@ _SETTLE = telemetry.histogram("everpost_settle_seconds", "Writing the outcomes o
 _TO_END = telemetry.histogram(
     "everpost_accept_to_delivered_seconds", "From a first attempt's due time to its delivery"
 )
+_STALE = telemetry.counter(
+    "everpost_stale_settlements_total", "Outcomes of claims that were another process's by then"
+)
 _IN_HAND = telemetry.gauge("everpost_in_hand", "Recipients claimed by a process", ("process",))
 
 _BROADCAST = "broadcast"
+_MARGIN_MS = 5_000
+"""Before a claim's deadline, the last moment to send its dot."""
 _SANDBOX = Relay(id=b"", name="sandbox", host="sandbox")
 _SANDBOX_EXTENSIONS = Extensions(smtputf8=True)
 
@@ -134,10 +139,12 @@ class Dispatcher:
             self._ended.set()  # no claim is on its way any more
             await renewal  # what is in hand is renewed for as long as we live
         finally:
+            self._ended.set()
             renewal.cancel()
             await asyncio.gather(renewal, return_exceptions=True)
 
     async def _round(self) -> None:
+        self._start_what_may()  # a relay may have come, or come back, since
         limit = self._hands.room()
         if not limit:
             self._freed.clear()
@@ -152,11 +159,23 @@ class Dispatcher:
             await self._wake.wait(self._limits.poll_s)
             return
         if claimed:
+            for claim in (c for each in claimed for c in each.claims):
+                self._hands.hold(claim)
             # What was accepted under new settings goes out under them, relays included.
-            await self._catch_up(claimed[0].revision)
+            await self._know(claimed[0].revision)
             self._take(claimed)
         if sum(len(c.claims) for c in claimed) < limit:
             await self._wake.wait(await self._patience())
+
+    async def _know(self, revision: int) -> None:
+        """Until the settings of `revision` are known here; nothing may leave before."""
+        while True:
+            try:
+                await self._catch_up(revision)
+                return
+            except StoreError as error:
+                telemetry.event("dispatch.settings_unread", error=str(error))
+                await asyncio.sleep(self._limits.poll_s)
 
     async def _wait_freed(self) -> None:
         try:
@@ -189,7 +208,6 @@ class Dispatcher:
                     settlements.append(poisoned(claim))
                 else:
                     good.append(claim)
-                self._hands.hold(claim)
             if good:
                 self._queue(msgspec.structs.replace(each, claims=tuple(good)))
         if settlements:
@@ -234,7 +252,13 @@ class Dispatcher:
             self._let_go(claimed.claims)
             return
         except LifetimeOver:
-            await self._settle([expired(claim) for claim in claimed.claims])
+            now = self._clock.now()
+            await self._settle(
+                [
+                    expired(claim) if claim.expires_at <= now else returned(claim, now=now)
+                    for claim in claimed.claims
+                ]
+            )
             return
         await self._conclude(claimed, outcomes, record)
 
@@ -274,6 +298,7 @@ class Dispatcher:
             self._check_lifetime(work)
             self._dots.mark(Step.COMPOSING, dots)
             content = await self._renderer.open(claimed, claimed.sealed)
+            self._dots.mark(Step.CARRYING, dots)
             render = self._renderer.for_message(claimed, content)
             if claimed.sandbox:
                 return await self._capture(claimed, render, started)
@@ -294,6 +319,7 @@ class Dispatcher:
         claimed = work.claimed
 
         async def composed(extensions: Extensions, relay: Relay) -> Rendered:
+            self._dots.mark(Step.COMPOSING, dots)
             rendered = await render(extensions, relay)
             self._dots.mark(Step.CARRYING, dots)
             return rendered
@@ -324,8 +350,8 @@ class Dispatcher:
 
     def _deadline(self, work: Work) -> int:
         """When the first of its claims ends, less a margin for the way to the wire."""
-        held = (self._hands.claim(c.message, c.n) for c in work.claimed.claims)
-        return min((c.deadline for c in held if c is not None), default=0) - 5_000
+        held = [self._hands.holds(claim) for claim in work.claimed.claims]
+        return min(c.deadline if c is not None else 0 for c in held) - _MARGIN_MS
 
     async def _capture(
         self, claimed: Claimed, render: Render, started: int
@@ -344,32 +370,42 @@ class Dispatcher:
     # -- settling ----------------------------------------------------------------------------------
 
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
-        """Write what became of them; what cannot be written now is written as soon as it can."""
+        """Write what became of them; what cannot be written now is written as soon as it can.
+
+        A fault that waiting does not mend drops them from hand: the claims are not renewed any
+        more, and recovery finds them by their term.
+        """
         started = time.perf_counter()
+        try:
+            written = await self._write(settlements)
+        finally:
+            self._let_go(settlements)
+        self._dots.settled((s.message, s.n, s.term) for s in settlements)
+        _SETTLE.observe(time.perf_counter() - started)
+        if not all(written):
+            _STALE.add(written.count(False))
+
+    async def _write(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
         while True:
             try:
-                await asyncio.shield(self._store.settle(self._owner, settlements))
-                break
+                return await asyncio.shield(self._store.settle(self._owner, settlements))
             except StoreUnavailable as error:
-                telemetry.alarm("store_unavailable").raise_(error=str(error))
+                telemetry.event("dispatch.settle_waits", error=str(error))
                 await asyncio.sleep(self._limits.poll_s)
-        _SETTLE.observe(time.perf_counter() - started)
-        self._dots.settled((s.message, s.n, s.term) for s in settlements)
-        self._let_go(settlements)
 
     def _let_go(self, rows: Sequence[Settlement | Claim]) -> None:
         if self._hands.let_go(rows):
             self._wake.set()
         self._freed.set()
+        _IN_HAND.set(len(self._hands), self._name)
 
     async def _renew(self) -> None:
-        """Renew what is in hand at a third of the lease; forget what was lost."""
+        """Renew what is in hand at a third of the lease; what was lost loses its deadline, so that
+        its dot is not sent."""
+        pause = self._limits.lease_ms / 3000
         while True:
-            await asyncio.sleep(self._limits.lease_ms / 3000)
-            _IN_HAND.set(len(self._hands), self._name)
+            await asyncio.sleep(pause)
             claims = self._hands.claims()
-            if not claims:
-                continue
             deadline = self._clock.now() + self._limits.lease_ms
             try:
                 kept = await self._store.extend(
@@ -379,10 +415,14 @@ class Dispatcher:
                 )
             except StoreError as error:
                 telemetry.event("dispatch.renewal_failed", error=str(error))
+                pause = self._limits.poll_s
                 continue
+            pause = self._limits.lease_ms / 3000
             for claim, still in zip(claims, kept, strict=True):
-                if still and self._hands.claim(claim.message, claim.n) is claim:
-                    self._hands.hold(msgspec.structs.replace(claim, deadline=deadline))
+                if self._hands.holds(claim) is claim:
+                    self._hands.hold(
+                        msgspec.structs.replace(claim, deadline=deadline if still else 0)
+                    )
 
     # -- stopping ----------------------------------------------------------------------------------
 
@@ -398,10 +438,14 @@ class Dispatcher:
             async with asyncio.timeout(deadline_s):
                 await self._ended.wait()
                 await self._hand_back()
-                while self._tasks:
-                    await asyncio.wait(set(self._tasks))
+                await self.settled()
         except TimeoutError:
             telemetry.event("dispatch.drain_timed_out", in_hand=len(self._hands))
+
+    async def settled(self) -> None:
+        """Wait until nothing is under way."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     async def _hand_back(self) -> None:
         """Resign what was claimed and has not started."""

@@ -105,8 +105,12 @@ class Rescuer:
             return None
 
     async def ended_terms(self) -> int:
-        """Claims whose term ended although their owner may still live: it is fenced off, and what
-        it may have sent is in doubt."""
+        """Claims whose term has ended although their owner may still live: it is fenced off.
+
+        Its dot log tells what it may have sent, as long as it can be read: a process that wakes up
+        later marks first and looks at its deadline then, so it sends nothing more of these.
+        """
+        logs = {worker.id: worker for worker in await self._store.workers()}
         total = 0
         while rows := await self._store.claims_of(None, expired_only=True, limit=_BATCH):
             by_owner: dict[Id, list[tuple[Id, Claim, InDoubtPolicy]]] = {}
@@ -114,7 +118,9 @@ class Rescuer:
                 by_owner.setdefault(row[0], []).append(row)
             moved = 0
             for owner, owned in by_owner.items():
-                moved += await self._settle(owner, owned, None)
+                worker = logs.get(owner)
+                dots = self._dots(worker) if worker is not None else None
+                moved += await self._settle(owner, owned, dots)
             total += moved
             if not moved:
                 break

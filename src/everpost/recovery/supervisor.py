@@ -22,6 +22,8 @@ _HEALTHY_S = 10.0
 _FIRST_S = 0.1
 _CAP_S = 30.0
 _READY = b"ready"
+_MARGIN_S = 10.0
+"""What a child may take beyond the drain to say goodbye to relays and close its store."""
 
 
 def backoff_s(failures: int) -> float:
@@ -96,13 +98,18 @@ class Supervisor:
             f"--inherit={name}={fd}"
             for name, fd in (*child.sockets.items(), ("notify", notify_write))
         ]
-        process = subprocess.Popen(  # noqa: S603  our own program
-            [*child.command, *plumbing, f"--parent-pipe={self._life_read}"],
-            pass_fds=pass_fds,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
-        )
-        os.close(notify_write)
+        try:
+            process = subprocess.Popen(  # noqa: S603  our own program
+                [*child.command, *plumbing, f"--parent-pipe={self._life_read}"],
+                pass_fds=pass_fds,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
+            )
+        except OSError:
+            os.close(notify_read)
+            raise
+        finally:
+            os.close(notify_write)
         running = _Running(child, process, notify_read)
         self._running[child.name] = running
         self._selector.register(running.pidfd, selectors.EVENT_READ, ("ended", running))
@@ -150,6 +157,7 @@ class Supervisor:
         if running.notify >= 0:
             self._selector.unregister(running.notify)
             os.close(running.notify)
+            running.notify = -1
         del self._running[running.child.name]
         return code
 
@@ -163,14 +171,23 @@ class Supervisor:
         for child in self._children:
             if self._due.get(child.name, now + 1) <= now and not self._stopping:
                 del self._due[child.name]
-                self._start(child)
+                self._try_start(child)
+
+    def _try_start(self, child: Child) -> None:
+        """A machine that cannot fork just now is no reason to give up the other children."""
+        try:
+            self._start(child)
+        except OSError as error:
+            telemetry.event("child.start_failed", child=child.name, error=str(error))
+            self._failures[child.name] = failures = self._failures.get(child.name, 0) + 1
+            self._due[child.name] = time.monotonic() + backoff_s(failures)
 
     def _drain(self) -> int:
         """SIGTERM to all, wait for the deadline, SIGKILL to what is left."""
         telemetry.event("supervisor.draining", children=len(self._running))
         for running in self._running.values():
             running.process.terminate()
-        deadline = time.monotonic() + self._drain_s + 2.0
+        deadline = time.monotonic() + self._drain_s + _MARGIN_S
         killed = False
         while self._running:
             left = deadline - time.monotonic()
@@ -192,14 +209,16 @@ class Supervisor:
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent_pipe: int) -> None:
-    """In a child: be killed when the supervisor dies, also if it died before this call."""
+def die_with_parent(parent_pipe: int | None = None) -> None:
+    """In a child: be killed when the supervisor dies, also if it died before this call (then the
+    pipe, where there is one, has ended)."""
     import ctypes
     import select
 
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    readable, _, _ = select.select([parent_pipe], [], [], 0)
-    if readable:  # end of file: it is gone already
+    if (
+        parent_pipe is not None and select.select([parent_pipe], [], [], 0)[0]
+    ):  # end of file: it is gone already
         sys.exit(0)

@@ -43,13 +43,13 @@ class Upkeep:
         self._round_s = round_s
 
     async def run(self) -> None:
-        """Round after round until cancelled; a failing store delays a round, never ends it."""
+        """Round after round until cancelled; a failing store or disk delays a round, no more."""
         rounds = 0
         while True:
             try:
                 await self._round(purge=rounds % _PURGE_ROUNDS == 0)
                 telemetry.alarm("upkeep_failing").clear()
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 telemetry.alarm("upkeep_failing").raise_(error=str(error))
             rounds += 1
             await self._wake.wait(self._round_s)
@@ -58,8 +58,9 @@ class Upkeep:
         if await self._rescuer.lost_workers() + await self._rescuer.ended_terms():
             self._dispatch.wake(everyone=True)
         await self._store.checkpoint()
-        if purge:
-            await self._store.purge(before=self._clock.now(), limit=_PURGE_LIMIT)
+        while purge:
+            gone = await self._store.purge(before=self._clock.now(), limit=_PURGE_LIMIT)
+            purge = gone == _PURGE_LIMIT
         await self._observe()
 
     async def _observe(self) -> None:

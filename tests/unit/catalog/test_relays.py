@@ -49,12 +49,14 @@ def _form(url: str, **given: Any) -> RelayForm:
         ("mail.good.test", "mail.good.test", 25, False, "opportunistic"),
         ("mail.good.test:2525", "mail.good.test", 2525, False, "opportunistic"),
         ("SMTP://Mail.Good.Test:587/", "mail.good.test", 587, False, "opportunistic"),
-        ("smtps://mail.good.test", "mail.good.test", 465, True, "require"),
-        ("smtp://me:pw@mail.good.test", "mail.good.test", 587, False, "require"),
-        ("smtp://me:pw@mail.good.test:25", "mail.good.test", 25, False, "require"),
-        ("smtp://me:pw@127.0.0.1:2525", "127.0.0.1", 2525, False, "opportunistic"),
-        ("smtp://me:pw@[::1]", "::1", 587, False, "opportunistic"),
-        ("smtp://me:pw@localhost", "localhost", 587, False, "opportunistic"),
+        ("smtps://mail.good.test", "mail.good.test", 465, True, "verify"),
+        ("smtp://me:pw@mail.good.test", "mail.good.test", 587, False, "verify"),
+        ("smtp://me:pw@mail.good.test:25", "mail.good.test", 25, False, "verify"),
+        ("smtp://me:pw@127.0.0.1:2525", "127.0.0.1", 2525, False, "none"),
+        ("smtp://me:pw@[::1]", "::1", 587, False, "none"),
+        ("smtp://me:pw@localhost", "localhost", 587, False, "none"),
+        ("smtps://me:pw@localhost", "localhost", 465, True, "verify"),
+        ("smtp://127.0.0.1:2525", "127.0.0.1", 2525, False, "opportunistic"),
         ("smtp://[2001:db8::0:1]:26", "2001:db8::1", 26, False, "opportunistic"),
         ("smtp://postfix", "postfix", 25, False, "opportunistic"),
         ("smtp://compose_postfix_1", "compose_postfix_1", 25, False, "opportunistic"),
@@ -145,6 +147,14 @@ def test_neither_refusal_nor_repr_repeats_a_password(before: str, after: str) ->
     assert "canary" not in said
 
 
+@pytest.mark.parametrize(
+    "url", ["smtp://me:pw@h.test", "smtps://me:pw@h.test", "smtps://h.test", "me:pw@192.0.2.1"]
+)
+def test_whoever_answers_for_the_relay_gets_no_password_unless_it_proves_its_name(url: str) -> None:
+    assert _form(url).settings["tls"] == "verify"
+    assert _form(url, tls="require").settings["tls"] == "require"
+
+
 def test_password_in_clear_over_a_network_takes_the_operators_word() -> None:
     assert _form("smtp://me:pw@h.test", tls="none").settings["tls"] == "none"
 
@@ -156,7 +166,7 @@ def test_options_are_kept_as_they_were_given() -> None:
     )  # fmt: skip
     assert form.name == "Main"
     assert form.settings == {
-        "implicit_tls": False, "tls": "require", "weight": 0, "eight_bit": True, "username": "me",
+        "implicit_tls": False, "tls": "verify", "weight": 0, "eight_bit": True, "username": "me",
         "auth": "XOAUTH2", "helo": "[192.0.2.1]", "site": "fra-1", "connections": 3,
         "signed_headers": ["from", "subject"],
     }  # fmt: skip
@@ -181,7 +191,7 @@ def test_password_reaches_delivery_and_nobody_else(tmp_path: Path) -> None:
         assert view.as_json()["has_password"] is True
         relay = house.relays.load(house.directory.now.relays[0])
         assert (relay.username, relay.password) == ("me", "hunter2canary")
-        assert (relay.tls, relay.connections, relay.port) == (TlsPolicy.REQUIRE, 10, 587)
+        assert (relay.tls, relay.connections, relay.port) == (TlsPolicy.VERIFY, 10, 587)
         assert "hunter2canary" not in repr(relay)
 
     _run(tmp_path, work)

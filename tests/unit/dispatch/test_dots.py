@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -65,4 +66,58 @@ def test_rotation_keeps_what_is_outstanding_and_the_lock(tmp_path: Path) -> None
     assert path.stat().st_size < 1_100_000
     assert {_dot(n) for n in range(59_990, 60_000)} <= set(read_dots(path))
     assert is_alive(path)
+    log.close(remove=True)
+
+
+def test_a_living_process_that_rotates_its_log_is_declared_dead(tmp_path: Path) -> None:
+    """Between a checker's open and its lock the owner may put a fresh file in the log's place."""
+    path = tmp_path / "dots.log"
+    log = DotLog(path)
+    ended = threading.Event()
+
+    def rotate() -> None:
+        while not ended.is_set():
+            log._rotate()
+
+    owner = threading.Thread(target=rotate)
+    owner.start()
+    try:
+        assert all(is_alive(path) for _ in range(3_000))
+    finally:
+        ended.set()
+        owner.join()
+    log.close(remove=True)
+
+
+def test_a_record_that_was_torn_hides_those_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "dots.log"
+    log = DotLog(path)
+    log.mark(Step.DOT, [_dot(1)])
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, data[:7]))
+    with pytest.raises(OSError, match="only a part"):
+        log.mark(Step.DOT, [_dot(2)])
+    monkeypatch.undo()
+    log.mark(Step.DOT, [_dot(3)])
+    log.close(remove=False)
+    assert read_dots(path) == {_dot(1): Step.DOT, _dot(3): Step.DOT}
+
+
+def test_a_rotation_that_fails_stops_settling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "dots.log"
+    log = DotLog(path)
+    for n in range(45_000):
+        log.mark(Step.DOT, [_dot(n)])
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    log.settled([_dot(1)])
+    monkeypatch.undo()
+    assert read_dots(path)[_dot(2)] is Step.DOT
     log.close(remove=True)

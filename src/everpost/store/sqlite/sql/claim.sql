@@ -78,9 +78,11 @@ SELECT message, form, body_hash FROM attempts
 WHERE message IN (VALUES /*rows*/ (?)) AND form IS NOT NULL AND body_hash IS NOT NULL
 ORDER BY started_at, attempt, n;
 
+-- The plus signs keep the planner on the primary key: the index of claims would walk all of an
+-- owner's claims for each chunk.
 -- name: extend_claims
 UPDATE OR FAIL recipients SET deadline = ?
-WHERE state = 'claimed' AND owner = ? AND (message, n, term) IN (VALUES /*rows*/ (?, ?, ?))
+WHERE +state = 'claimed' AND +owner = ? AND (message, n, term) IN (VALUES /*rows*/ (?, ?, ?))
 RETURNING message, n, term;
 
 -- name: parts
