@@ -95,7 +95,7 @@ class Setting:
                 dots="d.log",
                 started_at=0,
                 seen_at=0,
-            )  # fmt: skip
+            )
         )
         self.threads = ThreadPoolExecutor(1)
         self.dots = DotLog(self.folder / "d.log")
