@@ -145,6 +145,27 @@ def test_the_audit_tells_who_did_what_and_no_secret(engine: Engine) -> None:
     asyncio.run(scene())
 
 
+def test_the_audit_goes_on_where_a_page_ended(engine: Engine) -> None:
+    async def scene() -> None:
+        async with engine.opened() as store:
+            for n in range(5):
+                await store.put(_domain(f"d{n}.test"), actor="t", action=f"a{n}")
+            every = [e["position"] for e in await store.audit(limit=99)]
+            assert every == sorted(every, reverse=True)
+
+            async def page(**given: int) -> list[int]:
+                return [e["position"] for e in await store.audit(limit=2, **given)]
+
+            assert await page() == every[:2]
+            assert await page(after=every[1]) == every[2:4]
+            assert await page(after=every[4]) == []
+            assert await page(before=every[4]) == every[2:4]
+            assert await page(before=every[0]) == []
+            assert await page(after=every[0] + 100) == every[:2]  # a place, not a row
+
+    asyncio.run(scene())
+
+
 def test_another_process_sees_the_change(engine: Engine) -> None:
     async def scene() -> None:
         async with engine.opened() as store, engine.opened() as other:

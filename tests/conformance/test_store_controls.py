@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from everpost.model.states import HeldReason, State
 from everpost.store.interface import MessageRow, Store
 from tests.conformance.engines import Engine
@@ -33,30 +35,62 @@ async def _types(store: Store, id_: bytes) -> list[tuple[int, int | None, str]]:
     return [(e.seq, e.n, e.type) for e in await store.events(1, id_)]
 
 
-def test_cancel_leaves_alone_what_is_under_way_or_done(engine: Engine) -> None:
-    sent = message("a@1.test", "b@2.test", "c@3.test", "d@4.test")
+def test_cancel_takes_all_that_waits_or_is_held(engine: Engine) -> None:
+    sent = message("a@1.test", "b@2.test", "c@3.test")
 
     async def scene() -> None:
         async with engine.opened() as store:
             await store.accept(1, [sent])
             owner = make_id()
-            done, held, _ = claims(await store.claim(owner, limit=3, lease_ms=LEASE))
+            held, tried = claims(await store.claim(owner, limit=2, lease_ms=LEASE))
             await store.settle(
-                owner, [delivered(done), settlement(held, State.HELD, reason=HeldReason.POISON)]
+                owner, [settlement(held, State.HELD, reason=HeldReason.POISON), deferred(tried)]
             )
-            assert await store.cancel(1, sent.id) == 2
-            assert await _states(store, sent.id) == [
-                State.DELIVERED,
-                State.CANCELLED,
-                State.CLAIMED,
-                State.CANCELLED,
-            ]
+            assert await store.cancel(1, sent.id) == 3
+            assert await _states(store, sent.id) == [State.CANCELLED] * 3
+            assert [t for *_, t in await _types(store, sent.id)][-3:] == ["cancelled"] * 3
+            assert (await _found(store, sent.id)).recipients[2].settled_at == START
             assert await store.cancel(1, sent.id) == 0
-            assert [t for *_, t in await _types(store, sent.id)][-2:] == ["cancelled"] * 2
-            assert (await _found(store, sent.id)).recipients[3].settled_at == START
+            engine.clock.pass_(DAY)
             assert await store.claim(owner, limit=9, lease_ms=LEASE) == []
-            facts = await store.facts()
-            assert (facts.states["cancelled"], facts.states["claimed"]) == (2, 1)
+            assert (await store.facts()).states["cancelled"] == 3
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("fate", ["in hand", "delivered", "bounced", "failed"])
+def test_cancel_of_what_is_partly_under_way_or_done_changes_nothing(
+    engine: Engine, fate: str
+) -> None:
+    """What was answered `cancelled` must not arrive anywhere (COMPAT §15)."""
+    sent = message("a@1.test", "b@2.test", "c@3.test")
+
+    async def scene() -> None:
+        async with engine.opened() as store:
+            await store.accept(1, [sent])
+            owner = make_id()
+            (claim,) = claims(await store.claim(owner, limit=1, lease_ms=LEASE))
+            if fate == "delivered":
+                await store.settle(owner, [delivered(claim)])
+            elif fate != "in hand":
+                await store.settle(owner, [settlement(claim, State(fate))])
+            before = (await _found(store, sent.id)), await store.events(1, sent.id)
+            assert await store.cancel(1, sent.id) == 0
+            assert ((await _found(store, sent.id)), await store.events(1, sent.id)) == before
+            assert (await store.facts()).states["cancelled"] == 0
+            assert len(claims(await store.claim(owner, limit=9, lease_ms=LEASE))) == 2
+
+    asyncio.run(scene())
+
+
+def test_cancel_of_another_project_changes_nothing(engine: Engine) -> None:
+    sent = message()
+
+    async def scene() -> None:
+        async with engine.opened() as store:
+            await store.accept(1, [sent])
+            assert await store.cancel(2, sent.id) == 0
+            assert await _states(store, sent.id) == [State.QUEUED]
 
     asyncio.run(scene())
 
@@ -141,5 +175,22 @@ def test_a_message_that_does_not_exist(engine: Engine) -> None:
             assert await store.release(1, nobody) == 0
             assert await store.reschedule(1, nobody, START) == 0
             assert await store.events(1, nobody) == []
+
+    asyncio.run(scene())
+
+
+def test_a_released_recipient_is_still_held_to_be_poison(engine: Engine) -> None:
+    async def scene() -> None:
+        async with engine.opened() as store:
+            sent = message()
+            await store.accept(1, [sent])
+            owner = make_id()
+            (claim,) = claims(await store.claim(owner, limit=1, lease_ms=LEASE))
+            await store.rescue(
+                owner, [settlement(claim, State.HELD, reason=HeldReason.POISON, crashed=True)]
+            )
+            assert await store.release(1, sent.id) == 1
+            (again,) = claims(await store.claim(owner, limit=1, lease_ms=LEASE))
+            assert again.crashes == 0
 
     asyncio.run(scene())

@@ -4,6 +4,7 @@ Written against ASGI itself: on the hot path each layer of a framework costs mor
 """
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -151,6 +152,8 @@ class Application:
         body = await request.read(
             limits.body_bytes if route.mail else limits.settings_bytes, self._budget
         )
+        if body.startswith(BOM_UTF8):  # some editors write one; RFC 8259 §8.1 lets us pass over it
+            body = body[len(BOM_UTF8) :]
         if route.decoder is None:
             return await route.handler(services, request, body)
         try:

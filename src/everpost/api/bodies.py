@@ -116,7 +116,10 @@ class EmailBody(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     ] = None
     durability: Annotated[
         Literal["committed", "relaxed"] | None,
-        _say("Everpost: `committed` refuses the message where answers would be relaxed."),
+        _say(
+            "Everpost: the least that the answer must mean. `committed`: on disk; a server that"
+            " runs relaxed then refuses the message (422). `relaxed`: what this server does."
+        ),
     ] = None
 
 
@@ -166,7 +169,11 @@ class NewRelayBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=Tru
     password: Annotated[str | None, _say("In place of the one in `url`. Never shown.")] = None
     tls: Annotated[
         Literal["none", "opportunistic", "require", "verify"] | None,
-        _say("What TLS a session must have."),
+        _say(
+            "What TLS a session must have. Default: `verify` with smtps:// or a login across a"
+            " network, `none` with a login on this machine, else `opportunistic`. `require` takes"
+            " any certificate."
+        ),
     ] = None
     connections: Annotated[int | None, _say("Most connections of one process.")] = None
     weight: Annotated[int | None, _say("Its share of the mail, against other relays.")] = None

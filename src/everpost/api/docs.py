@@ -59,14 +59,20 @@ def _html(document: dict[str, Any], style: str) -> str:
         _shape(name, schema) for name, schema in sorted(document["components"]["schemas"].items())
     )
     url = escape(document["servers"][0]["url"])
+    links = (
+        f"{''.join(menu)}"
+        '<h2>More</h2><ul><li><a href="#shapes">Shapes</a>'
+        '<li><a href="/openapi.json">openapi.json</a></ul>'
+    )
+    brand = f'<p class="brand">{escape(info["title"])} <small>{escape(info["version"])}</small></p>'
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(info['title'])} API</title><style>{style}</style></head><body>"
-        f'<nav aria-label="Contents"><p class="brand">{escape(info["title"])}'
-        f" <small>{escape(info['version'])}</small></p>{''.join(menu)}"
-        '<h2>More</h2><ul><li><a href="#shapes">Shapes</a>'
-        '<li><a href="/openapi.json">openapi.json</a></ul></nav>'
+        f'<nav class="side" aria-label="Contents">{brand}{links}</nav>'
+        # Without scripts nothing closes a <details> for small screens: they have their own.
+        f'<nav class="top" aria-label="Contents">{brand}'
+        f"<details><summary>Contents</summary>{links}</details></nav>"
         f"<main><h1>{escape(info['title'])} API</h1>{_paragraphs(info['description'])}"
         f"{_example(url)}{''.join(sections)}"
         f'<h2 id="shapes">Shapes</h2>{shapes}</main></body></html>'

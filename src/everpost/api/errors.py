@@ -2,7 +2,7 @@
 
 | raised | status |
 |---|---|
-| Invalid, Missing | 422 (400 for `invalid_idempotency_key`, 415 for `unsupported_media_type`) |
+| Invalid, Missing | 422, but for the names in `_BY_NAME` |
 | Unauthorized | 401 `missing_api_key`, else 403 |
 | Forbidden | 401 `restricted_api_key`, else 403 |
 | NotFound, MethodNotAllowed, Conflict, TooLarge | 404, 405, 409, 413 |
@@ -45,6 +45,7 @@ class Malformed(errors.Refusal):
 
 _BY_NAME = {
     "invalid_idempotency_key": 400,
+    "message_too_large": 413,
     "missing_api_key": 401,
     "restricted_api_key": 401,
     "unsupported_media_type": 415,

@@ -2,7 +2,7 @@
 that a caller may still do with one, move it and cancel it."""
 
 from everpost import ids
-from everpost.api import views
+from everpost.api import moments, views
 from everpost.api.bodies import ReschedulingBody
 from everpost.api.requests import Request
 from everpost.api.services import Services
@@ -15,7 +15,6 @@ from everpost.api.shapes import (
     RecipientAnswer,
     SandboxAnswer,
 )
-from everpost.intake import parse_when
 from everpost.model.errors import Invalid, Missing, NotFound
 from everpost.store.interface import AttemptRow, MessageRow
 
@@ -96,7 +95,7 @@ async def reschedule(services: Services, request: Request, body: ReschedulingBod
     text = body.scheduledAt if body.scheduled_at is None else body.scheduled_at
     if text is None:
         raise Missing("Missing `scheduled_at` field.", field="scheduled_at")
-    at = parse_when(text, now=services.clock.now(), days=services.limits.schedule_days)
+    at = await moments.moment(services, text)
     if not await services.controls.reschedule(request.credential.project, id_, at):
         await _row(services, request)
         raise Invalid("This email is not waiting to be sent any more.", field="scheduled_at")
@@ -104,11 +103,12 @@ async def reschedule(services: Services, request: Request, body: ReschedulingBod
 
 
 async def cancel(services: Services, request: Request) -> EmailRef:
-    """Cancel what has not been sent of an email. After this answer nothing of that goes out."""
+    """Cancel an email that is not on its way to anybody yet, all of it: 422 when one recipient is
+    reached, given up or being tried now. After a success nothing goes out."""
     id_ = request.id_of(_ABSENT)
     if not await services.controls.cancel(request.credential.project, id_):
         await _row(services, request)
-        raise Invalid("This email is not waiting to be sent any more.")
+        raise Invalid("This email is not waiting to be sent any more, at least not to everybody.")
     return EmailRef(ids.text(id_))
 
 

@@ -21,7 +21,7 @@ _ERRORS: dict[int, str] = {
     403: "The API key is not known, or the sender's domain is not verified.",
     404: "There is no such object, or it is not yours.",
     409: "It contradicts what there is; or the idempotency key came before with another request.",
-    413: "The body is too large.",
+    413: "The body, or the message in it, is too large.",
     415: "The body has a content encoding.",
     422: "A field is missing or wrong; `message` names it in backticks.",
     500: "An unexpected error; the answer has a request id.",
@@ -138,6 +138,8 @@ def _statuses(route: Route) -> list[int]:
         statuses.add(422)
     if route.body is not None:
         statuses |= {409, 413, 415}
+    if route.conflict:
+        statuses.add(409)
     if route.method == "POST":
         statuses.add(422)
     return sorted(statuses)

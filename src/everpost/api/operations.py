@@ -5,7 +5,14 @@ from typing import Annotated
 from everpost.api.answers import Answer, encode, problem, timestamp
 from everpost.api.requests import Request
 from everpost.api.services import Services
-from everpost.api.shapes import AuditAnswer, HealthAnswer, ListAnswer, RootAnswer, StatusAnswer
+from everpost.api.shapes import (
+    AuditAnswer,
+    DispatcherAnswer,
+    HealthAnswer,
+    ListAnswer,
+    RootAnswer,
+    StatusAnswer,
+)
 from everpost.catalog.checks import must_operate
 from everpost.monitoring.health import Judgement
 
@@ -13,7 +20,7 @@ __all__ = ["audit", "detail", "live", "metrics", "ready", "root", "status"]
 
 
 async def status(services: Services, request: Request) -> StatusAnswer:
-    """The queue by state, the oldest mail that waits, the alarms that stand."""
+    """The queue by state, the oldest mail that waits, the alarms that stand, the dispatchers."""
     must_operate(request.credential)
     facts = await services.store.facts()
     judgement = await services.health.judgement()
@@ -25,13 +32,22 @@ async def status(services: Services, request: Request) -> StatusAnswer:
         alarms=list(services.alarms()),
         durability=services.durability.value,
         ready=judgement.ready,
+        dispatchers=[
+            DispatcherAnswer(pid=worker.pid, started_at=timestamp(worker.started_at))
+            for worker in await services.store.workers()
+            if worker.role == "dispatch"
+        ],
     )
 
 
 async def audit(services: Services, request: Request) -> ListAnswer[AuditAnswer]:
-    """Who changed what, newest first. `limit` from 1 to 100."""
+    """Who changed what, newest first."""
     must_operate(request.credential)
-    rows = await services.store.audit(limit=request.page().limit)
+    page = request.positions()
+    found = await services.store.audit(limit=page.limit + 1, after=page.after, before=page.before)
+    more = len(found) > page.limit
+    # What is over lies at the far end: the older one, or the newer one when the page goes back.
+    rows = found[-page.limit :] if page.before is not None else found[: page.limit]
     return ListAnswer(
         [
             AuditAnswer(
@@ -44,7 +60,8 @@ async def audit(services: Services, request: Request) -> ListAnswer[AuditAnswer]
                 detail=row["detail"],
             )
             for row in rows
-        ]
+        ],
+        more,
     )
 
 

@@ -1,6 +1,7 @@
 """One request, as far as handlers need it: headers, query, body with a limit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 from urllib.parse import parse_qsl
 
 from everpost import ids
@@ -11,6 +12,8 @@ from everpost.model.credential import Credential
 from everpost.model.errors import Invalid, NotFound, Unavailable
 
 __all__ = ["Budget", "Disconnected", "Page", "Request"]
+
+_Cursor = TypeVar("_Cursor", Id, int)
 
 _ONCE = frozenset((b"authorization", b"idempotency-key", b"content-type", b"content-encoding"))
 
@@ -43,15 +46,15 @@ class Budget:
         self._used -= count
 
 
-class Page:
+class Page(Generic[_Cursor]):
     """Where a list starts and how long it may be (COMPAT §5.2)."""
 
     __slots__ = ("after", "before", "limit")
 
-    def __init__(self, *, limit: int, after: Id | None, before: Id | None) -> None:
+    def __init__(self, *, limit: int, after: _Cursor | None, before: _Cursor | None) -> None:
         self.limit = limit
-        self.after = after
-        self.before = before
+        self.after: _Cursor | None = after
+        self.before: _Cursor | None = before
 
 
 class Request:
@@ -108,15 +111,23 @@ class Request:
             raise Invalid("The query string gives a field twice.")
         return fields
 
-    def page(self) -> Page:
-        """`limit`, `after` and `before`. Raises Invalid."""
+    def page(self) -> Page[Id]:
+        """`limit`, `after` and `before`, which are ids. Raises Invalid."""
+        return self._page(_id_cursor)
+
+    def positions(self) -> Page[int]:
+        """The same for a list whose cursors are positions."""
+        return self._page(_position_cursor)
+
+    def _page(self, read: Callable[[str, str], _Cursor]) -> Page[_Cursor]:
         query = self.query()
         text = query.get("limit", "20")
         if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 100):
             raise Invalid("Invalid `limit` field. It must be from 1 to 100.", field="limit")
         if "after" in query and "before" in query:
             raise Invalid("Give `after` or `before`, not both.", field="after")
-        return Page(limit=int(text), after=_cursor(query, "after"), before=_cursor(query, "before"))
+        given = {name: read(name, query[name]) for name in ("after", "before") if name in query}
+        return Page(limit=int(text), after=given.get("after"), before=given.get("before"))
 
     async def read(self, limit: int, budget: Budget) -> bytes:
         """The whole body. Raises TooLarge past `limit` bytes, Invalid for an encoded body,
@@ -148,13 +159,17 @@ class Request:
         raise Disconnected
 
 
-def _cursor(query: dict[str, str], name: str) -> Id | None:
-    if name not in query:
-        return None
-    found = ids.parse(query[name])
+def _id_cursor(name: str, text: str) -> Id:
+    found = ids.parse(text)
     if found is None:
         raise Invalid(f"Invalid `{name}` field. It must be an id.", field=name)
     return found
+
+
+def _position_cursor(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise Invalid(f"Invalid `{name}` field. It must be a position.", field=name)
+    return int(text)
 
 
 def _too_large(limit: int) -> TooLarge:

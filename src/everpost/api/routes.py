@@ -45,6 +45,8 @@ class Route:
     mail: bool = False
     absent: bool = False
     """Answers 404 for ids that are not the caller's."""
+    conflict: bool = False
+    """Answers 409 though it takes no body."""
     hidden: bool = False
     """Not in the document."""
     body: Any = field(init=False)
@@ -97,11 +99,17 @@ _PAGE = (
     Parameter("after", "query", "The id after which the list goes on.", _ID),
     Parameter("before", "query", "The id before which the list ends.", _ID),
 )
+_POSITION = {"type": "integer", "minimum": 0}
+_POSITIONS = (
+    _LIMIT,
+    Parameter("after", "query", "The position after which the list goes on.", _POSITION),
+    Parameter("before", "query", "The position before which the list ends.", _POSITION),
+)
 _KEY = Parameter(
     "Idempotency-Key",
     "header",
     "Repeat a request with the same key and body and get the first answer, without a second email."
-    " Kept for 24 hours.",
+    " Kept for 24 hours unless this server is set otherwise (`intake.idempotency_hours`).",
     {"type": "string", "minLength": 1, "maxLength": 256},
 )
 _VALIDATION = Parameter(
@@ -168,7 +176,7 @@ NATIVE: tuple[Route, ...] = (
     ),
     Route(
         "POST", "/domains/{id}/verify", settings.verify_domain, _DOMAINS, "Verify a domain",
-        right=_MANAGE, absent=True,
+        right=_MANAGE, absent=True, conflict=True,
     ),
     Route(
         "DELETE", "/domains/{id}", settings.remove_domain, _DOMAINS, "Remove a domain",
@@ -203,7 +211,7 @@ NATIVE: tuple[Route, ...] = (
     Route("GET", "/status", operations.status, _SYSTEM, "See the queue", right=_MANAGE),
     Route(
         "GET", "/audit", operations.audit, _SYSTEM, "See who changed what",
-        right=_MANAGE, parameters=(_LIMIT,),
+        right=_MANAGE, parameters=_POSITIONS,
     ),
     Route("GET", "/health/live", operations.live, _SYSTEM, "Is this process alive?"),
     Route("GET", "/health/ready", operations.ready, _SYSTEM, "Can this node accept mail?"),

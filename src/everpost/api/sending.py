@@ -6,6 +6,7 @@ from everpost import ids
 from everpost.api import drafts
 from everpost.api.answers import encode
 from everpost.api.bodies import EmailBody
+from everpost.api.moments import in_figures
 from everpost.api.requests import Request
 from everpost.api.services import Services
 from everpost.api.shapes import BatchAnswer, Created, ItemError
@@ -22,7 +23,10 @@ async def send(
     key = _key(request)
     email = drafts.decode(body)
     credential = request.credential
-    prepared = services.intake.prepare(credential, drafts.draft(email))
+    draft = drafts.draft(email)
+    if draft.scheduled_at is not None:
+        draft = await in_figures(services, draft)
+    prepared = services.intake.prepare(credential, draft)
     answer = b'{"id":"%b"}' % ids.text(prepared.message.id).encode()
     if key is None:
         return await services.intake.accept(credential, (prepared,), answer=answer)
@@ -46,9 +50,10 @@ async def send_batch(
         raise Invalid("Invalid `x-batch-validation` header. It must be strict or permissive.")
     if mode == "strict":
         emails: list[EmailBody] = drafts.decode_batch(body)
-        prepared, errors = _prepare_all(services, request, emails), None
+        prepared, errors = await _prepare_all(services, request, emails), None
     else:
-        prepared, errors, emails = _prepare_good(services, request, drafts.decode_items(body))
+        items = drafts.decode_items(body)
+        prepared, errors, emails = await _prepare_good(services, request, items)
     made = [Created(ids.text(each.message.id)) for each in prepared]
     answer = encode(BatchAnswer(made, errors))
     if not prepared:
@@ -68,18 +73,21 @@ def _key(request: Request) -> str | None:
     return key
 
 
-def _prepare_all(services: Services, request: Request, emails: list[EmailBody]) -> list[Prepared]:
+async def _prepare_all(
+    services: Services, request: Request, emails: list[EmailBody]
+) -> list[Prepared]:
     prepared = []
     for index, email in enumerate(emails):
         try:
-            prepared.append(services.intake.prepare(request.credential, drafts.draft(email)))
+            draft = await in_figures(services, drafts.draft(email))
+            prepared.append(services.intake.prepare(request.credential, draft))
         except Refusal as refusal:
             refusal.message = f"Item {index}: {refusal.message}"
             raise
     return prepared
 
 
-def _prepare_good(
+async def _prepare_good(
     services: Services, request: Request, items: list[EmailBody | Refusal]
 ) -> tuple[list[Prepared], list[ItemError], list[EmailBody]]:
     prepared, errors, emails = [], [], []
@@ -89,7 +97,8 @@ def _prepare_good(
             continue
         emails.append(item)
         try:
-            prepared.append(services.intake.prepare(request.credential, drafts.draft(item)))
+            draft = await in_figures(services, drafts.draft(item))
+            prepared.append(services.intake.prepare(request.credential, draft))
         except Refusal as refusal:
             errors.append(ItemError(index, refusal.message))
     return prepared, errors, emails

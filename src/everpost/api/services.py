@@ -1,6 +1,7 @@
 """What this door is given to work with; `assembly` fills it in."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,15 +14,19 @@ from everpost.model.credential import Credential
 from everpost.model.message import Content, Durability
 from everpost.monitoring.health import Health
 from everpost.store.directory import Directory
-from everpost.store.interface import Controls, MessageRow, Reading
+from everpost.store.interface import Controls, MessageRow, Reading, WorkerRow
 
 __all__ = ["ApiLimits", "Records", "SandboxMail", "Services"]
 
 
 class Records(Reading, Protocol):
-    """Reading, and the audit table."""
+    """Reading, the audit table, and who is at work."""
 
-    async def audit(self, *, limit: int) -> Sequence[Mapping[str, Any]]: ...
+    async def audit(
+        self, *, limit: int, after: int | None = None, before: int | None = None
+    ) -> Sequence[Mapping[str, Any]]: ...
+
+    async def workers(self) -> Sequence[WorkerRow]: ...
 
 
 class SandboxMail(Protocol):
@@ -48,6 +53,10 @@ class ApiLimits:
     """How far ahead an email may be moved."""
 
 
+def _one_thread() -> Executor:
+    return ThreadPoolExecutor(1, thread_name_prefix="words")
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything that handlers may call. `read_content` unseals what a message says (its large
@@ -72,3 +81,6 @@ class Services:
     public_url: str
     durability: Durability = Durability.COMMITTED
     limits: ApiLimits = field(default_factory=ApiLimits)
+    words: Executor = field(default_factory=_one_thread)
+    """Where times in English are read. One thread: the library behind it is used by one at a time,
+    and a flood of them must not take the threads of others."""

@@ -1,6 +1,5 @@
 """Domains, API keys and relays: what callers manage. The rules are catalog's."""
 
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -64,7 +63,8 @@ async def get_domain(services: Services, request: Request) -> DomainAnswer:
 
 
 async def verify_domain(services: Services, request: Request) -> DomainAnswer:
-    """Look the domain's DNS records up now."""
+    """Look the domain's DNS records up now; the answer tells what was found of each. 409 when
+    another project has proved a domain above or below this one."""
     id_ = request.id_of(_NO_DOMAIN)
     return views.domain(await services.domains.verify(request.credential, id_))
 
@@ -149,21 +149,16 @@ def _given(body: msgspec.Struct, *names: str) -> dict[str, Any]:
 
 
 def _page(items: list[_A], request: Request) -> ListAnswer[_A]:
-    """The part of a short list that the query asks for; all of it when it does not ask."""
+    """The part of a short list that the query asks for; all of it when it does not ask. Items are
+    in the order of their ids, so a cursor means a place even when its row has gone."""
     if not request.query():
         return ListAnswer(items)
     page = request.page()
+    if page.before is not None:
+        first = ids.text(page.before)
+        items = [item for item in items if item.id < first]
+        return ListAnswer(items[-page.limit :], len(items) > page.limit)
     if page.after is not None:
-        start = _place(items, ids.text(page.after)) + 1
-        return ListAnswer(items[start : start + page.limit], len(items) > start + page.limit)
-    end = len(items) if page.before is None else _place(items, ids.text(page.before))
-    start = 0 if page.before is None else max(0, end - page.limit)
-    stop = min(end, start + page.limit)
-    return ListAnswer(items[start:stop], start > 0 or stop < end)
-
-
-def _place(items: Sequence[_A], id_: str) -> int:
-    for place, item in enumerate(items):
-        if item.id == id_:
-            return place
-    raise Invalid("The cursor is not in this list.")
+        last = ids.text(page.after)
+        items = [item for item in items if item.id > last]
+    return ListAnswer(items[: page.limit], len(items) > page.limit)

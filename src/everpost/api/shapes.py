@@ -15,6 +15,7 @@ __all__ = [
     "BatchAnswer",
     "Created",
     "DeletedAnswer",
+    "DispatcherAnswer",
     "DomainAnswer",
     "EmailAnswer",
     "EmailItem",
@@ -242,6 +243,13 @@ class RelayAnswer(msgspec.Struct):
     object: str = "relay"
 
 
+class DispatcherAnswer(msgspec.Struct):
+    """A process that delivers mail."""
+
+    pid: int
+    started_at: _Time
+
+
 class StatusAnswer(msgspec.Struct):
     """The queue of this installation."""
 
@@ -252,6 +260,13 @@ class StatusAnswer(msgspec.Struct):
     alarms: list[str]
     durability: str
     ready: bool
+    dispatchers: Annotated[
+        list[DispatcherAnswer],
+        Meta(
+            description="Processes that deliver mail. One that died is listed until its mail is"
+            " in other hands."
+        ),
+    ]
     object: str = "status"
 
 

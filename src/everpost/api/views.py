@@ -137,10 +137,23 @@ def _attempt(row: AttemptRow) -> AttemptAnswer:
     )
 
 
+_TIMES = ("at", "next_attempt_at")
+"""Fields of an event's data that are stored as milliseconds."""
+
+
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    """An event's data with its times as all other times are."""
+    told = dict(data)
+    for name in _TIMES:
+        if type(value := told.get(name)) is int:
+            told[name] = timestamp(value)
+    return told
+
+
 def event(row: EventRow) -> EventAnswer:
     return EventAnswer(
         seq=row.seq, type=row.type, created_at=timestamp(row.at), recipient=row.n,
-        data=dict(row.data),
+        data=_told(row.data),
     )  # fmt: skip
 
 

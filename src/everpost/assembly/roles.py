@@ -251,7 +251,7 @@ class _Relays:
         now = self._node.directory.now
         if now.revision != self._seen:
             self._seen = now.revision
-            self._carrier.use([self._catalog.load(row) for row in now.relays])
+            self._carrier.use(self._catalog.load_all())
 
     async def watch(self) -> None:
         while True:

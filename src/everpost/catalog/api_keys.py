@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from everpost.catalog.checks import must_manage, title
+from everpost.catalog.checks import must_have_full_access, must_manage, title
 from everpost.clock import Clock
 from everpost.ids import Id, IdMaker
 from everpost.model.credential import FULL_ACCESS, SENDING_ACCESS, Credential
@@ -50,7 +50,7 @@ class ApiKeys:
         one domain; `token` is a value that the operator chose. A key of the sandbox makes only keys
         of the sandbox. Raises Invalid, Missing, Forbidden; Conflict when the token was used before.
         """
-        must_manage(credential)
+        must_have_full_access(credential)
         name = title(name, "name")
         if permission not in {FULL_ACCESS, SENDING_ACCESS}:
             raise Invalid(

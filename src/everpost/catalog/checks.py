@@ -7,7 +7,15 @@ from everpost.model.address import parse_domain
 from everpost.model.credential import FULL_ACCESS, Credential
 from everpost.model.errors import Forbidden, Invalid, Missing
 
-__all__ = ["OPERATORS_PROJECT", "host_name", "is_loopback", "must_manage", "must_operate", "title"]
+__all__ = [
+    "OPERATORS_PROJECT",
+    "host_name",
+    "is_loopback",
+    "must_have_full_access",
+    "must_manage",
+    "must_operate",
+    "title",
+]
 
 OPERATORS_PROJECT = 1
 
@@ -17,10 +25,18 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LONGEST_HOST = 253  # octets, RFC 1035 §2.3.4 less the wire's two
 
 
-def must_manage(credential: Credential) -> None:
-    """Raises Forbidden unless the credential has full access."""
+def must_have_full_access(credential: Credential) -> None:
+    """Raises Forbidden unless the credential has full access, if only to the sandbox."""
     if credential.permission != FULL_ACCESS:
         raise Forbidden("This API key is restricted to only send emails", name="restricted_api_key")
+
+
+def must_manage(credential: Credential) -> None:
+    """Raises Forbidden unless the credential has full access to what real mail depends on: a
+    sandbox key, which is handed out for tests, has not."""
+    must_have_full_access(credential)
+    if credential.sandbox:
+        raise Forbidden("This API key is restricted to the sandbox", name="restricted_api_key")
 
 
 def must_operate(credential: Credential) -> None:

@@ -64,6 +64,8 @@ class Domains:
         self._ids = ids
         self._resolver = resolver
         self._make_key = make_key
+        self._found: dict[Id, DomainView] = {}
+        """What the last lookup of each domain by this process found."""
 
     async def add(
         self,
@@ -79,8 +81,8 @@ class Domains:
         Ed25519, or another base). `signing="unsigned"` makes no keys: its mail leaves unsigned.
         `trust` takes the domain as verified, on the word of the server's operator.
 
-        Raises Invalid, Forbidden; Conflict when the name is taken, or when another project has a
-        domain above or below it (S57).
+        Raises Invalid, Forbidden; Conflict when the name is taken, or when another project has
+        proved that a domain above or below it is its own (S57).
         """
         must_manage(credential)
         if trust:
@@ -108,6 +110,7 @@ class Domains:
         for key in made:
             await self._store.put(key, actor=credential.actor, action="dkim_key.add")
         if trust:  # last, so that a domain never counts as ready without its keys
+            _refuse_taken(name, credential.project, await self._store.domains(), known=row.id)
             row = msgspec.structs.replace(row, status="verified", trusted=True, verified_at=now)
             await self._store.put(row, actor=credential.actor, action="domain.trust")
         await self._directory.refresh()
@@ -147,7 +150,8 @@ class Domains:
         """Look the records up now and keep what was found: verified when every required one is
         right, failed when one is wrong, or gone that was there before, else pending. What DNS could
         not answer changes nothing, nor does a lookup take away an operator's trust. Raises
-        NotFound."""
+        NotFound; Conflict when another project has proved a domain above or below it (S57) since
+        this one was added."""
         must_manage(credential)
         await self._directory.refresh()
         view = self.get(credential, id_)
@@ -158,21 +162,18 @@ class Domains:
             msgspec.structs.replace(record, status=_judge(record, answer))
             for record, answer in zip(view.records, answers, strict=True)
         )
-        row = await self._still(view.row)  # DNS may have taken seconds
+        rows = await self._store.domains()  # DNS may have taken seconds
+        row = _still(view.row, rows)
         status = _status(row, records)
         if status != row.status:
+            if status == "verified":
+                _refuse_taken(row.name, row.project, rows, known=row.id)
             verified_at = self._clock.now() if status == "verified" else row.verified_at
             row = msgspec.structs.replace(row, status=status, verified_at=verified_at)
             await self._store.put(row, actor=credential.actor, action="domain.verify")
             await self._directory.refresh()
-        return DomainView(row, records)
-
-    async def _still(self, row: DomainRow) -> DomainRow:
-        """The row as it is now; writing an older one would bring a removed domain back."""
-        for now in await self._store.domains():
-            if now.id == row.id:
-                return now
-        raise NotFound("Domain not found")
+        self._found[row.id] = DomainView(row, records)
+        return self._found[row.id]
 
     async def remove(self, credential: Credential, id_: Id) -> bool:
         """Remove a domain and its keys; False when there is none."""
@@ -182,11 +183,17 @@ class Domains:
                 gone = await self._store.drop(
                     "domain", id_, actor=credential.actor, action="domain.remove"
                 )
+                self._found.pop(id_, None)
                 await self._directory.refresh()
                 return gone
         return False
 
     def _view(self, row: DomainRow) -> DomainView:
+        found = self._found.get(row.id)
+        if (
+            found is not None and found.row == row
+        ):  # as far as the row tells, nobody has looked since
+            return found
         return DomainView(row, self._records(row, self._directory.now.dkim_keys.get(row.id, ())))
 
     def _records(self, row: DomainRow, keys: Sequence[DkimKeyRow]) -> tuple[DnsRecord, ...]:
@@ -229,15 +236,34 @@ def _check_choices(signing: str, algorithms: Sequence[str], selector: str) -> st
     return selector
 
 
-def _refuse_taken(name: str, project: int, rows: Sequence[DomainRow]) -> None:
+def _still(row: DomainRow, rows: Sequence[DomainRow]) -> DomainRow:
+    """The row as it is now; writing an older one would bring a removed domain back."""
+    for now in rows:
+        if now.id == row.id:
+            return now
+    raise NotFound("Domain not found")
+
+
+def _refuse_taken(
+    name: str, project: int, rows: Sequence[DomainRow], *, known: Id | None = None
+) -> None:
+    """Raises Conflict for a name that is there (but for `known` itself), or above or below one of
+    another project. Who has proved nothing blocks only the name itself: else anybody could keep a
+    whole company out by adding one name of it."""
     for row in rows:
+        if row.id == known:
+            continue
         above_or_below = name.endswith("." + row.name) or row.name.endswith("." + name)
-        if row.name == name or (above_or_below and row.project != project):
+        proved = row.status == "verified" or row.trusted
+        if row.name == name or (above_or_below and proved and row.project != project):
             raise Conflict(f"The domain {name} is registered already", field="name")
 
 
 def _judge(record: DnsRecord, answer: Answer) -> str:
     """A record's status from what DNS answered."""
+    if record.record == "DMARC":  # a suggestion: nothing waits for it, and any policy will do
+        texts = answer.records if isinstance(answer, Found) else ()
+        return "verified" if any(t.startswith("v=DMARC1") for t in texts) else "not_started"
     match answer:
         case Unresolved():
             return "unknown"
@@ -245,8 +271,6 @@ def _judge(record: DnsRecord, answer: Answer) -> str:
             return "pending"
         case Found(records=texts):
             pass
-    if record.record == "DMARC":  # any policy will do
-        return "verified" if any(t.startswith("v=DMARC1") for t in texts) else "not_started"
     if record.record == "Ownership":
         return "verified" if record.value in texts else "pending"
     wanted = _tags(record.value)

@@ -151,21 +151,24 @@ def _login(
 
 
 def _tls(given: str | None, implicit: bool, *, has_login: bool, loopback: bool) -> str:
-    """The policy: one that never sends a password in clear over a network, unless the operator
-    says `none` in so many words."""
+    """The policy: one that sends a password over a network only to a server that proved its name,
+    unless the operator says `require` or `none` in so many words."""
     guarded = has_login and not loopback
     if given is None:
-        return (TlsPolicy.REQUIRE if implicit or guarded else TlsPolicy.OPPORTUNISTIC).value
+        if implicit or guarded:
+            return TlsPolicy.VERIFY.value
+        # Delivery logs in without TLS only where the policy is `none`; nobody listens on loopback.
+        return (TlsPolicy.NONE if has_login else TlsPolicy.OPPORTUNISTIC).value
     try:
         policy = TlsPolicy(given)
     except ValueError:
         raise Invalid(f"Invalid `tls` field. One of {', '.join(TlsPolicy)}.", field="tls") from None
     if implicit and policy in {TlsPolicy.NONE, TlsPolicy.OPPORTUNISTIC}:
-        raise Invalid("Invalid `tls` field. smtps:// is require or verify.", field="tls")
+        raise Invalid("Invalid `tls` field. smtps:// is verify or require.", field="tls")
     if guarded and policy is TlsPolicy.OPPORTUNISTIC:
         raise Invalid(
             "Invalid `tls` field. With a login, opportunistic could send the password in clear: "
-            "say require or verify (or none, if in clear is what you want).",
+            "say verify, or require for any certificate (or none, if in clear is what you want).",
             field="tls",
         )
     return policy.value

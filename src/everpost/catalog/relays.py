@@ -45,6 +45,8 @@ class Relays:
         self._clock = clock
         self._ids = ids
         self._connections = connections
+        self._unusable: set[str] = set()
+        """Names whose alarm this process has raised."""
 
     async def add(
         self,
@@ -67,9 +69,10 @@ class Relays:
         login 587) or `smtps://…` (465, TLS from the first byte); user and password are
         percent-encoded there, or given apart as they are.
 
-        Where `tls` is not said: require with a login or smtps, else opportunistic; on this machine
-        itself opportunistic. With a login, opportunistic is refused across a network, and `none`
-        sends the password in clear. Raises Invalid, Forbidden; Conflict when the name is taken.
+        Where `tls` is not said: verify with smtps or a login across a network; none with a login on
+        this machine itself; else opportunistic. With a login, opportunistic is refused across a
+        network, `require` gives the password to whoever answers there, and `none` sends it in
+        clear. Raises Invalid, Forbidden; Conflict when the name is taken.
         """
         must_operate(credential)
         form = read_form(
@@ -128,11 +131,22 @@ class Relays:
         must_operate(credential)
         gone = await self._store.drop("relay", id_, actor=credential.actor, action="relay.remove")
         await self._directory.refresh()
+        self._clear_gone()
         return gone
 
     async def _put(self, row: RelayRow, credential: Credential, action: str) -> None:
         await self._store.put(row, actor=credential.actor, action=action)
         await self._directory.refresh()
+
+    def load_all(self) -> Sequence[Relay]:
+        """Every relay of the directory, as `load` does; alarms of removed ones end."""
+        self._clear_gone()
+        return [self.load(row) for row in self._directory.now.relays]
+
+    def _clear_gone(self) -> None:
+        for name in self._unusable - {row.name for row in self._directory.now.relays}:
+            telemetry.alarm(f"relay_unusable:{name}").clear()
+            self._unusable.discard(name)
 
     def load(self, row: RelayRow) -> Relay:
         """The relay as delivery needs it, password in clear. A row that cannot be read raises the
@@ -152,10 +166,12 @@ class Relays:
             )
         except (Unsealable, UnicodeDecodeError, msgspec.ValidationError) as error:
             reason = "its password does not unseal" if isinstance(error, Unsealable) else "its row"
+            self._unusable.add(row.name)
             alarm.raise_(relay=row.name, reason=reason, error=type(error).__name__)
             return Relay(
                 id=row.id, name=row.name, host=row.host, port=row.port, state=RelayState.DISABLED
             )
+        self._unusable.discard(row.name)
         alarm.clear()
         return relay
 

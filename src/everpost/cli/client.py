@@ -180,8 +180,12 @@ def connected(command: Callable[..., R]) -> Callable[..., R]:
         as_json: bool,
         **own: Any,
     ) -> R:
-        api = Api(_origin(server_url, server_data), server_key if server_url else None)
-        return command(api, Printer(as_json=as_json), **own)
+        try:
+            api = Api(_origin(server_url, server_data), server_key if server_url else None)
+            return command(api, Printer(as_json=as_json), **own)
+        except Failed as error:
+            error.as_json = as_json
+            raise
 
     return run
 

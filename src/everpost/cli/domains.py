@@ -8,14 +8,25 @@ from everpost.cli.client import Api, connected, path_of
 from everpost.cli.exits import FAILED
 from everpost.cli.root import Group
 from everpost.cli.show import Printer, moment
+from everpost.model.address import parse_domain
+from everpost.model.errors import Invalid
 
-__all__ = ["command"]
+__all__ = ["command", "find_domain"]
 
 ALGORITHMS = {
     "both": ["rsa-sha256", "ed25519-sha256"],
     "rsa": ["rsa-sha256"],
     "ed25519": ["ed25519-sha256"],
 }
+
+
+def find_domain(api: Api, wanted: str) -> dict[str, Any]:
+    """The domain whose id or name is `wanted`, in any spelling of the name. Raises Failed."""
+    try:
+        wanted = parse_domain(wanted.lower(), field="domain")
+    except Invalid:
+        wanted = wanted.lower()  # an id
+    return api.find("/domains", wanted, noun="domain")
 
 
 @click.group(cls=Group, name="domains")
@@ -106,7 +117,7 @@ def list_(api: Api, out: Printer) -> None:
 @connected
 def show(api: Api, out: Printer, domain: str) -> None:
     """Show DOMAIN (its id or name) and its DNS records."""
-    row = api.get(path_of("domains", api.find("/domains", domain, noun="domain")["id"]))
+    row = api.get(path_of("domains", find_domain(api, domain)["id"]))
     if out.as_json:
         out.json(row)
         return
@@ -119,7 +130,7 @@ def show(api: Api, out: Printer, domain: str) -> None:
 @connected
 def verify(api: Api, out: Printer, domain: str) -> None:
     """Look DOMAIN's records up in the DNS; the exit code is 0 when they are all in place."""
-    id_ = api.find("/domains", domain, noun="domain")["id"]
+    id_ = find_domain(api, domain)["id"]
     row = api.post(path_of("domains", id_, "verify"))
     if out.as_json:
         out.json(row)
@@ -135,7 +146,7 @@ def verify(api: Api, out: Printer, domain: str) -> None:
 @connected
 def remove(api: Api, out: Printer, domain: str) -> None:
     """Remove DOMAIN and its DKIM keys. Nothing can be sent from it any more."""
-    row = api.find("/domains", domain, noun="domain")
+    row = find_domain(api, domain)
     answer = api.delete(path_of("domains", row["id"]))
     if out.as_json:
         out.json(answer)

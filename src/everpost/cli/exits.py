@@ -1,5 +1,6 @@
 """How a command ends: the exit codes, and the errors that lead to them."""
 
+import json
 from typing import IO, Any
 
 import click
@@ -18,13 +19,18 @@ EPILOG = (
 
 
 class Failed(click.ClickException):
-    """Refused, or gone wrong: exit code 1."""
+    """Refused, or gone wrong: exit code 1. `as_json` set: shown as JSON, still on stderr."""
 
     exit_code = FAILED
+    as_json = False
 
     def show(self, file: IO[Any] | None = None) -> None:
         from everpost.cli.show import visible
 
+        if self.as_json:
+            told = {"error": self.message, "exit_code": self.exit_code}
+            click.echo(json.dumps(told, ensure_ascii=True), file=file, err=file is None)
+            return
         for line in self.message.splitlines():
             click.echo(f"everpost: {visible(line)}", file=file, err=file is None)
 

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from everpost.cli.client import Api, connected, path_of
+from everpost.cli.domains import find_domain
 from everpost.cli.root import Group
 from everpost.cli.show import Printer, moment, without
 
@@ -36,7 +37,7 @@ def create(
     if sandbox:
         body["sandbox"] = True
     if domain is not None:
-        body["domain_id"] = api.find("/domains", domain, noun="domain")["id"]
+        body["domain_id"] = find_domain(api, domain)["id"]
     made = api.post("/api-keys", body)
     if out.as_json:
         out.json(made)

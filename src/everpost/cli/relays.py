@@ -28,7 +28,10 @@ def command() -> None:
 )
 @click.option("--password-prompt", is_flag=True, help="Ask for the password.")
 @click.option(
-    "--tls", type=click.Choice([p.value for p in TlsPolicy]), help="What TLS it must have."
+    "--tls",
+    type=click.Choice([p.value for p in TlsPolicy]),
+    help="What TLS it must have. Default: verify with smtps:// or a login across a network, none "
+    "with a login on this machine, else opportunistic. require takes any certificate.",
 )
 @click.option("--auth", metavar="MECHANISM", help="Only log in with PLAIN, LOGIN or XOAUTH2.")
 @click.option("--helo", metavar="NAME", help="Name given in EHLO to this relay.")

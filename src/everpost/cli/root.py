@@ -14,7 +14,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run everything on this machine."),
     "run": ("run", "Run single roles."),
     "send": ("send", "Send a message."),
-    "status": ("status", "The queue, relays, alarms and processes; or one message."),
+    "status": ("status", "The queue, relays, alarms and dispatchers; or one message."),
     "keys": ("keys", "API keys."),
     "domains": ("domains", "Sending domains and their DKIM records."),
     "relays": ("relays", "Mail servers that mail is handed to."),

@@ -18,8 +18,8 @@ __all__ = ["command"]
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until interrupted.")
 @connected
 def command(api: Api, out: Printer, *, message: str | None, watch: bool) -> None:
-    """Show the queue, relays, alarms and processes; or one message, its recipients and every
-    attempt with the mail server's own answer."""
+    """Show the queue, relays, alarms and dispatchers (the processes that deliver mail); or one
+    message, its recipients and every attempt with the mail server's own answer."""
     while True:
         if watch and not out.as_json:
             click.clear()
@@ -84,13 +84,12 @@ def _node(api: Api, out: Printer) -> None:
         ([r.get("name"), r.get("host"), r.get("port"), r.get("state")] for r in relays),
         empty="There are no relays.",
     )
-    processes = status.get("processes")
-    if isinstance(processes, list) and processes:
-        out.line()
-        out.table(
-            ["role", "pid", "since", "seen"],
-            (
-                [p.get("role"), p.get("pid"), moment(p.get("started_at")), moment(p.get("seen_at"))]
-                for p in processes
-            ),
-        )
+    out.line()
+    out.table(
+        ["dispatcher", "since"],
+        (
+            [f"pid {each.get('pid')}", moment(each.get("started_at"))]
+            for each in status.get("dispatchers") or []
+        ),
+        empty="No dispatcher is running: mail waits.",
+    )

@@ -12,7 +12,7 @@ from everpost.intake.draft import Draft, DraftAttachment
 from everpost.intake.idempotency import check_key, fingerprint
 from everpost.intake.limits import Limits
 from everpost.intake.plaintext import plain_text
-from everpost.intake.schedule import parse_when
+from everpost.intake.schedule import is_english, parse_when
 
 __all__ = [
     "Draft",
@@ -23,6 +23,7 @@ __all__ = [
     "SealerLike",
     "check_key",
     "fingerprint",
+    "is_english",
     "parse_when",
     "plain_text",
 ]

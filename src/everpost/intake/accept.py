@@ -98,7 +98,8 @@ class Intake:
     def prepare(self, credential: Credential, draft: Draft) -> Prepared:
         """The message that a draft asks for. Raises `model.errors` refusals; no I/O.
 
-        A `scheduled_at` in English takes up to 0.2 s the first time, about 1 ms later.
+        A `scheduled_at` in English (`is_english`) takes up to 0.2 s the first time, about 1 ms
+        later.
         """
         started = self._clock.monotonic()
         now = self._clock.now()

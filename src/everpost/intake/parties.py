@@ -26,15 +26,16 @@ def gather(draft: Draft, limits: Limits) -> Parties:
     """Read and check the recipients. Raises Missing without `to`, Invalid naming a field."""
     if not draft.to:
         raise Missing("Missing `to` field.", field="to")
-    # The domain is lower-case and the local part normalised: equal addresses are equal strings.
+    # The domain is lower-case already. A local part's case is the receiver's to judge
+    # (RFC 5321 §2.4), so it travels as written; but few receivers tell by it, and copies annoy.
     seen: set[str] = set()
     recipients: list[NewRecipient] = []
 
     def read(values: tuple[str, ...], field: str, kind: RecipientKind) -> tuple[Address, ...]:
         kept = []
         for address in mailboxes(values, limits, field=field):
-            if address.address not in seen:
-                seen.add(address.address)
+            if (key := address.address.lower()) not in seen:
+                seen.add(key)
                 kept.append(address)
                 recipients.append(NewRecipient(address.address, destination(address.address), kind))
         return tuple(kept)

@@ -208,7 +208,8 @@ class Controls(Protocol):
     """dispatch.controls' slice: one compare-and-set each."""
 
     async def cancel(self, project: int, message: Id) -> int:
-        """Cancel what is queued or held of a message; how many recipients that were."""
+        """Cancel a message of which every recipient is queued or held; how many that were. 0, and
+        nothing changed, when one is in hand or has ended."""
         ...
 
     async def reschedule(self, project: int, message: Id, at: int) -> int:
@@ -501,8 +502,12 @@ class Catalog(Protocol):
         """Remove an api_key, domain (with its DKIM keys) or relay; False when there is none."""
         ...
 
-    async def audit(self, *, limit: int) -> Sequence[Mapping[str, Any]]:
-        """Newest first: position, at, actor, action, kind, object, detail."""
+    async def audit(
+        self, *, limit: int, after: int | None = None, before: int | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Newest first: position, at, actor, action, kind, object, detail. `after` and `before`
+        are positions in list order: `after` means older than that one, `before` the newer ones next
+        to it."""
         ...
 
 

@@ -21,7 +21,7 @@ from everpost.model.message import Content, Durability, NewMessage
 from everpost.model.outcome import AttemptRecord
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.monitoring import Facts, Health
-from everpost.net.resolver import Absent, Answer
+from everpost.net.resolver import Absent, Answer, Found
 from everpost.store.directory import Directory
 from everpost.store.interface import (
     Accepted,
@@ -41,6 +41,7 @@ from everpost.store.interface import (
     Store,
     StoreUnavailable,
     StreamRow,
+    WorkerRow,
 )
 
 NOW = 1_795_435_200_000
@@ -159,8 +160,20 @@ class Shelf:
              "kind": kind, "object": "x", "detail": {}},
         )  # fmt: skip
 
-    async def audit(self, *, limit: int) -> Sequence[Mapping[str, Any]]:
-        return self.audits[:limit]
+    async def audit(
+        self, *, limit: int, after: int | None = None, before: int | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        if before is not None:
+            return [row for row in self.audits if row["position"] > before][-limit:]
+        return [r for r in self.audits if after is None or r["position"] < after][:limit]
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        return [
+            WorkerRow(
+                id=bytes(16), role=role, pid=pid, boot="b", dots="d", started_at=NOW, seen_at=NOW
+            )
+            for role, pid in (("dispatch", 7), ("later", 8))
+        ]
 
     # reading
     def _find(self, project: int, id_: Id) -> NewMessage | None:
@@ -214,7 +227,16 @@ class Shelf:
         return [AttemptRow(n=0, attempt=1, outcome=outcome, record=record)]
 
     async def events(self, project: int, message: Id) -> Sequence[EventRow]:
-        return [EventRow(message=message, seq=1, n=None, type="accepted", at=NOW, data={})]
+        later = {"next_attempt_at": NOW + 60_000, "attempt": 1, "reason": "busy"}
+        return [
+            EventRow(message=message, seq=seq, n=n, type=type_, at=NOW, data=data)
+            for seq, n, type_, data in (
+                (1, None, "accepted", {}),
+                (2, 0, "deferred", later),
+                (3, None, "rescheduled", {"at": NOW + 1}),
+                (4, 0, "other", {"at": "elsewhere", "next_attempt_at": None}),
+            )
+        ]
 
     async def facts(self) -> QueueFacts:
         return QueueFacts(
@@ -245,8 +267,14 @@ class Shelf:
 
 
 class NoRecords:
+    """DNS without records, but for `texts` that a test sets."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
     async def txt(self, name: str, *, fresh: bool = False) -> Answer:
-        return Absent("nxdomain")
+        text = self.texts.get(name)
+        return Absent("nxdomain") if text is None else Found((text,), 60)
 
 
 class Captured:

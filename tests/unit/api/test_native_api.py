@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from everpost.api.routes import ADMIN, NATIVE, Route
-from tests.unit.api.conftest import NOW, Door, email
+from tests.unit.api.conftest import NOW, Door, NoRecords, email
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
 BODIES: dict[tuple[str, str], Any] = {
@@ -251,8 +252,18 @@ def test_recipients_show_every_attempt(door: Door) -> None:
 
 
 def test_events_tell_the_timeline(door: Door) -> None:
-    (line,) = door.ask("GET", f"/emails/{door.send()}/events").json["data"]
+    line = door.ask("GET", f"/emails/{door.send()}/events").json["data"][0]
     assert (line["seq"], line["type"]) == (1, "accepted")
+
+
+def test_times_in_the_timeline_are_written_like_all_others(door: Door) -> None:
+    lines = door.ask("GET", f"/emails/{door.send()}/events").json["data"]
+    assert [line["data"] for line in lines] == [
+        {},
+        {"next_attempt_at": "2026-11-23T12:01:00.000Z", "attempt": 1, "reason": "busy"},
+        {"at": "2026-11-23T12:00:00.001Z"},
+        {"at": "elsewhere", "next_attempt_at": None},
+    ]
 
 
 def test_reschedule_moves_and_cancel_ends(door: Door) -> None:
@@ -297,6 +308,22 @@ def test_domain_lives_and_ends(door: Door) -> None:
     assert door.ask("GET", path).status == 404
 
 
+def test_domain_below_somebody_elses_is_a_conflict_when_it_is_verified(door: Door) -> None:
+    theirs = door.ask("POST", "/domains", {"name": "mail.new.test"}, key="tenant").json
+    ours = door.ask("POST", "/domains", {"name": "new.test"})
+    assert ours.status == 200
+    rows = door.store.rows["DomainRow"]
+    for id_, row in rows.items():
+        if row.name == "new.test":
+            rows[id_] = msgspec.structs.replace(row, status="verified")
+    resolver = door.services.domains._resolver
+    assert isinstance(resolver, NoRecords)
+    resolver.texts = {record["name"]: record["value"] for record in theirs["records"]}
+    answer = door.ask("POST", f"/domains/{theirs['id']}/verify", key="tenant")
+    assert (answer.status, answer.json["name"]) == (409, "conflict")
+    assert door.ask("GET", f"/domains/{theirs['id']}", key="tenant").json["status"] == "pending"
+
+
 def test_secrets_go_in_and_never_come_out(door: Door) -> None:
     body = {"url": "smtp://u:hunter2@second.test:2525", "name": "second"}
     made = door.ask("POST", "/relays", body)
@@ -337,7 +364,65 @@ def test_short_lists_are_paged_when_asked(door: Door) -> None:
     assert ([k["name"] for k in rest["data"]], rest["has_more"]) == (names[2:4], len(names) > 4)
     back = door.ask("GET", f"/api-keys?before={keys[1]['id']}").json
     assert [k["name"] for k in back["data"]] == names[:1]
-    assert door.ask("GET", f"/api-keys?after={NOBODY}").status == 422
+
+
+def test_cursor_of_a_row_that_has_gone_still_means_its_place(door: Door) -> None:
+    keys = door.ask("GET", "/api-keys").json["data"]
+    gone = keys[1]["id"]
+    door.ask("DELETE", f"/api-keys/{gone}")
+    after = door.ask("GET", f"/api-keys?after={gone}").json
+    assert [k["id"] for k in after["data"]] == [k["id"] for k in keys[2:]]
+    before = door.ask("GET", f"/api-keys?limit=1&before={gone}").json
+    assert ([k["id"] for k in before["data"]], before["has_more"]) == ([keys[0]["id"]], False)
+    for path in ("/api-keys", "/domains", "/relays"):
+        every = door.ask("GET", path).json["data"]
+        assert door.ask("GET", f"{path}?after={NOBODY}").json["data"] == every
+        assert door.ask("GET", f"{path}?before={NOBODY}").json["data"] == []
+
+
+def test_audit_is_read_to_its_end_page_by_page(door: Door) -> None:
+    every = [line["position"] for line in door.ask("GET", "/audit?limit=100").json["data"]]
+    assert len(every) > 6
+    pages, query = [], "limit=3"
+    while True:
+        page = door.ask("GET", f"/audit?{query}").json
+        pages += [line["position"] for line in page["data"]]
+        if not page["has_more"]:
+            break
+        query = f"limit=3&after={pages[-1]}"
+    assert pages == every
+    back = door.ask("GET", f"/audit?limit=3&before={every[5]}").json
+    assert [line["position"] for line in back["data"]] == every[2:5]
+    assert back["has_more"] is True
+    back = door.ask("GET", f"/audit?limit=3&before={every[3]}").json
+    assert ([line["position"] for line in back["data"]], back["has_more"]) == (every[:3], False)
+
+
+@pytest.mark.parametrize("query", ["after=x", "before=-1", f"after={NOBODY}", "after=" + "9" * 19])
+def test_edited_position_is_refused(door: Door, query: str) -> None:
+    assert door.ask("GET", f"/audit?{query}").status == 422
+
+
+def test_sandbox_key_manages_nothing_of_production(door: Door) -> None:
+    relay = door.ask("GET", "/relays").json["data"][0]["id"]
+    domain = door.ask("GET", "/domains").json["data"][0]["id"]
+    key = door.ask("GET", "/api-keys").json["data"][0]["id"]
+    for method, path, body in (
+        ("POST", "/relays", {"url": "smtp://evil.test"}),
+        ("PATCH", f"/relays/{relay}", {"state": "disabled"}),
+        ("DELETE", f"/relays/{relay}", None),
+        ("POST", "/domains", {"name": "more.test"}),
+        ("POST", f"/domains/{domain}/verify", None),
+        ("DELETE", f"/domains/{domain}", None),
+        ("DELETE", f"/api-keys/{key}", None),
+        ("GET", "/status", None),
+        ("GET", "/audit", None),
+    ):
+        answer = door.ask(method, path, body, key="sandbox")
+        assert (answer.status, answer.json["name"]) == (401, "restricted_api_key"), (method, path)
+    made = door.ask("POST", "/api-keys", {"name": "n", "sandbox": False}, key="sandbox").json["id"]
+    rows = {row["id"]: row for row in door.ask("GET", "/api-keys").json["data"]}
+    assert rows[made]["sandbox"] is True
 
 
 def test_status_shows_the_queue(door: Door) -> None:
@@ -348,6 +433,7 @@ def test_status_shows_the_queue(door: Door) -> None:
     assert answer["alarms"] == ["disk_low"]
     assert answer["durability"] == "committed"
     assert answer["ready"] is True
+    assert answer["dispatchers"] == [{"pid": 7, "started_at": "2026-11-23T12:00:00.000Z"}]
 
 
 def test_audit_names_who_did_it(door: Door) -> None:

@@ -79,6 +79,23 @@ def test_example_of_the_documentation_is_accepted(door: Door) -> None:
     assert email()["to"]
 
 
+def test_small_screen_is_not_filled_with_the_contents(door: Door) -> None:
+    page = door.ask("GET", "/docs", key=None).body.decode()
+    top = re.search(r'<nav class="top"[^>]*>.*?<details><summary>.*?</details></nav>', page)
+    side = re.search(r'<nav class="side"[^>]*>.*?</nav>', page)
+    assert top is not None
+    assert side is not None
+    assert re.findall(r'href="[^"]*"', top[0]) == re.findall(r'href="[^"]*"', side[0])
+    assert ".top{display:none}" in page
+    assert "@media(max-width:50rem){body{display:block}.side{display:none}.top{" in page
+
+
+def test_audit_cursors_are_described() -> None:
+    parameters = DOCUMENT["paths"]["/audit"]["get"]["parameters"]
+    assert [p["name"] for p in parameters] == ["limit", "after", "before"]
+    assert {p["schema"]["type"] for p in parameters} == {"integer"}
+
+
 def test_page_runs_nothing_and_fetches_nothing(door: Door) -> None:
     answer = door.ask("GET", "/docs", key=None)
     page = answer.body.decode()

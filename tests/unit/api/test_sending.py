@@ -2,14 +2,17 @@
 
 import base64
 import json
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
+from everpost.intake import Limits
 from everpost.model.message import Content, Durability
-from tests.unit.api.conftest import Door, email
+from tests.unit.api.conftest import NOW, Door, email
 
 
 def _content(door: Door) -> Content:
@@ -235,6 +238,94 @@ def test_relaxed_durability_is_shown_in_every_answer(make_door: Callable[..., Do
         assert door.ask("GET", path).headers["everpost-durability"] == "relaxed"
     assert door.ask("GET", "/emails").json["durability"] == "relaxed"
     assert door.ask("GET", f"/emails/{sent.json['id']}").json["durability"] == "committed"
+
+
+@pytest.mark.parametrize(
+    ("server", "asked", "status"),
+    [
+        (Durability.RELAXED, "committed", 422),
+        (Durability.RELAXED, "relaxed", 200),
+        (Durability.COMMITTED, "committed", 200),
+        (Durability.COMMITTED, "relaxed", 200),
+        (Durability.COMMITTED, "eventual", 422),
+        (Durability.COMMITTED, 1, 422),
+    ],
+)
+def test_durability_that_is_asked_for_is_kept_or_refused(
+    make_door: Callable[..., Door], server: Durability, asked: Any, status: int
+) -> None:
+    door = make_door(server)
+    answer = door.ask("POST", "/emails", email(durability=asked))
+    assert answer.status == status, answer.body
+    assert len(door.store.messages_) == (status == 200)
+    if status == 422:
+        assert "`durability`" in answer.json["message"]
+    batch = door.ask("POST", "/emails/batch", [email(), email(durability=asked)])
+    assert batch.status == status
+    assert len(door.store.messages_) == 3 * (status == 200)
+
+
+ENGLISH = "tomorrow at 9am"
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The threads in which dateparser was asked."""
+    threads: list[str] = []
+
+    def parse(text: str, **_: Any) -> datetime | None:
+        threads.append(threading.current_thread().name)
+        return datetime(2026, 11, 24, 9, tzinfo=UTC) if text == ENGLISH else None
+
+    monkeypatch.setattr("everpost.intake.schedule._dateparser", lambda: parse)
+    return threads
+
+
+def test_time_in_english_does_not_stop_the_event_loop(door: Door, reader: list[str]) -> None:
+    door.send(scheduled_at=ENGLISH)
+    assert door.store.messages_[-1].scheduled_at == NOW + 21 * 3_600_000
+    body = [email(scheduled_at=ENGLISH), email(scheduled_at="in 1 min"), email()]
+    for header in ("strict", "permissive"):
+        answer = door.ask("POST", "/emails/batch", body, headers={"x-batch-validation": header})
+        assert answer.status == 200
+        assert [m.scheduled_at for m in door.store.messages_[-3:]] == [
+            NOW + 21 * 3_600_000, NOW + 60_000, None,
+        ]  # fmt: skip
+    path = f"/emails/{answer.json['data'][0]['id']}"
+    assert door.ask("PATCH", path, {"scheduled_at": ENGLISH}).status == 200
+    assert len(reader) == 4
+    assert all(name.startswith("words") for name in reader)
+
+
+def test_english_that_names_no_time_is_refused_in_its_place(door: Door, reader: list[str]) -> None:
+    answer = door.ask("POST", "/emails", email(scheduled_at="tomorrow at dawn"))
+    assert (answer.status, answer.json["name"]) == (422, "validation_error")
+    assert "`scheduled_at`" in answer.json["message"]
+    items = [email(), email(scheduled_at="tomorrow at dawn")]
+    strict = door.ask("POST", "/emails/batch", items)
+    assert strict.json["message"].startswith("Item 1: Invalid `scheduled_at`")
+    header = {"x-batch-validation": "permissive"}
+    permissive = door.ask("POST", "/emails/batch", items, headers=header).json
+    assert [each["index"] for each in permissive["errors"]] == [1]
+    assert len(reader) == 3
+
+
+def test_body_with_a_byte_order_mark_is_read(door: Door) -> None:
+    def marked(body: Any) -> bytes:
+        return b"\xef\xbb\xbf" + json.dumps(body).encode()
+
+    assert door.ask("POST", "/emails", marked(email())).status == 200
+    assert door.ask("POST", "/emails/batch", marked([email()])).status == 200
+    assert door.ask("POST", "/domains", marked({"name": "new.test"})).status == 200
+    twice = b"\xef\xbb\xbf" + marked(email())
+    assert door.ask("POST", "/emails", twice).status == 400
+
+
+def test_message_over_the_limit_is_413_like_a_body_over_it(door: Door) -> None:
+    door.services.intake._limits = Limits(message_bytes=1000)
+    answer = door.ask("POST", "/emails", email(text="x" * 2000))
+    assert (answer.status, answer.json["name"]) == (413, "message_too_large")
+    assert answer.json["statusCode"] == 413
 
 
 def test_store_that_cannot_write_is_503_with_a_time_to_wait(door: Door) -> None:

@@ -104,6 +104,12 @@ def test_sandbox_key_makes_no_key_that_leaves_the_sandbox(tmp_path: Path) -> Non
         caged = msgspec.structs.replace(ANA, sandbox=True)
         row, _ = await house.keys.create(caged, "escape", sandbox=False)
         assert row.sandbox
+        production, _ = await house.keys.create(ANA, "production")
+        with pytest.raises(Forbidden, match="sandbox"):
+            await house.keys.revoke(caged, production.id)
+        with pytest.raises(Forbidden):
+            house.keys.list(caged)
+        assert len(house.keys.list(ANA)) == 2
 
     _run(tmp_path, work)
 

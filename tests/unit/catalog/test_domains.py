@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from everpost.catalog import DomainView
 from everpost.catalog.domains import _judge
 from everpost.catalog.views import DnsRecord
-from everpost.compose.dkim import load_key
-from everpost.model.credential import SENDING_ACCESS
+from everpost.compose.dkim import Algorithm, load_key
+from everpost.model.credential import SENDING_ACCESS, Credential
 from everpost.model.errors import Conflict, Forbidden, Invalid, NotFound
 from everpost.net.resolver import Absent, Answer, Found, Unresolved
 from tests.support.catalog_house import ANA, BOB, House, opened
 
 SENDER = msgspec.structs.replace(ANA, permission=SENDING_ACCESS)
+CAGED = msgspec.structs.replace(ANA, sandbox=True)
 
 
 def _run(folder: Path, work: Callable[[House], Awaitable[None]]) -> None:
@@ -90,7 +91,7 @@ def test_records_in_place_verify_the_domain(tmp_path: Path) -> None:
         assert house.directory.now.domains["good.test"].status == "verified"
         assert all(house.names.fresh)  # never from a cache: the owner has just changed it
         seen = house.domains.get(ANA, view.row.id)
-        assert [r.status for r in seen.records] == ["verified", "verified", "not_started"]
+        assert [r.status for r in seen.records] == ["verified", "verified", "verified"]
         assert ("key:ana", "domain.verify") in await house.audited()
 
     _run(tmp_path, work)
@@ -104,6 +105,14 @@ def test_one_record_of_two_is_not_enough(tmp_path: Path) -> None:
         found = await house.domains.verify(ANA, view.row.id)
         assert found.row.status == "pending"
         assert [r.status for r in found.records] == ["verified", "pending", "verified"]
+        assert house.domains.get(ANA, view.row.id) == found
+        house.names.publish("ep1e._domainkey.good.test", "v=DKIM1; k=ed25519; p=other")
+        del house.names.answers["_dmarc.good.test"]
+        found = await house.domains.verify(ANA, view.row.id)
+        assert found.row.status == "failed"
+        assert [r.status for r in found.records] == ["verified", "failed", "not_started"]
+        (listed,) = house.domains.list(ANA)
+        assert listed == found
 
     _run(tmp_path, work)
 
@@ -192,7 +201,7 @@ def test_domain_has_one_owner_with_all_below_it(
     """S57."""
 
     async def work(house: House) -> None:
-        await house.domains.add(ANA, "good.test", signing="unsigned")
+        await house.domains.add(ANA, "good.test", signing="unsigned", trust=True)
         credential = BOB if owner is BOB else ANA
         if taken:
             with pytest.raises(Conflict):
@@ -217,9 +226,55 @@ def test_two_who_add_one_domain_at_once_do_not_both_get_it(tmp_path: Path) -> No
 
 def test_stranger_does_not_take_the_domain_above(tmp_path: Path) -> None:
     async def work(house: House) -> None:
-        await house.domains.add(ANA, "mail.good.test", signing="unsigned")
+        await house.domains.add(ANA, "mail.good.test", signing="unsigned", trust=True)
         with pytest.raises(Conflict):
             await house.domains.add(BOB, "good.test", signing="unsigned")
+
+    _run(tmp_path, work)
+
+
+@pytest.mark.parametrize("squatted", ["www.good.test", "test.good.test", "mail.good.test"])
+def test_name_that_nobody_proved_keeps_no_owner_out(tmp_path: Path, squatted: str) -> None:
+    async def work(house: House) -> None:
+        theirs = await house.domains.add(BOB, squatted, signing="unsigned")
+        owned = await house.domains.add(ANA, "good.test", signing="unsigned")
+        above = await house.domains.add(ANA, f"a.{squatted}", signing="unsigned")
+        for view in (owned, above):
+            _publish(house, view)
+            assert (await house.domains.verify(ANA, view.row.id)).row.status == "verified"
+        _publish(house, theirs)  # too late, whoever let that record in
+        with pytest.raises(Conflict):
+            await house.domains.verify(BOB, theirs.row.id)
+        assert house.domains.get(BOB, theirs.row.id).row.status == "pending"
+        assert (await house.domains.verify(ANA, owned.row.id)).row.status == "verified"
+        await house.domains.remove(ANA, owned.row.id)
+        await house.domains.remove(ANA, above.row.id)
+        assert (await house.domains.verify(BOB, theirs.row.id)).row.status == "verified"
+        with pytest.raises(Conflict):  # one name has one row, proved or not
+            await house.domains.add(ANA, squatted, signing="unsigned")
+
+    _run(tmp_path, work)
+
+
+def test_trust_does_not_overrule_who_proved_it_meanwhile(tmp_path: Path) -> None:
+    async def work(house: House) -> None:
+        theirs = await house.domains.add(BOB, "mail.good.test", signing="unsigned")
+        _publish(house, theirs)
+        made = house.domains._make_key
+
+        async def verified_meanwhile() -> None:
+            await house.domains.verify(BOB, theirs.row.id)
+
+        loop = asyncio.get_running_loop()
+
+        def slow(algorithm: Algorithm) -> tuple[bytes, str]:
+            asyncio.run_coroutine_threadsafe(verified_meanwhile(), loop).result(10)
+            return made(algorithm)
+
+        house.domains._make_key = slow
+        with pytest.raises(Conflict):
+            await house.domains.add(ANA, "good.test", trust=True, algorithms=["ed25519-sha256"])
+        assert not any(row.trusted for row in await house.store.domains())
 
     _run(tmp_path, work)
 
@@ -253,15 +308,18 @@ def test_removed_domain_takes_its_keys_with_it(tmp_path: Path) -> None:
     _run(tmp_path, work)
 
 
-def test_sending_key_changes_no_domain(tmp_path: Path) -> None:
+@pytest.mark.parametrize("who", [SENDER, CAGED], ids=["sending key", "sandbox key"])
+def test_lesser_key_changes_no_domain(tmp_path: Path, who: Credential) -> None:
     async def work(house: House) -> None:
         id_ = (await house.domains.add(ANA, "good.test", signing="unsigned")).row.id
         with pytest.raises(Forbidden):
-            await house.domains.add(SENDER, "more.test")
+            await house.domains.add(who, "more.test")
         with pytest.raises(Forbidden):
-            await house.domains.verify(SENDER, id_)
+            await house.domains.add(who, "more.test", trust=True)
         with pytest.raises(Forbidden):
-            await house.domains.remove(SENDER, id_)
+            await house.domains.verify(who, id_)
+        with pytest.raises(Forbidden):
+            await house.domains.remove(who, id_)
 
     _run(tmp_path, work)
 
@@ -348,6 +406,24 @@ def test_record_is_judged_by_what_a_verifier_would_make_of_it(
     record: DnsRecord, texts: list[str], status: str
 ) -> None:
     assert _judge(record, Found(tuple(texts), 60)) == status
+
+
+DMARC = DnsRecord(record="DMARC", name="_dmarc.n", value="v=DMARC1; p=none;")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Absent("nxdomain"), "not_started"),
+        (Unresolved("SERVFAIL"), "not_started"),
+        (Found(("v=spf1 -all",), 60), "not_started"),
+        (Found(("v=DMARC1; p=reject",), 60), "verified"),
+    ],
+)
+def test_suggested_record_never_looks_like_something_to_wait_for(
+    answer: Answer, status: str
+) -> None:
+    assert _judge(DMARC, answer) == status
 
 
 def test_missing_and_unanswered_are_not_the_same() -> None:

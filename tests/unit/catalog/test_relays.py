@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from everpost.telemetry import alarm
 from tests.support.catalog_house import ANA, BOB, House, opened
 
 SENDER = msgspec.structs.replace(ANA, permission=SENDING_ACCESS)
+CAGED = msgspec.structs.replace(ANA, sandbox=True)
 OPTIONS = (
     "name", "tls", "connections", "weight", "helo", "site", "eight_bit", "signed_headers",
     "username", "password", "auth",
@@ -234,6 +236,30 @@ def test_password_that_cannot_be_read_disables_its_relay_alone(tmp_path: Path) -
     _run(tmp_path, work)
 
 
+def test_alarm_of_a_relay_ends_with_the_relay(tmp_path: Path) -> None:
+    async def work(house: House) -> None:
+        here, elsewhere = house.relays, copy(house.relays)  # as two processes have them
+        elsewhere._unusable = set()
+        ids = [
+            (await here.add(ANA, f"smtp://me:pw@{name}.test")).row.id for name in ("gone", "last")
+        ]
+        gone, last = (alarm(f"relay_unusable:{name}.test") for name in ("gone", "last"))
+        for relays in (here, elsewhere):
+            relays._sealer = Sealer(MasterKey(bytes(32)))
+        here.load_all()
+        assert (gone.raised, last.raised) == (True, True)
+        await here.remove(ANA, ids[0])
+        assert (gone.raised, last.raised) == (False, True)
+        elsewhere.load_all()
+        await house.store.drop("relay", ids[1], actor="t", action="by another process")
+        await house.directory.refresh()
+        assert last.raised
+        assert elsewhere.load_all() == []
+        assert not last.raised
+
+    _run(tmp_path, work)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"tls": "quantum"}, {"connections": "many"}, {"password": "in clear"}, {"later": "setting"}],
@@ -285,7 +311,9 @@ def test_second_relay_of_one_name_is_refused(tmp_path: Path) -> None:
     _run(tmp_path, work)
 
 
-@pytest.mark.parametrize("stranger", [SENDER, BOB], ids=["sending key", "another project"])
+@pytest.mark.parametrize(
+    "stranger", [SENDER, BOB, CAGED], ids=["sending key", "another project", "sandbox key"]
+)
 def test_stranger_neither_sees_nor_changes_relays(tmp_path: Path, stranger: Any) -> None:
     async def work(house: House) -> None:
         id_ = (await house.relays.add(ANA, "smtp://h.test")).row.id

@@ -39,6 +39,20 @@ def test_a_refusal_is_exit_code_1_with_the_servers_own_words(
     assert result.stderr == "everpost: validation_error: Invalid `to` field.\n"
 
 
+def test_a_program_that_asked_for_json_gets_no_prose(run: Run, api: TinyApi, data: Path) -> None:
+    said = {"statusCode": 422, "name": "validation_error", "message": "Invalid \x1b `to`."}
+    api.on("GET /relays", said, status=422)
+    result = run("relays", "list", "--json", "--data", data)
+    assert (result.exit_code, result.stdout) == (1, "")
+    told = json.loads(result.stderr)
+    assert (told["exit_code"], "validation_error: " in told["error"]) == (1, True)
+    assert "\x1b" not in result.stderr
+    nobody = run("relays", "list", "--json", "--data", data / "elsewhere")
+    assert json.loads(nobody.stderr)["exit_code"] == nobody.exit_code == 3
+    wrong = run("relays", "list", "--json", "--url", "ftp://x")
+    assert json.loads(wrong.stderr)["exit_code"] == wrong.exit_code == 2
+
+
 def test_overload_says_when_to_come_again(run: Run, api: TinyApi, data: Path) -> None:
     said = {"statusCode": 503, "name": "service_unavailable", "message": "Too busy."}
     api.on("GET /relays", said, status=503, headers={"retry-after": "7"})

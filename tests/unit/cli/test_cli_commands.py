@@ -128,12 +128,14 @@ def test_status_shows_queue_relays_and_alarms(run: Run, api: TinyApi, data: Path
         "GET /status",
         {"object": "status", "accepted": 12, "states": {"queued": 3, "delivered": 9}, "due": 2,
          "oldest_due_seconds": 130.0, "alarms": ["store_full"], "durability": "committed",
-         "ready": True, "processes": [{"role": "api", "pid": 7}]},
+         "ready": True,
+         "dispatchers": [{"pid": 4711, "started_at": "2026-11-23T05:44:00.000Z"}]},
     )  # fmt: skip
     api.on("GET /relays", rows(RELAY))
     shown = run("status", "--data", data).stdout
-    for word in ("committed", "store_full", "2 min", "delivered", "main", "mx.test", "api"):
+    for word in ("committed", "store_full", "2 min", "delivered", "main", "mx.test"):
         assert word in shown
+    assert "pid 4711    2026-11-23 05:44:00Z" in shown
     value = json.loads(run("status", "--data", data, "--json").stdout)
     assert (value["accepted"], value["relays"][0]["name"]) == (12, "main")
 
@@ -274,6 +276,24 @@ def test_domains_verify_tells_scripts_whether_it_held(
     api.on(f"POST /domains/{ID}/verify", {**DOMAIN, "status": status})
     assert run("domains", "verify", "good.test", "--data", data).exit_code == code
     assert run("domains", "verify", ID, "--data", data, "--json").exit_code == code
+
+
+@pytest.mark.parametrize("spelled", ["Bücher.TEST", "BÜCHER.test", "XN--bcher-kva.test", "b", ID])
+def test_a_domain_is_found_however_its_name_is_spelled(
+    run: Run, api: TinyApi, data: Path, spelled: str
+) -> None:
+    row = {**DOMAIN, "name": "xn--bcher-kva.test"}
+    api.on("GET /domains", rows(row))
+    api.on(f"GET /domains/{ID}", row)
+    api.on(f"POST /domains/{ID}/verify", {**row, "status": "verified"})
+    api.on(f"DELETE /domains/{ID}", {"deleted": True})
+    api.on("POST /api-keys", {"id": ID, "token": "ep_secret"})
+    found = 1 if spelled == "b" else 0
+    for words in (("show",), ("verify",), ("remove",)):
+        assert run("domains", *words, spelled, "--data", data).exit_code == found
+    made = run("keys", "create", "k", "--domain", spelled, "--data", data)
+    assert made.exit_code == found
+    assert run("domains", "show", ID.upper(), "--data", data).exit_code == 0
 
 
 def test_domains_list_show_remove(run: Run, api: TinyApi, data: Path) -> None:

@@ -149,19 +149,32 @@ def test_an_address_given_twice_is_delivered_once_where_it_first_stood(desk: Des
         draft(
             to=("a@good.test", "A <a@GOOD.test>", "b@bücher.test"),
             cc=("b@xn--bcher-kva.test", "c@good.test"),
-            bcc=("c@good.test", "a@good.test", "A@good.test"),
+            bcc=("c@good.test", "a@good.test", "d@good.test"),
         )
     )
     assert [(r.address, r.destination, r.kind) for r in message.recipients] == [
         ("a@good.test", "good.test", RecipientKind.TO),
         ("b@xn--bcher-kva.test", "xn--bcher-kva.test", RecipientKind.TO),
         ("c@good.test", "good.test", RecipientKind.CC),
-        ("A@good.test", "good.test", RecipientKind.BCC),
+        ("d@good.test", "good.test", RecipientKind.BCC),
     ]
     content = opened(message)
     assert [a.address for a in content.to] == ["a@good.test", "b@xn--bcher-kva.test"]
     assert [a.address for a in content.cc] == ["c@good.test"]
-    assert message.bcc == ("A@good.test",)
+    assert message.bcc == ("d@good.test",)
+
+
+def test_one_person_spelled_two_ways_gets_no_second_copy(desk: Desk) -> None:
+    message = desk.prepare(
+        draft(
+            to=("Jo.Doe@good.test", "jo.doe@good.test", "jo.doe@other.test"),
+            cc=("JO.DOE@GOOD.TEST", "jö@good.test"),
+            bcc=("JÖ@good.test",),
+        )
+    )
+    assert [r.address for r in message.recipients] == [
+        "Jo.Doe@good.test", "jo.doe@other.test", "jö@good.test",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("field", ["to", "cc", "bcc", "reply_to"])

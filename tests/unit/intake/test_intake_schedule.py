@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everpost.intake.schedule import parse_duration, parse_when
+from everpost.intake.schedule import is_english, parse_duration, parse_when
 from everpost.model.errors import Invalid
 
 from .conftest import DAY_MS, NOW
@@ -155,6 +155,24 @@ def test_no_text_escapes_the_window_or_raises_anything_else(text: str, now: int)
     except Invalid:
         return
     assert now <= at <= now + 30 * DAY_MS
+
+
+@pytest.mark.parametrize(
+    ("text", "english"),
+    [
+        ("2026-12-01T09:00:00Z", False),
+        (" 2026-12-01 ", False),
+        ("2026-99-99", False),
+        ("in 5 minutes", False),
+        ("IN 1 MIN", False),
+        ("tomorrow at 9am", True),
+        ("nonsense", True),
+        ("in 1 month", True),
+        ("tomorrow " * 100, False),
+    ],
+)
+def test_what_would_stop_an_event_loop_is_known_beforehand(text: str, english: bool) -> None:
+    assert is_english(text) is english
 
 
 @pytest.mark.parametrize(

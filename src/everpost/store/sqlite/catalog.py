@@ -54,7 +54,9 @@ _DROP = {kind: SQL[f"drop_{kind}"] for kind in ("api_key", "domain", "relay")}
 _ADD_AUDIT = SQL["add_audit"]
 _RAISE_REVISION = SQL["raise_revision"]
 _REVISION = SQL["revision"]
-_AUDIT = SQL["audit"]
+_AUDIT_OLDER = SQL["audit_older"]
+_AUDIT_NEWER = SQL["audit_newer"]
+_AFTER_ALL = (1 << 63) - 1
 _DATA_KEYS = SQL["data_keys"]
 _ADD_DATA_KEY = SQL["add_data_key"]
 _PROJECTS = SQL["projects"]
@@ -180,13 +182,21 @@ def _without_secrets(value: Any) -> Any:
     return value
 
 
-def audit(db: apsw.Connection, *, limit: int) -> Sequence[Mapping[str, Any]]:
+def audit(
+    db: apsw.Connection, *, limit: int, after: int | None, before: int | None
+) -> Sequence[Mapping[str, Any]]:
+    """A page, newest first, by keyset."""
+    newer = before is not None and after is None
+    bound = before if newer else after
+    query = _AUDIT_NEWER if newer else _AUDIT_OLDER
     names = ("position", "at", "actor", "action", "kind", "object", "detail")
     found = []
-    for row in db.execute(_AUDIT, (limit,)):
+    for row in db.execute(query, {"bound": _AFTER_ALL if bound is None else bound, "most": limit}):
         entry = dict(zip(names, row, strict=True))
         entry["detail"] = msgspec.json.decode(entry["detail"])
         found.append(entry)
+    if newer:
+        found.reverse()
     return found
 
 

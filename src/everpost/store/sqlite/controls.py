@@ -1,4 +1,8 @@
-"""cancel, hold, release, reschedule: one compare-and-set each, on all recipients of a message."""
+"""cancel, hold, release, reschedule: one compare-and-set each, on all recipients of a message.
+
+Cancel is all or nothing (docs/decisions/0010-cancel-is-all-or-nothing.md); the others move what may
+be moved.
+"""
 
 from everpost.ids import Id
 from everpost.model.states import HeldReason, State, Verb, sources
@@ -13,6 +17,9 @@ _RESCHEDULE_MESSAGE = SQL["reschedule_message"]
 
 
 def cancel(tx: Transaction, project: int, message: Id) -> int:
+    movable = sources(Verb.CANCEL, State.CANCELLED)
+    if any(row.state not in movable for row in rows_of_message(tx, project, message)):
+        return 0
     return _all(tx, project, message, Verb.CANCEL, State.CANCELLED, event="cancelled")
 
 
@@ -41,6 +48,8 @@ def _all(
     data = json_text({} if reason is None else {"reason": reason.value})
     for row in rows:
         not_before = tx.now if target is State.QUEUED else None
+        if verb is Verb.RELEASE:
+            row.crashes = 0  # somebody has looked: it gets its chances anew
         moves.move(row, target, reason=reason, not_before=not_before)
         moves.event(row.message, row.n, event, data)
     moves.write()

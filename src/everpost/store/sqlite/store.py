@@ -313,8 +313,12 @@ class SqliteStore:
     async def drop(self, kind: str, id_: Id, *, actor: str, action: str) -> bool:
         return await self._do(lambda tx: catalog.drop(tx, kind, id_, actor=actor, action=action))
 
-    async def audit(self, *, limit: int) -> Sequence[Mapping[str, Any]]:
-        return await self._read(lambda db: catalog.audit(db, limit=limit))
+    async def audit(
+        self, *, limit: int, after: int | None = None, before: int | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        return await self._read(
+            lambda db: catalog.audit(db, limit=limit, after=after, before=before)
+        )
 
     async def data_keys(self) -> Sequence[tuple[int, int, bytes]]:
         return await self._read(catalog.data_keys)

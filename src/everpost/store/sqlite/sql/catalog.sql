@@ -9,9 +9,13 @@ UPDATE meta SET value = value + 1 WHERE key = 'revision';
 -- name: add_audit
 INSERT INTO audit (at, actor, action, kind, object, detail) VALUES (?, ?, ?, ?, ?, ?);
 
--- name: audit
+-- name: audit_older
 SELECT position, at, actor, action, kind, object, detail FROM audit
-ORDER BY position DESC LIMIT ?;
+WHERE position < :bound ORDER BY position DESC LIMIT :most;
+
+-- name: audit_newer
+SELECT position, at, actor, action, kind, object, detail FROM audit
+WHERE position > :bound ORDER BY position LIMIT :most;
 
 -- name: projects
 SELECT id, name, sandbox, created_at FROM projects ORDER BY id;
