@@ -13,27 +13,16 @@ import msgspec
 
 from everpost import telemetry
 from everpost.clock import Clock
-from everpost.delivery import CannotRender, Carrier, Envelope, Render, Report
-from everpost.dispatch.dots import Dot, DotLog, Step
+from everpost.delivery import Carrier
+from everpost.dispatch.attempt import Attempts, LeaseLost, LifetimeOver
+from everpost.dispatch.dots import DotLog
 from everpost.dispatch.hands import Hands, Work
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy
 from everpost.dispatch.settle import decide, expired, poisoned, returned
 from everpost.ids import Id
-from everpost.model.message import Content, Rendered
-from everpost.model.outcome import (
-    AttemptRecord,
-    Deferred,
-    Delivered,
-    InDoubt,
-    Outcome,
-    Phase,
-    Reply,
-    Speaker,
-)
-from everpost.model.relay import Relay
+from everpost.model.outcome import AttemptRecord, Delivered, Outcome
 from everpost.net.wake import WakeListener
-from everpost.protocol.smtp.extensions import Extensions
 from everpost.store.directory import Directory
 from everpost.store.interface import (
     Claim,
@@ -62,10 +51,6 @@ _STALE = telemetry.counter(
 _IN_HAND = telemetry.gauge("everpost_in_hand", "Recipients claimed by a process", ("process",))
 
 _BROADCAST = "broadcast"
-_MARGIN_MS = 5_000
-"""Before a claim's deadline, the last moment to send its dot."""
-_SANDBOX = Relay(id=b"", name="sandbox", host="sandbox")
-_SANDBOX_EXTENSIONS = Extensions(smtputf8=True)
 
 
 class DispatchLimits(msgspec.Struct, frozen=True):
@@ -78,14 +63,6 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     lease_ms: int = 900_000
     poll_s: float = 1.0
     poison_after: int = 3
-
-
-class LeaseLost(Exception):
-    """The claim's term may have ended: the dot must not be sent."""
-
-
-class LifetimeOver(Exception):
-    """The message expired while it waited for its turn: it must not be sent."""
 
 
 class Dispatcher:
@@ -113,16 +90,17 @@ class Dispatcher:
         self._store = store
         self._directory = directory
         self._carrier = carrier
-        self._renderer = renderer
         self._dots = dots
         self._wake = wake
         self._clock = clock
-        self._ids = ids
         self._rng = rng
         self._limits = limits
         self._catch_up = catch_up
         self._name = name
         self._hands = Hands(window=limits.window, batch=limits.batch)
+        self._attempts = Attempts(
+            carrier=carrier, renderer=renderer, dots=dots, hands=self._hands, clock=clock, ids=ids
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._ended = asyncio.Event()
@@ -244,7 +222,7 @@ class Dispatcher:
         claimed = work.claimed
         try:
             try:
-                outcomes, record = await self._carry(work)
+                outcomes, record = await self._attempts.make(work)
             finally:
                 self._hands.carried(work)
                 self._start_what_may()
@@ -289,83 +267,6 @@ class Dispatcher:
             if isinstance(outcome, Delivered) and not claim.attempts:
                 _TO_END.observe(max(now - claim.not_before, 0) / 1000)
         await self._settle(settlements)
-
-    async def _carry(self, work: Work) -> tuple[Sequence[Outcome], AttemptRecord]:
-        claimed = work.claimed
-        started = self._clock.now()
-        dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
-        try:
-            self._check_lifetime(work)
-            self._dots.mark(Step.COMPOSING, dots)
-            content = await self._renderer.open(claimed, claimed.sealed)
-            self._dots.mark(Step.CARRYING, dots)
-            render = self._renderer.for_message(claimed, content)
-            if claimed.sandbox:
-                return await self._capture(claimed, render, started)
-            return await self._hand_over(work, content, render, dots)
-        except CannotRender as error:
-            record = AttemptRecord(started_at=started, ended_at=self._clock.now())
-            return [error.outcome] * len(claimed.claims), record
-        except (LeaseLost, LifetimeOver):
-            raise
-        except Exception as error:  # our own fault must not strand what is in hand
-            telemetry.alarm("dispatch_fault").raise_(message=claimed.message, error=repr(error))
-            record = AttemptRecord(started_at=started, ended_at=self._clock.now())
-            return [_own_fault(error, dotted=work.dotted)] * len(claimed.claims), record
-
-    async def _hand_over(
-        self, work: Work, content: Content, render: Render, dots: Sequence[Dot]
-    ) -> tuple[Sequence[Outcome], AttemptRecord]:
-        claimed = work.claimed
-
-        async def composed(extensions: Extensions, relay: Relay) -> Rendered:
-            self._dots.mark(Step.COMPOSING, dots)
-            rendered = await render(extensions, relay)
-            self._dots.mark(Step.CARRYING, dots)
-            return rendered
-
-        def before_dot() -> None:
-            self._check_lifetime(work)
-            self._dots.mark(Step.DOT, dots)
-            # Last of all, after the mark: a process that was paused beyond its lease has lost its
-            # claims to another (F35).
-            if self._clock.now() >= self._deadline(work):
-                raise LeaseLost
-            work.dotted = True
-
-        report: Report = await self._carrier.carry(
-            Envelope(
-                sender=content.sender.address,
-                recipients=tuple(c.address for c in claimed.claims),
-                transaction=self._ids(),
-            ),
-            composed,
-            before_dot=before_dot,
-        )
-        return report.outcomes, report.record
-
-    def _check_lifetime(self, work: Work) -> None:
-        if self._clock.now() >= min(claim.expires_at for claim in work.claimed.claims):
-            raise LifetimeOver
-
-    def _deadline(self, work: Work) -> int:
-        """When the first of its claims ends, less a margin for the way to the wire."""
-        held = [self._hands.holds(claim) for claim in work.claimed.claims]
-        return min(c.deadline if c is not None else 0 for c in held) - _MARGIN_MS
-
-    async def _capture(
-        self, claimed: Claimed, render: Render, started: int
-    ) -> tuple[Sequence[Outcome], AttemptRecord]:
-        """The sandbox: composed like all mail, captured instead of sent."""
-        rendered = await render(_SANDBOX_EXTENSIONS, _SANDBOX)
-        reply = Reply(code=250, enhanced="2.0.0", text="captured in the sandbox, not sent")
-        record = AttemptRecord(
-            started_at=started,
-            ended_at=self._clock.now(),
-            form=rendered.form.value,
-            body_hash=rendered.body_hash,
-        )
-        return [Delivered(reply=reply, via="sandbox")] * len(claimed.claims), record
 
     # -- settling ----------------------------------------------------------------------------------
 
@@ -463,14 +364,3 @@ class Dispatcher:
     def in_hand(self) -> int:
         """Recipients claimed and not settled yet."""
         return len(self._hands)
-
-
-def _own_fault(error: Exception, *, dotted: bool) -> Outcome:
-    """A fault of ours in the middle of an attempt: in doubt once the dot may have left."""
-    if dotted:
-        return InDoubt(reason=f"An internal fault after the final dot: {type(error).__name__}")
-    return Deferred(
-        reason=f"An internal fault before the final dot: {type(error).__name__}",
-        phase=Phase.COMPOSE,
-        speaker=Speaker.SELF,
-    )
