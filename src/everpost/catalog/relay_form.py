@@ -157,7 +157,7 @@ def _tls(given: str | None, implicit: bool, *, has_login: bool, loopback: bool) 
     if given is None:
         if implicit or guarded:
             return TlsPolicy.VERIFY.value
-        # Delivery logs in without TLS only where the policy is `none`; nobody listens on loopback.
+        # Nobody listens on loopback, so a login may go in clear there.
         return (TlsPolicy.NONE if has_login else TlsPolicy.OPPORTUNISTIC).value
     try:
         policy = TlsPolicy(given)

@@ -8,8 +8,9 @@ from typing import cast
 
 from everpost import telemetry
 from everpost.clock import Clock
+from everpost.delivery.course import Course
 from everpost.delivery.envelope import CannotRender, Envelope, Render, Report
-from everpost.delivery.handover import HandOver
+from everpost.delivery.handover import HandOver, lacks
 from everpost.delivery.lanes import Lane, Lanes
 from everpost.delivery.session import Outset, Session
 from everpost.delivery.timeouts import Timeouts
@@ -20,26 +21,39 @@ from everpost.net.streams import tls_context
 
 __all__ = ["Carrier"]
 
-RELAYS_PER_CARRY = 2
-"""Relays that one message tries before it goes back to its queue."""
-
 TRANSACTIONS_PER_SESSION = 1000
-"""Then the session is closed: long-lived ones pin mail to one machine behind a balanced name."""
+"""Then the session is replaced: long-lived ones pin mail to one machine behind a balanced name."""
 
 _OPENED = telemetry.counter(
     "everpost_relay_connections_total", "Sessions opened to relays", ("relay", "result")
 )
 _CLOSING = Deferred("delivery is closing", Phase.ROUTE, Speaker.SELF)
 _NO_RELAY = Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
+_LACKING = Deferred(
+    "the relay lacks what the message needs, another one may have it",
+    Phase.MAIL,
+    Speaker.RELAY,
+    relay_fault=True,
+)
 
 
 class _Attempt:
     """What one relay made of an envelope."""
 
-    __slots__ = ("elsewhere", "lane", "outcomes", "recipients", "rendered", "session", "timings")
+    __slots__ = (
+        "course",
+        "elsewhere",
+        "lane",
+        "outcomes",
+        "recipients",
+        "rendered",
+        "session",
+        "timings",
+    )
 
-    def __init__(self, lane: Lane, recipients: int) -> None:
+    def __init__(self, lane: Lane, recipients: int, course: Course) -> None:
         self.lane = lane
+        self.course = course
         self.recipients = recipients
         self.session: Session | None = None
         self.outcomes: Sequence[Outcome | None] = ()
@@ -103,24 +117,26 @@ class Carrier:
 
         Never raises for what the far end or the network does. `before_dot` is called at most once,
         immediately before the bytes that hold the final dot go to the transport; what it raises
-        propagates, with nothing delivered. A relay at fault is left for another one, as long as
-        nothing can have been delivered.
+        propagates, with nothing delivered. A relay that is at fault, or lacks what the message
+        needs, is left for another one, as long as nothing can have been delivered.
         """
         started = self._clock.now()
-        tried: frozenset[bytes] = frozenset()
+        course = Course()
         last: _Attempt | None = None
-        while len(tried) < RELAYS_PER_CARRY and not self._closing:
-            lane = await self._lanes.take(envelope.avoid, tried)
+        while not self._closing:
+            lane = None if course.over else await self._lanes.take(envelope.avoid, course.tried)
             if lane is None:
+                if course.turn_back():
+                    continue
                 break
-            last = _Attempt(lane, len(envelope.recipients))
+            course.arrived(lane.id)
+            last = _Attempt(lane, len(envelope.recipients), course)
             try:
                 await self._try(last, envelope, render, before_dot)
             finally:
                 self._put_back(last)
             if not last.elsewhere:
                 break
-            tried |= {lane.id}
         return self._report(envelope, last, started)
 
     async def _try(
@@ -134,6 +150,13 @@ class Carrier:
         nothing was accepted on it."""
         lane = attempt.lane
         session = lane.warm()
+        if session is not None and session.transactions >= TRANSACTIONS_PER_SESSION:
+            # It goes while its place is ours, so that it never stands beside its successor.
+            attempt.session = session
+            self._busy.add(session)
+            await session.leave()
+            self._busy.discard(session)
+            session = None
         kept = session is not None
         while True:
             if session is None:
@@ -167,10 +190,14 @@ class Carrier:
             _OPENED.add(1, lane.relay.name, "opened")
             return session
         _OPENED.add(1, lane.relay.name, refusal.phase.value)
-        lane.failed(refusal, now=self._clock.monotonic())
         attempt.outcomes = (refusal,) * attempt.recipients
+        self._blame(attempt, refusal)
         attempt.elsewhere = True
         return None
+
+    def _blame(self, attempt: _Attempt, refusal: Deferred) -> None:
+        attempt.lane.failed(refusal, now=self._clock.monotonic())
+        attempt.course.at_fault(refusal)
 
     async def _prepared(
         self, attempt: _Attempt, transaction: HandOver, envelope: Envelope, render: Render
@@ -178,14 +205,37 @@ class Carrier:
         """Screen the envelope, render for this far end, build the commands; whether to go on."""
         session = attempt.session
         assert session is not None
-        if not transaction.screen(envelope.sender, envelope.recipients):
+        reaches = transaction.screen(envelope.sender, envelope.recipients)
+        if self._left(attempt, transaction, partly=reaches) or not reaches:
             return False
         try:
             attempt.rendered = rendered = await render(session.extensions, session.relay)
         except CannotRender as error:
-            attempt.outcomes = [o or error.outcome for o in transaction.outcomes]
+            transaction.outcomes[:] = [o or error.outcome for o in transaction.outcomes]
+        else:
+            if transaction.prepare(envelope.sender, envelope.recipients, rendered):
+                return True
+        self._left(attempt, transaction)
+        return False
+
+    def _left(self, attempt: _Attempt, transaction: HandOver, *, partly: bool = False) -> bool:
+        """Whether the message goes to another relay, since this one lacks something for somebody;
+        `partly`: not for all. When there is no other, whom it fails bounces; but if one that might
+        have served them is at fault, they are deferred as it would have them."""
+        course, outcomes = attempt.course, transaction.outcomes
+        lacking = [i for i, outcome in enumerate(outcomes) if lacks(outcome)]
+        if not lacking:
             return False
-        return transaction.prepare(envelope.sender, envelope.recipients, rendered)
+        if not course.back and self._lanes.any_beyond(course.tried):
+            if partly:
+                course.could_partly(attempt.lane.id)
+            attempt.outcomes = (_LACKING,) * attempt.recipients
+            attempt.elsewhere = True
+            return True
+        if course.fault is not None:
+            for i in lacking:
+                outcomes[i] = course.fault
+        return False
 
     def _note(self, attempt: _Attempt, transaction: HandOver) -> None:
         """What the transaction says of the relay and of our time."""
@@ -196,11 +246,16 @@ class Carrier:
         if transaction.marked:
             timings["dot"] = round(transaction.dot_ms, 3)
         lane = attempt.lane
-        if transaction.fault is not None:
-            lane.failed(transaction.fault, now=self._clock.monotonic())
-        elif lane.faulted_at is not None:
+        refusal = transaction.fault
+        if refusal is None and transaction.relay_failed:
+            refusal = next(o for o in transaction.outcomes if isinstance(o, Deferred))
+        if refusal is not None:
+            self._blame(attempt, refusal)
+        elif lane.faulted_at is not None and transaction.decided:
             lane.worked()
         attempt.elsewhere = transaction.relay_failed
+        if transaction.lacking:
+            self._left(attempt, transaction)
 
     def _report(self, envelope: Envelope, attempt: _Attempt | None, started: int) -> Report:
         if attempt is None:
@@ -232,8 +287,7 @@ class Carrier:
         session = attempt.session
         if session is not None:
             self._busy.discard(session)
-            tired = session.transactions >= TRANSACTIONS_PER_SESSION or self._closing
-            if not tired and self._lanes.keep(attempt.lane, session):
+            if not self._closing and self._lanes.keep(attempt.lane, session):
                 session.idle_since = self._clock.monotonic()
                 if self._sweep is None:
                     self._sweep_in(self._timeouts.idle)

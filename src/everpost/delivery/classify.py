@@ -36,12 +36,19 @@ _RELAYING_TEXT = (
 )
 _SENDER_TEXT = (
     r"sender address rejected|sender verif|verified sender|sender identity|not verified"
-    r"|not owned by user|from must"
+    r"|not owned by user|from must|(send|sent) on behalf of|send as (this|the|that)"
 )
+# Words of Exchange's that only its submission side says, whatever code it puts before them.
+_SUBMISSION_TEXT = r"send.?as.?denied|submission.?quota|storedrv\.submission"
 _QUOTA_TEXT = (
-    r"(daily|hourly|monthly|sending|message|user|account|plan) (\w+ )?(quota|limit|rate)"
+    r"(daily|hourly|monthly|sending|message|user|account|plan) ((?!size)\w+ )?(quota|limit|rate)"
+    r"|recipients? limit|not allowed to send(?! ((e?mails?|messages?) )?to\b)"
     r"|rate.?limit|throttl|too many (messages|emails|connections)|credits? exceeded"
     r"|frequency limit|sending (is |has been )?(paused|suspended|disabled)"
+)
+_ACCOUNT_TEXT = (
+    r"(?<!recipient )account (is |was |has been |been )?(\w+ly )?"
+    r"(disabled|suspended|blocked|locked|deactivated)"
 )
 _REPUTATION_TEXT = (
     r"client host|helo command rejected|blocked using|blocklist|blacklist|block list|dnsbl|\brbl\b"
@@ -105,6 +112,21 @@ RULES: tuple[Rule, ...] = (
     Rule("the relay refused the sender", _RELAY, phases=frozenset({Phase.MAIL})),
     # With checks delayed to RCPT, as Postfix does, sender complaints come there.
     Rule("the relay refused the sender", _RELAY, phases=_RECIPIENT, enhanced=r"[45]\.1\.[78]"),
+    # Among addresses and mailboxes, what hosted smart hosts (Exchange Online above all) say of the
+    # account that submits: its limits, and whom it may send as.
+    Rule("the relay refused the account", _RELAY, phases=_RECIPIENT,
+         enhanced=r"5\.1\.90|5\.2\.25[0-9]"),
+    Rule("the relay refused the account", _RELAY, phases=_RECIPIENT, text=_SUBMISSION_TEXT),
+    Rule(
+        "the relay refused the sender", _RELAY, phases=_RECIPIENT, enhanced=r"5\.1\.0",
+        text=_SENDER_TEXT,
+    ),
+    # The same of connectors and tenants: no relaying, not allowed as this sender, banned for spam,
+    # over the tenant's threshold. 5.7.509 is DMARC, and so the destination's.
+    Rule("the relay refused the account", _RELAY, phases=_RECIPIENT,
+         enhanced=r"5\.7\.(5[47]|6[04]|50[1-8]|7\d\d)"),
+    Rule("the relay refused the account", _RELAY, phases=_RECIPIENT, enhanced=r"[45]\.7\.1",
+         text=_ACCOUNT_TEXT),
     # Addresses (1) and mailboxes (2) are the destination's business, whatever the words.
     Rule(
         "the address was refused", _DESTINATION, permanent=True, phases=_RECIPIENT, code="5..",

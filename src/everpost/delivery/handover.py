@@ -6,6 +6,7 @@ exactly between the two.
 """
 
 from collections.abc import Callable, Generator
+from typing import TypeGuard
 
 from everpost.delivery.classify import CLOSING, classify
 from everpost.delivery.timeouts import Timeouts
@@ -26,7 +27,7 @@ from everpost.protocol.smtp import client
 from everpost.protocol.smtp.extensions import Extensions
 from everpost.protocol.smtp.replies import Reply as WireReply
 
-__all__ = ["HandOver", "said"]
+__all__ = ["HandOver", "lacks", "said"]
 
 BLOCK = 64 * 1024
 """Octets of one write. What fits into one goes out in one, its final dot with it."""
@@ -60,7 +61,8 @@ class HandOver:
 
     __slots__ = (
         "_accepted", "_asked", "_before_dot", "_chunked", "_content", "_ends", "_extensions",
-        "_go", "_head", "_left", "_mail_code", "_now", "_rcpts", "_reset", "_since", "_timeouts",
+        "_go", "_group", "_head", "_left", "_mail_code", "_now", "_rcpts", "_reset", "_since",
+        "_timeouts",
         "body_ms", "cut", "dirty", "dot_ms", "envelope_ms", "fault", "marked", "outcomes",
     )  # fmt: skip
 
@@ -84,6 +86,7 @@ class HandOver:
         self._asked = 0
         self._mail_code = 0
         self._go = False
+        self._group = 0
         self._ends = False
         self.outcomes: list[Outcome | None] = [None] * recipients
         self.cut: Interrupted | None = None
@@ -171,6 +174,22 @@ class HandOver:
             isinstance(o, Deferred) and o.relay_fault for o in self.outcomes
         )
 
+    @property
+    def lacking(self) -> bool:
+        """Whether all that stands in the way is something that this relay does not offer, which
+        another one may. Nothing was sent then."""
+        return not self.marked and all(lacks(o) for o in self.outcomes)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the relay did its work for somebody: the dot was answered 2xx, or a destination
+        was heard through it."""
+        return any(
+            isinstance(o, Delivered)
+            or (isinstance(o, Bounced | Deferred) and o.speaker is Speaker.DESTINATION)
+            for o in self.outcomes
+        )
+
     # --- the conversation -------------------------------------------------------------------------
 
     def script(self) -> Replies:
@@ -200,6 +219,7 @@ class HandOver:
         asks = self._reset + 1 + len(self._rcpts) + (not self._chunked)
         t = self._timeouts
         self.dirty = True
+        self._group = asks
         answers = yield Step(group, asks=asks, within=max(t.mail, t.rcpt, t.data))
         self._judge(answers)
         if self._chunked:
@@ -270,6 +290,9 @@ class HandOver:
     def _judge_data(self, reply: WireReply) -> None:
         if reply.code == 354:
             self._go = True
+        elif reply.code < 400:
+            # Whatever they wait for now, we cannot know: the session is out of step.
+            raise Garbled(f"DATA was answered: {reply}"[:MAX_TEXT])
         elif self._accepted:
             self._rest(classify(said(reply), Phase.DATA))
 
@@ -293,7 +316,7 @@ class HandOver:
         if reply.code // 100 == 2:
             self._rest(Delivered(said(reply)))
         elif reply.code // 100 == 3:
-            self._rest(InDoubt(f"the final dot's answer decides nothing: {said(reply)}"))
+            raise Garbled(f"an answer that decides nothing: {reply}"[:MAX_TEXT])
         elif reply.code == 421:
             self._closed_by(reply, Phase.DOT)
         else:
@@ -319,11 +342,54 @@ class HandOver:
         else:
             self.envelope_ms = took
         if not self._go:
-            self._judge(cut.answers)
-        phase = Phase.BODY if self._go else self._phase(self._asked - self._reset)
-        phase = Phase.DOT if self.marked else phase
-        self.fault = Deferred(cut.reason, phase, Speaker.RELAY, relay_fault=True)
-        self._rest(InDoubt(f"after the final dot: {cut.reason}") if self.marked else self.fault)
+            try:
+                self._judge(self._in_step(cut))
+            except Garbled as worse:
+                self.cut = worse
+        if self.marked:
+            self.fault = self._lost(Phase.DOT)
+            self._rest(InDoubt(f"after the final dot: {cut.reason}"))
+        elif self._go and _refuses(cut.unasked):
+            self._refused_body(cut.unasked)
+        else:
+            self.fault = self._lost(
+                Phase.BODY if self._go else self._phase(self._asked - self._reset)
+            )
+            self._rest(self.fault)
+
+    def _in_step(self, cut: Interrupted) -> list[WireReply]:
+        """The answers that surely belong to the commands they are matched with. All of a group's
+        and one more: nobody knows which is too many, so none counts; unless DATA's 354 came in its
+        place, which proves the order, and what follows it refuses the content."""
+        answers: list[WireReply] = cut.answers
+        if not self._group or len(answers) < self._group:
+            return answers
+        if not self._chunked and answers[-1].code == 354 and _refuses(cut.unasked):
+            return answers
+        return []
+
+    def _refused_body(self, reply: WireReply) -> None:
+        """They refused in the middle of the content: that is heard, and no dot was sent."""
+        outcome = classify(said(reply), Phase.BODY)
+        if isinstance(outcome, Deferred) and outcome.relay_fault:
+            self.fault = outcome
+        self._rest(outcome)
+
+    def _lost(self, phase: Phase) -> Deferred:
+        assert self.cut is not None
+        return Deferred(self.cut.reason, phase, Speaker.RELAY, relay_fault=True)
+
+
+def lacks(outcome: Outcome | None) -> bool:
+    """Whether this is a relay's lack of something (size, SMTPUTF8), found before anything of the
+    message was sent: our own bounce, or a 5.3.4 in answer to MAIL."""
+    return isinstance(outcome, Bounced) and (
+        outcome.speaker is Speaker.SELF or outcome.phase is Phase.MAIL
+    )
+
+
+def _refuses(reply: WireReply | None) -> TypeGuard[WireReply]:
+    return reply is not None and reply.code >= 400
 
 
 def _too_large(size: int, limit: int) -> Bounced:

@@ -120,8 +120,14 @@ class Lanes:
         return bool(self._enabled)
 
     def free(self) -> int:
-        """Places that could be taken now."""
-        return pool.free(self._enabled, now=self._now()) if not self._waiters else 0
+        """Places that could be taken now: those that nobody in line could use."""
+        wishes = {(w.avoid, w.tried) for w in self._waiters if not w.place.done()}
+        awaited = {lane.id for wish in wishes for lane in self._preferred(*wish)}
+        return pool.free(self._enabled, now=self._now(), awaited=awaited)
+
+    def any_beyond(self, tried: frozenset[bytes]) -> bool:
+        """Whether another relay than these is enabled."""
+        return any(lane.id not in tried for lane in self._enabled)
 
     async def take(self, avoid: frozenset[bytes], tried: frozenset[bytes]) -> Lane | None:
         """A place in a lane, at once or in turn; None when no enabled relay is left to try. Must

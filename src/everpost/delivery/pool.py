@@ -1,6 +1,6 @@
 """Which relay carries the next message. Pure: facts in, a choice out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 __all__ = ["FAULT_MEMORY", "Candidate", "choose", "free", "preferred"]
@@ -58,12 +58,14 @@ def choose(candidates: Iterable[C]) -> C | None:
     return best
 
 
-def free(candidates: Sequence[C], *, now: float) -> int:
+def free(candidates: Sequence[C], *, now: float, awaited: Collection[bytes] = frozenset()) -> int:
     """How many transactions could start without waiting: the room of the relays that `preferred`
-    would name."""
+    would name, but for those that somebody waits for already."""
     none: frozenset[bytes] = frozenset()
     return sum(
-        max(c.cap - c.in_flight, 0) for c in preferred(candidates, now=now, avoid=none, tried=none)
+        max(c.cap - c.in_flight, 0)
+        for c in preferred(candidates, now=now, avoid=none, tried=none)
+        if c.id not in awaited
     )
 
 

@@ -1,6 +1,7 @@
 """One connection to one relay: connect, greet, secure, log in; then one transaction after another,
 and QUIT. What the far end refuses on the way is a value: the deferral that everybody gets."""
 
+import asyncio
 import ssl
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from everpost.delivery.handover import HandOver, said
 from everpost.delivery.timeouts import Timeouts
 from everpost.model.outcome import Deferred, Phase, Speaker, TlsFacts
 from everpost.model.relay import Relay, TlsPolicy
-from everpost.net.conversation import Conversation, Interrupted, Step
+from everpost.net.conversation import Conversation, Interrupted, Lost, Step, TimedOut
 from everpost.net.streams import connect
 from everpost.protocol.smtp import client
 from everpost.protocol.smtp.extensions import Extensions, parse_ehlo
@@ -70,6 +71,7 @@ class Session:
         if refusal is not None and self._fall_back:
             # Opportunistic TLS that fails is no worse than none (RFC 7435 §3); the record says
             # that this one was in clear.
+            self.abort()
             refusal = await self._open(in_clear=True)
         if refusal is not None:
             self.abort()
@@ -149,10 +151,16 @@ class Session:
             self._enter(Phase.SECURE)
             return None if opportunistic else self._deferred("the relay offers no STARTTLS")
         started = self._outset.clock.monotonic()
-        refusal = await self._timed(Phase.SECURE, self._starttls())
+        try:
+            refusal = await self._timed(Phase.SECURE, self._starttls())
+        except (Lost, TimedOut):
+            self._fall_back = opportunistic
+            raise
         if refusal is not None:
-            usable = opportunistic and self.usable
-            return None if usable else refusal
+            if opportunistic and self.usable:
+                return None
+            self._fall_back = opportunistic  # 421, or closed behind its answer
+            return refusal
         failure = await self._handshake()
         if failure is not None:
             self._took(started)
@@ -187,15 +195,25 @@ class Session:
     async def _log_in(self) -> Deferred | None:
         relay = self.relay
         self._enter(Phase.LOGIN)
-        if self.tls is None and relay.tls is not TlsPolicy.NONE:
-            # Whoever strips STARTTLS is after the password; only `tls: none` says that it may be
-            # seen.
+        if self.tls is None and not self._may_be_seen():
             return self._deferred("the login is not sent without TLS", speaker=Speaker.SELF)
         mechanism = client.mechanism(relay.auth, self.extensions.auth)
         if mechanism is None:
             return self._deferred(f"the relay offers no {relay.auth or 'PLAIN or LOGIN'} login")
         login = client.Login(mechanism, relay.username or "", relay.password or "")
         return await self._timed(Phase.LOGIN, self._authenticate(login))
+
+    def _may_be_seen(self) -> bool:
+        """Whether the password may go in clear. Whoever strips STARTTLS is after it, so only where
+        `tls: none` says so; or on this machine, where nobody is in between. Where STARTTLS is
+        offered and fails, not even there."""
+        policy, conversation = self.relay.tls, self._conversation
+        return policy is TlsPolicy.NONE or (
+            policy is TlsPolicy.OPPORTUNISTIC
+            and not self.extensions.starttls
+            and conversation is not None
+            and conversation.at_loopback
+        )
 
     def _authenticate(self, login: client.Login) -> Phased:
         """RFC 4954 §4: AUTH, an answer to each challenge, 235."""
@@ -269,6 +287,18 @@ class Session:
             except Interrupted:
                 pass
         conversation.close()
+
+    async def leave(self) -> None:
+        """As `quit`, and return when the connection does not exist any more."""
+        await self.quit()
+        if self._conversation is None:
+            return
+        try:
+            async with asyncio.timeout(self._outset.timeouts.quit):
+                await self._conversation.gone()
+        except TimeoutError:
+            self._conversation.abort()
+            await self._conversation.gone()
 
     def abort(self) -> None:
         """Hang up at once."""

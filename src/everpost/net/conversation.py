@@ -7,10 +7,14 @@ one future, however many steps it has; the deadline of all steps is one timer, m
 
 What goes wrong is thrown into the script at the step where it went wrong:
 
-Interrupted   `answers`: what had come of this step; `written`: whether its bytes had left
+Interrupted   `answers`: what had come of this step; `written`: whether its bytes had left;
+│             `unasked`: an answer that came though none was due, or None
 ├── Lost      the connection ended
 ├── TimedOut  no answer in time
 └── Garbled   the far end broke the protocol
+
+A step that asks for several answers and gets more is cut as Garbled, though none of its answers is
+missing: one was too many, and only the script can know whether it matters which.
 """
 
 import asyncio
@@ -18,7 +22,7 @@ import ssl
 from collections.abc import Callable, Generator
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from everpost.net.streams import peer_name, tls_facts
+from everpost.net.streams import at_loopback, peer_name, tls_facts
 
 __all__ = [
     "Conversation",
@@ -43,6 +47,7 @@ class Interrupted(Exception):
         self.reason = reason
         self.answers: list[Any] = []
         self.written = False
+        self.unasked: Any | None = None
 
 
 class Lost(Interrupted):
@@ -64,6 +69,8 @@ class Core(Protocol[A]):
     """Answers still to come."""
     broken: str | None
     closing: bool
+    unasked: A | None
+    """The answer that came though none was due, and broke the protocol by that."""
 
     @property
     def clean(self) -> bool: ...
@@ -140,6 +147,11 @@ class Conversation(asyncio.Protocol, Generic[A]):
     @property
     def peer(self) -> str | None:
         return None if self._transport is None else peer_name(self._transport)
+
+    @property
+    def at_loopback(self) -> bool:
+        """Whether the far end is on this machine; see `streams.at_loopback`."""
+        return self._transport is not None and at_loopback(self._transport)
 
     def tls_facts(self) -> tuple[str, str, str | None]:
         """Version, cipher, peer; see `streams.tls_facts`."""
@@ -265,7 +277,9 @@ class Conversation(asyncio.Protocol, Generic[A]):
     def _interrupted(self) -> Interrupted:
         """Why no further step can be taken."""
         if self._core.broken is not None:
-            return Garbled(self._core.broken)
+            cut = Garbled(self._core.broken)
+            cut.unasked = self._core.unasked
+            return cut
         if self._end is not None:
             return self._end(self._end_reason)
         return Lost("the connection is closing")
@@ -276,6 +290,7 @@ class Conversation(asyncio.Protocol, Generic[A]):
             self._end, self._end_reason = type(cut), cut.reason
         cut.answers = self._core.take()
         cut.written = True
+        cut.unasked = self._core.unasked
         self._drive(cut)
         self.abort()
 
@@ -327,7 +342,7 @@ class Conversation(asyncio.Protocol, Generic[A]):
         if step is None:
             if core.broken is not None or core.closing:
                 self.abort()  # an idle session that speaks is over
-        elif core.broken is not None and (core.due or not step.asks):
+        elif core.broken is not None and (core.due or step.asks != 1):
             self._cut(Garbled(core.broken))
         elif not core.due:
             if not step.flush:

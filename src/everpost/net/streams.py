@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["connect", "peer_name", "tls_context", "tls_facts"]
+__all__ = ["at_loopback", "connect", "peer_name", "tls_context", "tls_facts"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -63,6 +63,21 @@ def peer_name(transport: asyncio.BaseTransport) -> str | None:
         return None
     host, port = name[0], name[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def at_loopback(transport: asyncio.BaseTransport) -> bool:
+    """Whether the connected address, whatever name led there, is one that never leaves this
+    machine: 127.0.0.0/8 or ::1, also as an IPv4-mapped address."""
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return False
+    try:
+        address = ipaddress.ip_address(name[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback
 
 
 def tls_context(*, verify: bool, ca_file: str | None = None) -> ssl.SSLContext:

@@ -406,8 +406,143 @@ def test_surplus_reply_before_the_content_stops_the_content(loop: str) -> None:
         async with serve(ScriptedServer({"DATA": b"354 go\r\n250 queued already\r\n"})) as far:
             c = carrier(relay(far.port))
             dots = Dots()
-            relay_fault(only(await carry(c, dots=dots)), Phase.BODY)
+            relay_fault(only(await carry(c, dots=dots)), Phase.MAIL)
             assert (dots.count, far.mail) == (0, [])
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("surplus", [b"250 ok\r\n", b"rubbish\r\n", b"550 5.1.1 no\r\n"])
+def test_one_answer_too_many_in_a_group_bounces_nobody(loop: str, surplus: bytes) -> None:
+    """Which of them is too many, nobody knows: no answer of the group is anybody's verdict."""
+
+    async def main() -> None:
+        script = {
+            "MAIL": b"",
+            "RCPT": b"",
+            "DATA": b"250 ok\r\n550 5.1.1 no\r\n250 ok\r\n554 no\r\n" + surplus,
+        }
+        async with serve(ScriptedServer(script)) as far:
+            c = carrier(relay(far.port))
+            dots = Dots()
+            report = await carry(c, "a@x.test", "b@x.test", dots=dots)
+            for outcome in report.outcomes:
+                relay_fault(outcome, Phase.MAIL)
+            assert (dots.count, far.mail) == (0, [])
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind", "permanent"),
+    [
+        (b"552 5.3.4 too big\r\n", Bounced, True),
+        (b"554 5.7.1 daily sending limit exceeded\r\n", Deferred, False),
+        (b"451 4.7.1 later\r\n", Deferred, False),
+        (b"421 4.3.2 closing\r\n", Deferred, False),
+    ],
+)
+@pytest.mark.parametrize("extensions", [EXTENSIONS, NO_PIPELINING])
+def test_refusal_right_behind_354_is_heard(
+    loop: str, extensions: tuple[str, ...], refusal: bytes, kind: type, permanent: bool
+) -> None:
+    async def main() -> None:
+        script = {
+            "RCPT": [b"550 5.1.1 unknown\r\n", b"250 ok\r\n"],
+            "DATA": b"354 go\r\n" + refusal,
+        }
+        async with serve(ScriptedServer(script, extensions=extensions)) as far:
+            c = carrier(relay(far.port))
+            dots = Dots()
+            first, second = (await carry(c, "a@x.test", "b@x.test", dots=dots)).outcomes
+            assert isinstance(first, Bounced)
+            assert first.reply.enhanced == "5.1.1"
+            assert isinstance(second, kind)
+            assert isinstance(second, Bounced | Deferred)
+            assert second.reply is not None
+            assert (second.phase, second.reply.code) == (Phase.BODY, int(refusal[:3]))
+            assert (dots.count, far.mail) == (0, [])
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("extensions", [EXTENSIONS, (*EXTENSIONS, "CHUNKING")])
+def test_refusal_in_the_middle_of_the_content_stops_it(
+    loop: str, extensions: tuple[str, ...]
+) -> None:
+    huge = b"A: b\r\n\r\n" + (b"x" * 76 + b"\r\n") * 300_000
+    ended = asyncio.Event()
+    read = 0
+
+    async def tired(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal read
+        writer.write(b"220 hi\r\n")
+        await reader.readline()
+        lines = "".join(f"250-{e}\r\n" for e in extensions)
+        writer.write(b"250-me\r\n" + lines.encode() + b"250 HELP\r\n")
+        if "CHUNKING" in extensions:
+            await reader.readuntil(b"RCPT")
+            writer.write(b"250 ok\r\n250 ok\r\n")
+            await reader.readuntil(b"BDAT")
+        else:
+            await reader.readuntil(b"DATA\r\n")
+            writer.write(b"250 ok\r\n250 ok\r\n354 go\r\n")
+        await reader.readexactly(200_000)
+        writer.write(b"552 5.3.4 enough\r\n")
+        try:
+            while some := await reader.read(65536):
+                read += len(some)
+        except ConnectionError:
+            pass
+        writer.close()
+        ended.set()
+
+    async def main() -> None:
+        listener = await asyncio.start_server(tired, "127.0.0.1", 0)
+        c = carrier(relay(listener.sockets[0].getsockname()[1]))
+        dots = Dots()
+        outcome = only(await carry(c, rendering=render(huge), dots=dots))
+        assert isinstance(outcome, Bounced)
+        assert (outcome.phase, outcome.reply.enhanced) == (Phase.BODY, "5.3.4")
+        assert dots.count == 0
+        await ended.wait()
+        assert read < len(huge)
+        await c.close(deadline=1)
+        listener.close()
+        await listener.wait_closed()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_data_answered_250_leaves_no_session_behind(loop: str, pipelined: bool) -> None:
+    async def main() -> None:
+        server = ScriptedServer(
+            {"DATA": [b"250 ok\r\n", b"354 go\r\n"]},
+            extensions=EXTENSIONS if pipelined else NO_PIPELINING,
+        )
+        async with serve(server) as far:
+            c = carrier(relay(far.port))
+            dots = Dots()
+            relay_fault(only(await carry(c, dots=dots)), Phase.DATA)
+            assert dots.count == 0
+            assert isinstance(only(await carry(c, dots=dots)), Delivered)
+            assert (far.connections, dots.count) == (2, 1)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_3xx_to_the_dot_leaves_no_session_behind(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"DOT": [b"354 more?\r\n", b"250 ok\r\n"]})) as far:
+            c = carrier(relay(far.port))
+            assert isinstance(only(await carry(c)), InDoubt)
+            assert isinstance(only(await carry(c)), Delivered)
+            assert far.connections == 2
             await c.close(deadline=1)
 
     run(loop, main())
@@ -560,6 +695,30 @@ def test_before_dot_that_raises_sends_nothing(loop: str) -> None:
             assert isinstance(only(await carry(c)), Delivered)
             assert far.mail == [MESSAGE]
             assert far.connections == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_rset_refused_and_closed_is_sent_again_on_a_fresh_connection(
+    loop: str, pipelined: bool
+) -> None:
+    async def main() -> None:
+        script: dict[str, bytes | list[bytes | Misfortune]] = {
+            "RCPT": [b"550 5.1.1 no\r\n", b"250 ok\r\n"],
+            "DATA": [b"554 no\r\n", b"354 go\r\n"] if pipelined else b"354 go\r\n",
+            "RSET": b"554 what\r\n",
+        }
+        if pipelined:  # else MAIL does not come at all
+            script["MAIL"] = [b"250 ok\r\n", Close(), b"250 ok\r\n"]
+        extensions = EXTENSIONS if pipelined else NO_PIPELINING
+        async with serve(ScriptedServer(script, extensions=extensions)) as far:
+            c = carrier(relay(far.port))
+            dots = Dots()
+            assert isinstance(only(await carry(c, dots=dots)), Bounced)
+            assert isinstance(only(await carry(c, dots=dots)), Delivered)
+            assert (far.connections, dots.count, far.mail) == (2, 1, [MESSAGE])
             await c.close(deadline=1)
 
     run(loop, main())

@@ -78,6 +78,22 @@ def test_session_ends_after_its_share_of_transactions(
     run(loop, main())
 
 
+def test_session_at_its_limit_never_stands_beside_its_successor(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrier_module, "TRANSACTIONS_PER_SESSION", 1)
+
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port, connections=1))
+            for n in range(1, 5):
+                assert ok(await carry(c))
+                assert (far.connections, far.ended, c.capacity()) == (n, n - 1, 1)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
 @pytest.mark.parametrize("farewell", [b"", b"421 4.4.2 idle too long\r\n"])
 def test_kept_session_that_died_is_replaced_without_a_trace(loop: str, farewell: bytes) -> None:
     async def main() -> None:
@@ -243,6 +259,103 @@ def test_relay_that_failed_comes_last_for_a_while(loop: str) -> None:
                 assert ok(await carry(c))
             assert bad.connections == 1
             assert c.capacity() == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_relay_that_refuses_mail_comes_last_for_a_while(loop: str) -> None:
+    async def main() -> None:
+        bad, good = ScriptedServer({"MAIL": b"550 5.7.1 quota\r\n"}), ScriptedServer()
+        async with serve(bad), serve(good):
+            c = carrier(relay(bad.port), relay(good.port, name="r2"))
+            for _ in range(10):
+                assert ok(await carry(c))
+            assert sum(line.startswith("MAIL") for line in bad.log) == 1
+            assert c.capacity() == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_relay_that_failed_is_not_forgiven_for_a_message_it_cannot_take(loop: str) -> None:
+    async def main() -> None:
+        far = ScriptedServer({"MAIL": [b"451 4.3.0 no\r\n", b"552 5.3.4 big\r\n", b"250 ok\r\n"]})
+        async with serve(far):
+            c = carrier(relay(far.port))
+            assert not ok(await carry(c))
+            assert isinstance(only(await carry(c)), Bounced)
+            c.use([relay(far.port), relay(far.port, name="r2")])
+            assert c.capacity() == 2
+            c.use([relay(far.port)])
+            assert ok(await carry(c))
+            c.use([relay(far.port), relay(far.port, name="r2")])
+            assert c.capacity() == 4
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("lack", [("PIPELINING",), ("PIPELINING", "SIZE 10"), "at MAIL"], ids=str)
+@pytest.mark.parametrize("poor", [1, 2])
+def test_what_one_relay_lacks_bounces_nobody_while_another_has_it(
+    loop: str, lack: Any, poor: int
+) -> None:
+    async def main() -> None:
+        if lack == "at MAIL":
+            a = ScriptedServer({"MAIL": b"552 5.3.4 too big\r\n"})
+        else:
+            a = ScriptedServer(extensions=lack)
+        async with serve(a), serve(ScriptedServer()) as good:
+            poors = [relay(a.port, name=f"p{i}") for i in range(poor)]
+            c = carrier(*poors, relay(good.port, name="z"))
+            dots = Dots()
+            report = await carry(c, "ä@x.test", "b@x.test", dots=dots)
+            assert ok(report)
+            assert (report.record.relay, dots.count) == ("z", 1)
+            assert MESSAGE not in a.mail
+            c.use(poors)
+            assert isinstance((await carry(c, "ä@x.test", "b@x.test")).outcomes[0], Bounced)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("first_down", [False, True])
+def test_what_one_relay_lacks_bounces_nobody_while_another_is_down(
+    loop: str, first_down: bool
+) -> None:
+    """Those whom the poor relay reaches get their mail; the others wait."""
+
+    async def main() -> None:
+        poor = ScriptedServer(extensions=("PIPELINING",))
+        async with serve(poor), serve(ScriptedServer({"BANNER": b"421 no\r\n"})) as down:
+            relays = [relay(poor.port, name="p"), relay(down.port, name="d")]
+            c = carrier(*(reversed(relays) if first_down else relays))
+            dots = Dots()
+            first, second = (await carry(c, "ä@x.test", "b@x.test", dots=dots)).outcomes
+            assert isinstance(first, Deferred)
+            assert isinstance(second, Delivered)
+            assert (dots.count, len(poor.mail), down.connections) == (1, 1, 1)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_who_waits_for_a_relay_takes_no_room_from_another(loop: str) -> None:
+    async def main() -> None:
+        stuck, good = ScriptedServer({"MAIL": Silence()}), ScriptedServer()
+        async with serve(stuck), serve(good):
+            a = relay(stuck.port, connections=1)
+            c = carrier(a, relay(good.port, name="r2", connections=3))
+            away = frozenset({b"r2"})
+            tasks = [asyncio.ensure_future(carry(c, avoid=away)) for _ in range(2)]
+            await stuck.silent.wait()
+            assert c.capacity() == 3
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert c.capacity() == 4
             await c.close(deadline=1)
 
     run(loop, main())

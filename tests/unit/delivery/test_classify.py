@@ -86,6 +86,25 @@ RELAY_SPEAKS = [
     (Phase.DOT, "554 5.7.1 Sending paused for this account; sending is suspended"),
     (Phase.DOT, "451 Authentication failed: Maximum credits exceeded"),
     (Phase.DOT, "552 5.7.0 policy"),
+    (Phase.BODY, "554 5.7.1 Daily sending limit exceeded"),
+    # hosted smart hosts of the account that submits
+    (Phase.DOT, "550 5.1.90 Your message can't be sent because you've reached your daily limit"),
+    (Phase.RCPT, "550 5.1.90 reached your daily limit for message recipients"),
+    (Phase.DOT, "554 5.2.252 SendAsDenied; jo@x.test not allowed to send as me@s.test"),
+    (Phase.DOT, "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException"),
+    (Phase.DOT, "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiException"),
+    (Phase.DOT, "550 5.7.60 SMTP; Client does not have permissions to send as this sender"),
+    (Phase.RCPT, "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain"),
+    (Phase.RCPT, "550 5.7.64 TenantAttribution; Relay Access Denied"),
+    (Phase.DOT, "550 5.7.501 Access denied, spam abuse detected"),
+    (Phase.DOT, "550 5.7.705 Access denied, tenant has exceeded threshold"),
+    (Phase.RCPT, "550 5.7.708 Service unavailable. Access denied, traffic not accepted"),
+    (Phase.RCPT, "553 5.1.0 <me@s.test>: Sender address rejected: not owned by user jo"),
+    (Phase.RCPT, "554 5.7.1 <me@s.test>: not allowed to send: recipient limit exceeded"),
+    (Phase.DOT, "554 5.7.1 jo is not allowed to send: recipient limit exceeded"),
+    (Phase.RCPT, "550 5.7.1 Account disabled"),
+    (Phase.DOT, "554 5.7.1 The account has been temporarily suspended"),
+    (Phase.DOT, "554 5.7.1 jo@s.test: account suspended"),
 ]
 
 # Temporary, and the destination's: the same relay is as good as another.
@@ -127,6 +146,13 @@ DESTINATION_REFUSED = [
     (Phase.DOT, "552 5.7.0 blocked because its content presents a potential security issue"),
     (Phase.DOT, "550 5.1.1 unknown"),
     (Phase.DOT, "571 delivery not wanted"),
+    (Phase.RCPT, "550 5.2.0 STOREDRV.Deliver; mailbox disabled"),
+    (Phase.RCPT, "550 5.1.0 Address rejected"),
+    (Phase.RCPT, "550 5.7.1 Recipient account disabled"),
+    (Phase.RCPT, "550 5.7.1 You are not allowed to send to this group"),
+    (Phase.DOT, "550 5.7.15 unauthenticated"),
+    (Phase.DOT, "550 5.7.29 authentication failed"),
+    (Phase.DOT, "550 5.7.509 Access denied, sending domain s.test does not pass DMARC"),
 ]
 
 
@@ -157,6 +183,8 @@ def test_a_destination_that_refuses_for_good_is_not_tried_for_days(phase: Phase,
         (Phase.MAIL, "552 5.3.4 Message size exceeds fixed limit"),
         (Phase.DOT, "552 5.3.4 Message too big"),
         (Phase.DOT, "552 Message size exceeds maximum permitted"),
+        (Phase.DOT, "552 message size limit exceeded"),
+        (Phase.BODY, "552 5.3.4 Message too big"),
     ],
 )
 def test_too_large_a_message_does_not_mark_the_address(phase: Phase, line: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from everpost.delivery import Timeouts
 from everpost.model.outcome import Deferred, Delivered, Phase, Speaker
 from everpost.model.relay import TlsPolicy
+from everpost.net import conversation
 from tests.support.carrying import LOOPS, MESSAGE, carrier, carry, only, relay, run
 from tests.support.certificates import Certificates, make
 from tests.support.tiny_smtp import (
@@ -275,7 +276,7 @@ def test_refused_login_is_the_relays_fault(loop: str, answer: bytes) -> None:
 @pytest.mark.parametrize(
     ("policy", "offer", "password"),
     [
-        (TlsPolicy.OPPORTUNISTIC, "AUTH PLAIN", "pw"),  # never in clear unless told so
+        (TlsPolicy.REQUIRE, "AUTH PLAIN", "pw"),
         (TlsPolicy.NONE, "AUTH CRAM-MD5", "pw"),
         (TlsPolicy.NONE, "HELP", "pw"),
         (TlsPolicy.NONE, "AUTH PLAIN", "p\0w"),
@@ -289,8 +290,53 @@ def test_login_that_cannot_be_made_safely_is_not_made(
             c = carrier(relay(far.port, tls=policy, username="jo", password=password))
             outcome = only(await carry(c))
             assert isinstance(outcome, Deferred)
-            assert (outcome.phase, outcome.relay_fault) == (Phase.LOGIN, True)
+            phase = Phase.SECURE if policy is TlsPolicy.REQUIRE else Phase.LOGIN
+            assert (outcome.phase, outcome.relay_fault) == (phase, True)
             assert far.log == ["EHLO me.test"]
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    ("here", "offers", "sent"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_password_goes_in_clear_on_this_machine_only(
+    loop: str, monkeypatch: pytest.MonkeyPatch, here: bool, offers: bool, sent: bool
+) -> None:
+    """Nor where STARTTLS is offered and fails."""
+    if not here:
+        monkeypatch.setattr(conversation, "at_loopback", lambda _: False)
+
+    async def main() -> None:
+        extensions = ("AUTH PLAIN", *(["STARTTLS"] if offers else []))
+        script = {"STARTTLS": b"454 4.7.0 no\r\n", "AUTH": b"235 ok\r\n"}
+        async with serve(ScriptedServer(script, extensions=extensions)) as far:
+            there = relay(far.port, tls=TlsPolicy.OPPORTUNISTIC, username="jo", password="pw")
+            c = carrier(there)
+            outcome = only(await carry(c))
+            assert isinstance(outcome, Delivered if sent else Deferred)
+            assert any(line.startswith("AUTH") for line in far.log) is sent
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("instead", [Close(), b"421 4.7.0 no TLS\r\n"], ids=["close", "421"])
+@pytest.mark.parametrize(
+    ("policy", "connections"), [(TlsPolicy.OPPORTUNISTIC, 2), (TlsPolicy.REQUIRE, 1)]
+)
+def test_relay_that_hangs_up_at_starttls_gets_mail_in_clear_where_policy_allows(
+    loop: str, policy: TlsPolicy, connections: int, instead: bytes | Misfortune
+) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"STARTTLS": instead}, extensions=OFFERING)) as far:
+            c = carrier(relay(far.port, tls=policy))
+            report = await carry(c)
+            assert isinstance(only(report), Delivered if connections == 2 else Deferred)
+            assert report.record.tls is None
+            assert far.connections == connections
+            assert far.log.count("STARTTLS") == 1
             await c.close(deadline=1)
 
     run(loop, main())

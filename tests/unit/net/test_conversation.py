@@ -18,6 +18,7 @@ class LineCore:
         self.due = due
         self.broken: str | None = None
         self.closing = False
+        self.unasked: bytes | None = None
         self._lines: list[bytes] = []
         self._rest = b""
 
@@ -32,6 +33,7 @@ class LineCore:
         *lines, self._rest = (self._rest + received).split(b"\n")
         for line in lines:
             if line == b"!" or not self.due:
+                self.unasked = None if line == b"!" else line
                 self.broken = "it broke"
                 return
             self.due -= 1
@@ -240,6 +242,23 @@ def test_answer_before_its_time_interrupts_a_flush() -> None:
         conversation.data_received(b"552 enough\n")
         with pytest.raises(Garbled):
             await task
+
+    asyncio.run(main())
+
+
+def test_one_answer_too_many_cuts_a_step_that_asked_for_several() -> None:
+    async def main() -> None:
+        conversation, _ = pair()
+        task = await started(conversation, ask(b"q", asks=2))
+        conversation.data_received(b"1\n2\n3\n")
+        with pytest.raises(Garbled) as caught:
+            await task
+        assert (caught.value.answers, caught.value.unasked) == ([b"1", b"2"], b"3")
+        conversation, _ = pair()
+        task = await started(conversation, ask(b"q"))
+        conversation.data_received(b"1\n2\n")
+        assert await task == [b"1"]
+        assert not conversation.usable
 
     asyncio.run(main())
 

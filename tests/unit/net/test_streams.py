@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from everpost.net.streams import connect, peer_name, tls_context, tls_facts
+from everpost.net.streams import at_loopback, connect, peer_name, tls_context, tls_facts
 from tests.support.carrying import LOOPS, run
 from tests.support.certificates import make
 
@@ -149,3 +149,24 @@ def test_contexts_verify_or_do_not(tmp_path: Path) -> None:
 def test_clear_transport_has_no_tls_facts() -> None:
     with pytest.raises(ValueError, match="not a TLS"):
         tls_facts(asyncio.BaseTransport())
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        (("127.0.0.1", 25), True),
+        (("127.9.9.9", 25), True),
+        (("::1", 25, 0, 0), True),
+        (("::ffff:127.0.0.1", 25, 0, 0), True),
+        (("::ffff:192.0.2.1", 25, 0, 0), False),
+        (("192.0.2.1", 25), False),
+        (("10.0.0.1", 25), False),
+        (("fe80::1%eth0", 25, 0, 2), False),
+        (("localhost", 25), False),
+        ("/run/socket", False),
+        (None, False),
+    ],
+)
+def test_only_this_machines_own_addresses_count_as_loopback(name: object, here: bool) -> None:
+    transport = asyncio.BaseTransport({"peername": name})
+    assert at_loopback(transport) is here

@@ -58,15 +58,17 @@ class Client:
     """Matches replies to commands. The server speaks first, so one reply is due from the start.
 
     `broken` says why the session is beyond use, or is None. `closing`: the far end answered 421 and
-    is about to close; whatever else was due will never come (RFC 5321 §3.8).
+    is about to close; whatever else was due will never come (RFC 5321 §3.8). `unasked` is the reply
+    that came though none was due: it breaks the session, yet may be worth hearing.
     """
 
-    __slots__ = ("_answers", "_parser", "broken", "closing", "due")
+    __slots__ = ("_answers", "_parser", "broken", "closing", "due", "unasked")
 
     def __init__(self) -> None:
         self.due = 1
         self.broken: str | None = None
         self.closing = False
+        self.unasked: Reply | None = None
         self._answers: list[Reply] = []
         self._parser = ReplyParser()
 
@@ -86,6 +88,7 @@ class Client:
             return
         for reply in self._parser.feed(received):
             if not self.due:
+                self.unasked = reply
                 self.broken = f"a reply that nobody asked for: {reply}"[:300]
                 return
             self.due -= 1
