@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.far_end import FarEnd
 from bench.processes import Usage, measure
+from tests.support.postfix import MASTER
 
 __all__ = ["run"]
 
@@ -45,28 +46,6 @@ smtpd_peername_lookup = no
 {milter}
 """
 
-_MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
-pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-proxymap unix - - n - - proxymap
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-anvil unix - - n - 1 anvil
-tlsmgr unix - - n 1000? 1 tlsmgr
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
-"""
-
 _DKIM = """\
 Syslog no
 UMask 000
@@ -99,7 +78,7 @@ def _lay_out(top: Path, sink: int, milter: int | None) -> int:
     port = _free_port()
     line = f"smtpd_milters = inet:127.0.0.1:{milter}" if milter else ""
     (top / "etc/main.cf").write_text(_MAIN.format(top=top, sink=sink, milter=line))
-    (top / "etc/master.cf").write_text(_MASTER.format(port=port))
+    (top / "etc/master.cf").write_text(MASTER.format(port=port))
     return port
 
 

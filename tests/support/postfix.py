@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.waiting import wait_until
 
-__all__ = ["Postfix"]
+__all__ = ["MASTER", "Postfix"]
 
 _MAIN = """\
 compatibility_level = 3.6
@@ -49,7 +49,7 @@ default_process_limit = 20
 {extra}
 """
 
-_MASTER = """\
+MASTER = """\
 127.0.0.1:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
@@ -121,7 +121,7 @@ class Postfix:
                 extra=self._extra,
             )
         )
-        (etc / "master.cf").write_text(_MASTER.format(port=self.port))
+        (etc / "master.cf").write_text(MASTER.format(port=self.port))
 
     def _run(self, verb: str, *, check: bool = True) -> None:
         done = subprocess.run(

@@ -1,6 +1,7 @@
 """What waits for the writer, and the transaction that it is written in."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -81,7 +82,7 @@ class Transaction:
         write_rows(self.db, _ADD_TALLY, values)
 
 
-class Work(Generic[T]):
+class Work(ABC, Generic[T]):
     """One verb on its way to the writer. `withdrawn`: its caller has gone, it must not start.
     `queued` is set when done: recipients that it made due."""
 
@@ -101,14 +102,14 @@ class Work(Generic[T]):
         return True
 
     def idle(self) -> T:
-        """The answer when nothing was wanted."""
-        raise NotImplementedError
+        """The answer when nothing was wanted. Only a class that overrides `wanted` is asked."""
+        raise RuntimeError(f"{type(self).__name__} is always wanted")
 
     @classmethod
+    @abstractmethod
     def run(cls, tx: Transaction, works: Sequence[Self]) -> list[T]:
         """Do all of `works` (one, unless `merged`), answer each in order. An exception undoes the
         whole transaction; then each is run alone, so that only the guilty one fails."""
-        raise NotImplementedError
 
 
 class Single(Work[T]):
