@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DATA   ?= ./data
 LISTEN ?= 127.0.0.1:8080
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev lock serve check format test test-all bench docs docs-check clean
+.PHONY: help venv venv-dev lock serve check format test test-all bench docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
