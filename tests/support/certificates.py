@@ -16,6 +16,19 @@ __all__ = ["Certificates", "make"]
 _FROM = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 _UNTIL = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
 
+_MAY_SIGN = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""Python 3.13 checks strictly (RFC 5280 §4.2.1.9)."""
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -42,6 +55,7 @@ def make(folder: Path, *names: str, until: datetime.datetime = _UNTIL) -> Certif
         .not_valid_before(_FROM)
         .not_valid_after(_UNTIL)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_MAY_SIGN, critical=True)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(authority.public_key()), critical=False
         )

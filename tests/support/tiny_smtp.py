@@ -233,4 +233,3 @@ async def serve(server: ScriptedServer) -> AsyncIterator[ScriptedServer]:
         listener.close()
         for writer in server.writers:
             writer.transport.abort()
-        await listener.wait_closed()
