@@ -45,7 +45,11 @@ async def open_node(
     places.make()
     clock = SystemClock()
     store = SqliteStore(
-        places.store, clock=clock, durability=settings.store.durability, accepted=accepted
+        places.store,
+        clock=clock,
+        durability=settings.store.durability,
+        accepted=accepted,
+        wal_bytes=settings.store.wal_bytes,
     )
     await store.open()
     wrapped_keys = await store.data_keys()

@@ -105,7 +105,7 @@ class Node:
     )
     site: str = _setting(
         "default",
-        "Name of the site (data centre, zone) this node stands in.",
+        "Name of the site (data centre, zone) this node stands in. Of no effect on one machine.",
         form="lower-case letters, digits and hyphens, at most 32",
         check=_is_site,
     )
@@ -200,8 +200,8 @@ class Limits:
     )
     free_bytes: int = _setting(
         256 * MIB,
-        "New mail is refused while the data directory's file system has less free than this, so "
-        "that what was accepted can still be settled.",
+        "Below this much free space in the data directory's file system, readiness fails, so that "
+        "a balancer sends no more here while what was accepted is still settled.",
         unit="bytes",
         low=0,
     )
@@ -218,10 +218,11 @@ class StoreSettings:
     )
     checkpoint_s: float = _setting(
         1.0,
-        "How often the write-ahead log is copied back into the database file.",
+        "Upkeep's round: how often lost claims are looked for and the write-ahead log is copied "
+        "back into the database file.",
         unit="seconds",
         low=0.05,
-        high=3600,
+        high=10,
     )
     wal_bytes: int = _setting(
         64 * MIB,
