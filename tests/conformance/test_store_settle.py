@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from everpost.model.outcome import Bounced, Delivered, InDoubt, Phase, Reply, TlsFacts
+from everpost.model.outcome import Bounced, Delivered, InDoubt, Phase, Reply, TlsFacts, Via
 from everpost.model.states import HeldReason, State, Verb, allowed
 from everpost.store.interface import Settlement, Store
 from tests.conformance.engines import Engine
@@ -39,7 +39,7 @@ def test_a_delivery_is_recorded_in_full(engine: Engine) -> None:
         body_hash=b"\x01" * 32,
         transaction=make_id(),
     )
-    outcome = Delivered(reply=Reply(code=250, text="queued as 1", enhanced="2.0.0"), via="mx")
+    outcome = Delivered(reply=Reply(code=250, text="queued as 1", enhanced="2.0.0"), via=Via.MX)
 
     async def scene() -> None:
         async with engine.opened() as store:

@@ -20,6 +20,7 @@ PACKAGES = {
     "curl": "/usr/bin/curl",
     "openssl": "/usr/bin/openssl",
     "mount": "/usr/bin/mount",
+    "unbound": "/usr/sbin/unbound",
     "util-linux": "/usr/bin/prlimit",
 }
 """Debian package -> a program that it brings."""

@@ -13,7 +13,7 @@ speaker open, with the phrases that Postfix, Exim, sendmail, qmail and the large
 import re
 from dataclasses import dataclass
 
-from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Reply, Speaker
+from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Reply, Speaker, Via
 
 __all__ = ["CLOSING", "RULES", "Rule", "classify"]
 
@@ -171,10 +171,10 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def classify(reply: Reply, phase: Phase) -> Delivered | Deferred | Bounced:
+def classify(reply: Reply, phase: Phase, *, via: Via = Via.RELAY) -> Delivered | Deferred | Bounced:
     """What an answer in this phase means for the recipients it concerns."""
     if phase is Phase.DOT and 200 <= reply.code < 300:
-        return Delivered(reply)
+        return Delivered(reply, via)
     rule = next(rule for rule in RULES if rule.fits(reply, phase))
     if rule.permanent:
         return Bounced(reply, phase, rule.speaker)

@@ -22,6 +22,7 @@ from everpost.model.outcome import (
     Phase,
     Reply,
     Speaker,
+    Via,
 )
 from everpost.model.relay import Relay
 from everpost.protocol.smtp.extensions import Extensions
@@ -143,7 +144,7 @@ class Attempts:
             form=rendered.form.value,
             body_hash=rendered.body_hash,
         )
-        return [Delivered(reply=reply, via="sandbox")] * len(claimed.claims), record
+        return [Delivered(reply=reply, via=Via.SANDBOX)] * len(claimed.claims), record
 
 
 def _own_fault(error: Exception, *, dotted: bool) -> Outcome:

@@ -22,6 +22,7 @@ __all__ = [
     "Reply",
     "Speaker",
     "TlsFacts",
+    "Via",
 ]
 
 
@@ -49,6 +50,15 @@ class Speaker(StrEnum):
     DESTINATION = "destination"
 
 
+class Via(StrEnum):
+    """What took a message: a smart host (the rest of the way is its own), a destination's own MX
+    host, or the sandbox."""
+
+    RELAY = "relay"
+    MX = "mx"
+    SANDBOX = "sandbox"
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """An SMTP answer. `text` holds all its lines joined by newlines, printable, bounded;
     `enhanced` is `5.1.1` where the answer had one (RFC 3463)."""
@@ -63,28 +73,32 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delivered(msgspec.Struct, frozen=True, tag="delivered", gc=False):
-    """The far end took the responsibility. `via` is relay, mx or sandbox."""
+    """The far end took the responsibility."""
 
     reply: Reply
-    via: str = "relay"
+    via: Via = Via.RELAY
 
 
 class Deferred(msgspec.Struct, frozen=True, tag="deferred", gc=False):
-    """Not now. `relay_fault`: the relay itself is at fault, another one may be tried at once."""
+    """Not now. `relay_fault`: the relay itself is at fault, another one may be tried at once.
+    `throttle`: whoever spoke asks us to send less."""
 
     reason: str
     phase: Phase
     speaker: Speaker
     reply: Reply | None = None
     relay_fault: bool = False
+    throttle: bool = False
 
 
 class Bounced(msgspec.Struct, frozen=True, tag="bounced", gc=False):
-    """The destination refused for good."""
+    """The destination refused for good. `hard`: the address itself is no good, for any message;
+    else this message was refused (its content, its size, a policy, a full mailbox)."""
 
     reply: Reply
     phase: Phase
     speaker: Speaker = Speaker.DESTINATION
+    hard: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", gc=False):
