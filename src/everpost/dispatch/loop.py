@@ -6,7 +6,6 @@ window; which claim starts next is decided by `fairness`, transactional mail fir
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import msgspec
@@ -20,6 +19,7 @@ from everpost.dispatch.hands import Hands, Work
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy
 from everpost.dispatch.settle import decide, expired, poisoned, returned
+from everpost.dispatch.settling import Settling
 from everpost.ids import Id
 from everpost.model.outcome import AttemptRecord, Delivered, Outcome
 from everpost.net.wake import WakeListener
@@ -30,7 +30,6 @@ from everpost.store.interface import (
     Claiming,
     Settlement,
     StoreError,
-    StoreUnavailable,
 )
 
 __all__ = ["DispatchLimits", "Dispatcher"]
@@ -41,12 +40,8 @@ _OUTCOMES = telemetry.counter(
 _CLAIM_WAIT = telemetry.histogram(
     "everpost_claim_wait_seconds", "From a recipient's due time to its claim"
 )
-_SETTLE = telemetry.histogram("everpost_settle_seconds", "Writing the outcomes of one transaction")
 _TO_END = telemetry.histogram(
     "everpost_accept_to_delivered_seconds", "From a first attempt's due time to its delivery"
-)
-_STALE = telemetry.counter(
-    "everpost_stale_settlements_total", "Outcomes of claims that were another process's by then"
 )
 _IN_HAND = telemetry.gauge("everpost_in_hand", "Recipients claimed by a process", ("process",))
 
@@ -90,7 +85,6 @@ class Dispatcher:
         self._store = store
         self._directory = directory
         self._carrier = carrier
-        self._dots = dots
         self._wake = wake
         self._clock = clock
         self._rng = rng
@@ -100,6 +94,14 @@ class Dispatcher:
         self._hands = Hands(window=limits.window, batch=limits.batch)
         self._attempts = Attempts(
             carrier=carrier, renderer=renderer, dots=dots, hands=self._hands, clock=clock, ids=ids
+        )
+        self._settling = Settling(
+            owner=owner,
+            store=store,
+            dots=dots,
+            spawn=self._spawn,
+            let_go=self._let_go,
+            retry_s=limits.poll_s,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -189,7 +191,7 @@ class Dispatcher:
             if good:
                 self._queue(msgspec.structs.replace(each, claims=tuple(good)))
         if settlements:
-            self._spawn(self._settle(settlements))
+            self._settling.put(settlements)
         self._start_what_may()
 
     def _queue(self, claimed: Claimed) -> None:
@@ -231,16 +233,16 @@ class Dispatcher:
             return
         except LifetimeOver:
             now = self._clock.now()
-            await self._settle(
+            self._settling.put(
                 [
                     expired(claim) if claim.expires_at <= now else returned(claim, now=now)
                     for claim in claimed.claims
                 ]
             )
             return
-        await self._conclude(claimed, outcomes, record)
+        self._conclude(claimed, outcomes, record)
 
-    async def _conclude(
+    def _conclude(
         self, claimed: Claimed, outcomes: Sequence[Outcome], record: AttemptRecord
     ) -> None:
         stream = self._directory.now.streams.get((claimed.project, claimed.stream))
@@ -266,33 +268,9 @@ class Dispatcher:
             _OUTCOMES.add(1, outcome.__struct_config__.tag, claimed.stream)
             if isinstance(outcome, Delivered) and not claim.attempts:
                 _TO_END.observe(max(now - claim.not_before, 0) / 1000)
-        await self._settle(settlements)
+        self._settling.put(settlements)
 
-    # -- settling ----------------------------------------------------------------------------------
-
-    async def _settle(self, settlements: Sequence[Settlement]) -> None:
-        """Write what became of them; what cannot be written now is written as soon as it can.
-
-        A fault that waiting does not mend drops them from hand: the claims are not renewed any
-        more, and recovery finds them by their term.
-        """
-        started = time.perf_counter()
-        try:
-            written = await self._write(settlements)
-        finally:
-            self._let_go(settlements)
-        self._dots.settled((s.message, s.n, s.term) for s in settlements)
-        _SETTLE.observe(time.perf_counter() - started)
-        if not all(written):
-            _STALE.add(written.count(False))
-
-    async def _write(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
-        while True:
-            try:
-                return await asyncio.shield(self._store.settle(self._owner, settlements))
-            except StoreUnavailable as error:
-                telemetry.event("dispatch.settle_waits", error=str(error))
-                await asyncio.sleep(self._limits.poll_s)
+    # -- letting go --------------------------------------------------------------------------------
 
     def _let_go(self, rows: Sequence[Settlement | Claim]) -> None:
         if self._hands.let_go(rows):

@@ -33,13 +33,32 @@ def test_a_mark_is_there_after_the_process_is_gone(tmp_path: Path) -> None:
     assert not is_alive(path)
 
 
-def test_a_torn_last_record_is_no_dot(tmp_path: Path) -> None:
+def test_a_process_that_dies_in_the_middle_of_a_record_leaves_no_dot(tmp_path: Path) -> None:
+    """The step is stored last: without it, what lies there is no record."""
     path = tmp_path / "dots.log"
     log = DotLog(path)
     log.mark(Step.DOT, [_dot(1), _dot(2)])
     log.close(remove=False)
-    os.truncate(path, path.stat().st_size - 1)
+    with path.open("r+b") as file:
+        file.seek(25)  # the second record's step
+        file.write(b"\0")
     assert read_dots(path) == {_dot(1): Step.DOT}
+
+
+def test_a_log_that_was_cut_short_keeps_its_whole_records(tmp_path: Path) -> None:
+    path = tmp_path / "dots.log"
+    log = DotLog(path)
+    log.mark(Step.DOT, [_dot(1), _dot(2)])
+    log.close(remove=False)
+    os.truncate(path, 2 * 25 - 1)
+    assert read_dots(path) == {_dot(1): Step.DOT}
+
+
+def test_a_log_with_an_unknown_step_proves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "dots.log"
+    path.write_bytes(b"\x09" + bytes(24))
+    with pytest.raises(DotsUnreadableError):
+        read_dots(path)
 
 
 def test_a_missing_log_proves_nothing(tmp_path: Path) -> None:
@@ -77,7 +96,7 @@ def test_a_living_process_that_rotates_its_log_is_declared_dead(tmp_path: Path) 
 
     def rotate() -> None:
         while not ended.is_set():
-            log._rotate()
+            log._rotate(0)
 
     owner = threading.Thread(target=rotate)
     owner.start()
@@ -89,35 +108,37 @@ def test_a_living_process_that_rotates_its_log_is_declared_dead(tmp_path: Path) 
     log.close(remove=True)
 
 
-def test_a_record_that_was_torn_hides_those_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fails", ["posix_fallocate", "rename"])
+def test_a_full_disk_refuses_the_mark_and_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     path = tmp_path / "dots.log"
     log = DotLog(path)
-    log.mark(Step.DOT, [_dot(1)])
-    whole = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, data[:7]))
-    with pytest.raises(OSError, match="only a part"):
-        log.mark(Step.DOT, [_dot(2)])
-    monkeypatch.undo()
-    log.mark(Step.DOT, [_dot(3)])
-    log.close(remove=False)
-    assert read_dots(path) == {_dot(1): Step.DOT, _dot(3): Step.DOT}
-
-
-def test_a_rotation_that_fails_stops_settling(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "dots.log"
-    log = DotLog(path)
-    for n in range(45_000):
-        log.mark(Step.DOT, [_dot(n)])
+    capacity = (1 << 20) // 25
+    log.mark(Step.DOT, [_dot(n) for n in range(capacity)])
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "open", full)
-    log.settled([_dot(1)])
+    if fails == "posix_fallocate":
+        monkeypatch.setattr(os, fails, full)
+    else:
+        monkeypatch.setattr(Path, fails, full)
+    with pytest.raises(OSError, match="No space"):
+        log.mark(Step.DOT, [_dot(capacity)])
+    assert is_alive(path)
     monkeypatch.undo()
-    assert read_dots(path)[_dot(2)] is Step.DOT
+    log.mark(Step.DOT, [_dot(capacity)])
+    assert set(read_dots(path)) == {_dot(n) for n in range(capacity + 1)}
+    log.close(remove=True)
+
+
+def test_more_outstanding_than_one_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "dots.log"
+    log = DotLog(path)
+    log.mark(Step.CARRYING, [_dot(n) for n in range(100_000)])
+    log.mark(Step.DOT, [_dot(0)])
+    found = read_dots(path)
+    assert len(found) == 100_000
+    assert found[_dot(0)] is Step.DOT
     log.close(remove=True)

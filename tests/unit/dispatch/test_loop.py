@@ -202,6 +202,34 @@ def test_a_fault_of_the_store_keeps_claims_in_hand_for_ever(tmp_path: Path) -> N
     asyncio.run(scene())
 
 
+def test_one_outcome_that_cannot_be_written_strands_its_neighbours(tmp_path: Path) -> None:
+    """Outcomes of one turn of the loop are written together, and apart when that fails."""
+
+    async def scene() -> None:
+        async with Setting(tmp_path, FarEnd()) as setting:
+            settle = setting.store.settle
+            guilty: list[bytes] = []
+            together: list[int] = []
+
+            async def broken(owner: bytes, rows: Sequence[Settlement]) -> Sequence[bool]:
+                together.append(len(rows))
+                guilty[:] = guilty or [rows[0].message]
+                if any(row.message == guilty[0] for row in rows):
+                    raise StoreCorrupt("no")
+                return await settle(owner, rows)
+
+            setting.store.settle = broken  # type: ignore[method-assign,assignment]
+            await setting.accept(8)
+            await setting.until(State.DELIVERED, 7)
+            async with asyncio.timeout(10):
+                while setting.dispatcher.in_hand:
+                    await asyncio.sleep(0)
+            assert max(together) > 1
+            assert (guilty[0], 1, 1) in read_dots(tmp_path / "d.log")
+
+    asyncio.run(scene())
+
+
 def test_settings_that_cannot_be_read_strand_what_was_claimed(tmp_path: Path) -> None:
     async def scene() -> None:
         async with Setting(tmp_path, FarEnd()) as setting:
