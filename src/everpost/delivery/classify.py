@@ -24,7 +24,8 @@ from msgspec import Meta
 from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Reply, Speaker, Via
 
 __all__ = [
-    "CLOSING", "PHRASES", "RULES", "Example", "Kind", "Means", "Rule", "Table", "classify", "rule",
+    "CLOSING", "PHRASES", "RULES", "TABLE", "Example", "Kind", "Means", "Rule", "Table", "classify",
+    "rule",
 ]  # fmt: skip
 
 _REMEMBERED = 256
