@@ -21,6 +21,8 @@ from everpost.api import openapi_document
 from everpost.cli.exits import EPILOG
 from everpost.cli.root import root
 from everpost.config import reference
+from everpost.delivery import classify
+from everpost.model.outcome import Phase
 from everpost.model.states import LIVE, TERMINAL, TRANSITIONS, State
 
 __all__ = ["PAGES", "REFERENCE", "changed", "main", "page"]
@@ -128,6 +130,59 @@ def _states() -> str:
     )
 
 
+# --- classification -------------------------------------------------------------------------------
+
+
+def _classification() -> str:
+    lines = [
+        "What a negative answer of a mail server means. The rows are tried in this order; the "
+        "first that fits decides, and the record of an attempt names it (`rule`). Towards a "
+        "smart host, `relay-fault` and `throttle` also mean that another relay may be tried at "
+        "once. A hard bounce says that the address is no good for any message; a soft one, that "
+        "this message was refused. Words are looked for anywhere in the answer, without regard to "
+        "case; `$x` is a list below. To add a row: "
+        "[docs/adding/a-classification-row.md](../adding/a-classification-row.md).",
+        "",
+        "| row | via | at | answer | means | for people | source | example |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_row(row) for row in classify.RULES]
+    lines += ["", "## Phrases", "", "| list | phrases |", "|---|---|"]
+    lines += [
+        f"| `${name}` | {', '.join(map(_code, phrases))} |"
+        for name, phrases in classify.PHRASES.items()
+    ]
+    lines += ["", "## Phases", "", "| set | phases |", "|---|---|"]
+    lines += [
+        f"| {name} | {', '.join(phase for phase in Phase if phase in phases)} |"
+        for name, phases in classify.TABLE.phases.items()
+    ]
+    return "\n".join(lines)
+
+
+def _row(row: classify.Rule) -> str:
+    answer = [part for part in (row.code, row.enhanced) if part is not None]
+    answer += row.text
+    means = f"{row.kind} bounce" if row.kind else row.means
+    speaker = f", says the {row.speaker}" if row.speaker else ""
+    example = row.examples[0]
+    cells = (
+        f"`{row.id}`",
+        row.via,
+        row.phases or "any",
+        " ".join(map(_code, answer)) or "any",
+        f"{means}{speaker}",
+        row.reason,
+        f"{row.source} ({row.date})",
+        f"{example.at}: {_code(example.says)}",
+    )
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
 # --- metrics --------------------------------------------------------------------------------------
 
 
@@ -160,7 +215,7 @@ _ANCHOR = re.compile(r"RFC (\d{3,5})(?: §([0-9A-Z][0-9A-Za-z.]*[0-9A-Za-z]|[0-9
 
 def _standards() -> str:
     found: dict[int, dict[str, set[str]]] = {}
-    for path in sorted(SOURCE.rglob("*.py")):
+    for path in sorted([*SOURCE.rglob("*.py"), *SOURCE.rglob("classification.toml")]):
         room = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
         for number, section in _ANCHOR.findall(path.read_text(encoding="utf-8")):
             found.setdefault(int(number), {}).setdefault(section, set()).add(room)
@@ -250,6 +305,11 @@ PAGES: dict[str, tuple[str, str, Callable[[], str]]] = {
     "config": ("Settings", "`everpost.config.settings`", _config),
     "cli": ("Command line", "`everpost.cli`", _cli),
     "states": ("States of a recipient", "`everpost.model.states`", _states),
+    "classification": (
+        "Classification of answers",
+        "`everpost/delivery/classification.toml`",
+        _classification,
+    ),
     "api": ("HTTP API", "`everpost.api.openapi`", _api),
     "metrics": ("Metrics", "the rooms that emit them", _metrics),
     "standards": ("Standards", "the anchors in the code", _standards),

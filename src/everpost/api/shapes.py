@@ -3,7 +3,7 @@
 Resend's fields come first, Everpost's own after them. Times are ISO 8601 in UTC.
 """
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -136,12 +136,23 @@ class SandboxAnswer(EmailAnswer, kw_only=True):
 
 
 class AttemptAnswer(msgspec.Struct):
-    """One attempt. `outcome.type` is delivered, deferred, bounced, failed or in_doubt."""
+    """One attempt. `outcome.type` is delivered, deferred, bounced, failed or in_doubt; its `rule`
+    is the row of the classification that decided."""
 
     attempt: int
     started_at: _Time
     ended_at: _Time
     outcome: dict[str, Any]
+    bounce_type: Annotated[
+        Literal["hard", "soft"] | None,
+        Meta(
+            description="Of a bounce. hard: the address is no good, for any message; soft: this "
+            "message was refused (its content, its size, a policy, a full mailbox)."
+        ),
+    ]
+    throttled: Annotated[
+        bool, Meta(description="Whether the relay or the destination asked us to send less.")
+    ]
     relay: str | None
     host: str | None
     peer: str | None

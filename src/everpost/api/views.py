@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -122,12 +122,14 @@ def recipient(
 
 
 def _attempt(row: AttemptRow) -> AttemptAnswer:
-    record = row.record
+    record, outcome = row.record, row.outcome
     return AttemptAnswer(
         attempt=row.attempt,
         started_at=timestamp(record.started_at),
         ended_at=timestamp(record.ended_at),
-        outcome=dict(row.outcome),
+        outcome=dict(outcome),
+        bounce_type=_bounce_type(outcome),
+        throttled=bool(outcome.get("throttle")),
         relay=record.relay,
         host=record.host,
         peer=record.peer,
@@ -135,6 +137,13 @@ def _attempt(row: AttemptRow) -> AttemptAnswer:
         timings=record.timings,
         form=record.form,
     )
+
+
+def _bounce_type(outcome: Mapping[str, Any]) -> Literal["hard", "soft"] | None:
+    """Bounces from before this was told are soft: nothing was known against the address."""
+    if outcome.get("type") != "bounced":
+        return None
+    return "hard" if outcome.get("hard") else "soft"
 
 
 _TIMES = ("at", "next_attempt_at")

@@ -43,6 +43,8 @@ def decide(
             data = {
                 "phase": outcome.phase.value,
                 "speaker": outcome.speaker.value,
+                "bounce_type": outcome.kind,
+                **_rule(outcome),
                 **_facts(record),
                 **_reply(outcome.reply),
             }
@@ -77,6 +79,8 @@ def _deferred(
         "phase": outcome.phase.value,
         "speaker": outcome.speaker.value,
         "reason": outcome.reason,
+        "throttle": outcome.throttle,
+        **_rule(outcome),
         **_facts(record),
         **_reply(outcome.reply),
     }
@@ -215,6 +219,11 @@ def _facts(record: AttemptRecord) -> dict[str, Any]:
     if record.host is not None:
         facts["host"] = record.host
     return facts
+
+
+def _rule(outcome: Bounced | Deferred) -> dict[str, Any]:
+    """The row of docs/reference/classification.md that decided, where an answer did."""
+    return {} if outcome.rule is None else {"rule": outcome.rule}
 
 
 def _reply(reply: Reply | None) -> dict[str, Any]:

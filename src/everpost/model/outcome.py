@@ -81,7 +81,8 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered", gc=False):
 
 class Deferred(msgspec.Struct, frozen=True, tag="deferred", gc=False):
     """Not now. `relay_fault`: the relay itself is at fault, another one may be tried at once.
-    `throttle`: whoever spoke asks us to send less."""
+    `throttle`: whoever spoke asks us to send less. `rule`: the row of the classification that
+    decided, where an answer did."""
 
     reason: str
     phase: Phase
@@ -89,16 +90,24 @@ class Deferred(msgspec.Struct, frozen=True, tag="deferred", gc=False):
     reply: Reply | None = None
     relay_fault: bool = False
     throttle: bool = False
+    rule: str | None = None
 
 
 class Bounced(msgspec.Struct, frozen=True, tag="bounced", gc=False):
     """The destination refused for good. `hard`: the address itself is no good, for any message;
-    else this message was refused (its content, its size, a policy, a full mailbox)."""
+    else this message was refused (its content, its size, a policy, a full mailbox). `rule` as in
+    a deferral."""
 
     reply: Reply
     phase: Phase
     speaker: Speaker = Speaker.DESTINATION
     hard: bool = False
+    rule: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """`hard` or `soft`, as people read it."""
+        return "hard" if self.hard else "soft"
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", gc=False):

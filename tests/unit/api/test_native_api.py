@@ -6,7 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from everpost.api import views
 from everpost.api.routes import ADMIN, NATIVE, Route
+from everpost.model.outcome import AttemptRecord
+from everpost.store.interface import AttemptRow
 from tests.unit.api.conftest import NOW, Door, NoRecords, email
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -249,6 +252,26 @@ def test_recipients_show_every_attempt(door: Door) -> None:
     assert (row["address"], row["status"], row["kind"]) == ("a@good.test", "queued", "to")
     assert row["attempts"][0]["outcome"]["reply"]["text"] == "later"
     assert row["attempts"][0]["started_at"] == "2026-11-23T12:00:00.000Z"
+    assert (row["attempts"][0]["bounce_type"], row["attempts"][0]["throttled"]) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        ({"type": "bounced", "hard": True, "rule": "bad-mailbox"}, ("hard", False)),
+        ({"type": "bounced", "hard": False}, ("soft", False)),
+        ({"type": "bounced"}, ("soft", False)),
+        ({"type": "deferred", "throttle": True}, (None, True)),
+        ({"type": "delivered"}, (None, False)),
+    ],
+)
+def test_an_attempt_that_does_not_say_what_it_means_for_the_address(
+    outcome: dict[str, Any], told: tuple[str | None, bool]
+) -> None:
+    record = AttemptRecord(started_at=0, ended_at=1)
+    row = AttemptRow(n=0, attempt=1, outcome=outcome, record=record)
+    shown = views._attempt(row)
+    assert (shown.bounce_type, shown.throttled, shown.outcome) == (*told, outcome)
 
 
 def test_events_tell_the_timeline(door: Door) -> None:

@@ -90,6 +90,21 @@ def test_an_outcome_that_ends_in_the_wrong_state(
     assert allowed(State.CLAIMED, Verb.SETTLE, settlement.target)
 
 
+@pytest.mark.parametrize(("hard", "told"), [(True, "hard"), (False, "soft")])
+def test_a_bounce_that_does_not_say_whether_the_address_is_good(hard: bool, told: str) -> None:
+    outcome = Bounced(reply=NEVER, phase=Phase.RCPT, hard=hard, rule="bad-mailbox")
+    data = _decide(outcome).data
+    assert (data["bounce_type"], data["rule"]) == (told, "bad-mailbox")
+
+
+def test_a_deferral_that_does_not_say_who_wants_less() -> None:
+    outcome = Deferred(
+        reason="x", phase=Phase.RCPT, speaker=Speaker.DESTINATION, throttle=True, rule="qq"
+    )
+    data = _decide(outcome).data
+    assert (data["throttle"], data["speaker"], data["rule"]) == (True, "destination", "qq")
+
+
 def test_a_deferral_is_due_again_after_the_first_delay() -> None:
     outcome = Deferred(reason="x", phase=Phase.DATA, speaker=Speaker.DESTINATION)
     assert _decide(outcome).not_before == NOW + 60_000
