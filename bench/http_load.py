@@ -20,8 +20,11 @@ TEXT = "Hello\n\n" + "A paragraph of ordinary text, as mail has it.\n" * 18
 
 
 def template(attachment: int) -> bytes:
-    """One message as JSON, with `%d` for its number, its destination's number and its number once
-    more: about 2 KB of text and html, and `attachment` more characters of base64."""
+    """One message as JSON, about 2 KB of text and html and `attachment` more characters of base64.
+
+    `%d` stands for its number, its destination's number, its number, and with an attachment its
+    number once more: each attachment is another one, since equal ones may be stored once.
+    """
     message: dict[str, object] = {
         "from": "Bench <bench@example.test>",
         "to": "user%d@dest%d.test",
@@ -30,7 +33,8 @@ def template(attachment: int) -> bytes:
         "text": TEXT,
     }
     if attachment:
-        message["attachments"] = [{"filename": "a.bin", "content": "QUJD" * (attachment // 4)}]
+        content = "%012d" + "QUJD" * (attachment // 4 - 3)  # digits are base64, too
+        message["attachments"] = [{"filename": "a.bin", "content": content}]
     return json.dumps(message).encode()
 
 
@@ -53,6 +57,10 @@ class Load:
             "Content-Length: "
         ).encode()
 
+    def message(self, n: int) -> bytes:
+        numbers = (n, n % self.options.destinations, n)
+        return self.template % ((*numbers, n) if self.options.attachment else numbers)
+
     def request(self) -> bytes | None:
         """The next request, or None when all are out."""
         first = self.next
@@ -60,12 +68,9 @@ class Load:
         if count <= 0:
             return None
         self.next += count
-        text, spread = self.template, self.options.destinations
-        if self.options.batch == 1:
-            data = text % (first, first % spread, first)
-        else:
-            numbers = range(first, first + count)
-            data = b"[" + b",".join([text % (n, n % spread, n) for n in numbers]) + b"]"
+        data = b",".join([self.message(n) for n in range(first, first + count)])
+        if self.options.batch > 1:
+            data = b"[%s]" % data
         return b"%s%d\r\n\r\n%s" % (self.head, len(data), data)
 
     def finished(self, began: float, status: bytes) -> None:

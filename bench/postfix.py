@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.far_end import FarEnd
 from bench.figures import Figures, Work
-from bench.processes import await_port, end, free_port, tree
+from bench.processes import await_port, end, finish, free_port, tree
 from bench.smtp_load import drive
 from tests.support.postfix import MASTER
 
@@ -58,41 +58,46 @@ Selector bench
 KeyFile {top}/key.pem
 Canonicalization relaxed/relaxed
 SignatureAlgorithm rsa-sha256
-Socket inet:{port}@127.0.0.1
+Socket local:{top}/milter/dkim
 InternalHosts 127.0.0.1
 RequireSafeKeys no
 UserID opendkim
 """
 
 
-def _lay_out(top: Path, sink: int, milter: int | None) -> int:
+def _lay_out(top: Path, sink: int, milter: Path | None) -> int:
     for folder in ("etc", "queue", "data", "log"):
         (top / folder).mkdir(parents=True, exist_ok=True)
     owner = pwd.getpwnam("postfix")
     os.chown(top / "data", owner.pw_uid, owner.pw_gid)
     port = free_port()
-    line = f"smtpd_milters = inet:127.0.0.1:{milter}" if milter else ""
+    line = f"smtpd_milters = unix:{milter}" if milter else ""
     (top / "etc/main.cf").write_text(_MAIN.format(top=top, sink=sink, milter=line))
     (top / "etc/master.cf").write_text(MASTER.format(port=port))
     return port
 
 
 @contextlib.contextmanager
-def _dkim(top: Path) -> Iterator[tuple[int, int]]:
-    """OpenDKIM with a key of its own: its process id and its port."""
-    subprocess.run(
-        ["openssl", "genrsa", "-traditional", "-out", str(top / "key.pem"), "2048"],
-        check=True,
-        capture_output=True,
-    )
+def _dkim(top: Path) -> Iterator[tuple[int, Path]]:
+    """OpenDKIM with a key of its own: its process id and its socket.
+
+    A Unix socket, as in Debian's own opendkim.conf: faster here than TCP.
+    """
+    key, folder = top / "key.pem", top / "milter"
+    finish(["openssl", "genrsa", "-traditional", "-out", str(key), "2048"], seconds=60)
+    folder.mkdir()
     owner = pwd.getpwnam("opendkim")
-    os.chown(top / "key.pem", owner.pw_uid, owner.pw_gid)
-    port = free_port()
-    (top / "dkim.conf").write_text(_DKIM.format(top=top, port=port))
+    for path in (key, folder):
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+    (top / "dkim.conf").write_text(_DKIM.format(top=top))
     process = subprocess.Popen(["opendkim", "-f", "-x", str(top / "dkim.conf")])
     try:
-        await_port(port)
-        yield process.pid, port
+        deadline = time.monotonic() + 20
+        while not (folder / "dkim").exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("OpenDKIM opened no socket within 20 s")
+            time.sleep(0.02)
+        yield process.pid, folder / "dkim"
     finally:
         end(process)
 
@@ -125,7 +130,7 @@ def run(work: Work) -> Figures:
     try:
         with FarEnd() as sink, contextlib.ExitStack() as stack:
             roots: list[int] = []
-            milter = None
+            milter: Path | None = None
             if work.signing == "rsa":
                 process, milter = stack.enter_context(_dkim(top))
                 roots.append(process)

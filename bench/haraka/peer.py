@@ -69,10 +69,8 @@ def install() -> Path:
 def version() -> str:
     """`Haraka 3.3.4 on Node.js v24.1.0`."""
     package = install()
-    found, _ = finish(
-        ["node", "-p", f"require('{package}/package.json').version + ' on Node.js ' + process.version"],
-        seconds=30,
-    )  # fmt: skip
+    ask = f"require('{package}/package.json').version + ' on Node.js ' + process.version"
+    found, _ = finish(["node", "-p", ask], seconds=30)
     return f"Haraka {found.strip()}"
 
 
