@@ -106,7 +106,7 @@ def main() -> int:
     options = _options()
     names = [case.name for case in options.cases]
     facts = describe(names)
-    facts["run"] = f"{options.messages:,} messages a case of 2 KB, {options.rounds} rounds"
+    facts["run"] = f"{options.messages:,} messages a case of 2 KB, rounds: {options.rounds}"
     rounds: list[Round] = []
     try:
         measure(options.cases, messages=options.messages, rounds=options.rounds, into=rounds)
