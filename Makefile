@@ -14,6 +14,7 @@ venv: $(VENV)/.runtime ## build .venv from the hash-pinned lock (the other targe
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Everpost needs CPython 3.11 or later; say make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot build virtual environments here; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
@@ -52,9 +53,13 @@ test-all: venv-dev check ## the long scenarios as well
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m pytest
 
-bench: venv-dev ## measure accept and end-to-end rates on this machine (see docs/performance.md)
+bench: venv-dev ## measure beside Postfix and Haraka (docs/performance.md): BENCH="--quick --json out.json"
+ifneq ($(origin PYTHON),file)
+	@$(PYTHON) -c 'import os, sys; sys.exit(not os.path.samefile(sys.base_prefix, sys.argv[1]))' "$$($(BIN)/python -c 'import sys; print(sys.base_prefix)')" \
+	  || { echo "$(VENV) was built with another interpreter than $(PYTHON); say VENV=.venv-other as well, or make clean first"; exit 1; }
+endif
 	$(BIN)/python tests/support/requirements.py
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH)
 
 docs: venv-dev ## write the generated reference pages again
 	$(BIN)/python -m docs.generate

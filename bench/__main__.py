@@ -1,123 +1,126 @@
-"""`make bench`: Everpost beside a tuned Postfix, interleaved in one run, as a table and as JSON.
+"""`make bench`: Everpost beside a tuned Postfix and Haraka, all on the same sink, in turn.
 
-python -m bench [--messages N] [--rounds N] [--json FILE] [--only NAME,NAME]
+    python -m bench [--quick | --all | --only NAME,NAME] [--messages N] [--rounds N]
+                    [--json FILE] [--markdown FILE]
+
+Prints the table; exits with 1 if a case failed. What misses its bar is said, and is no failure.
 """
 
 import argparse
-import json
-import os
-import platform
-import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
-from bench import everpost, postfix
+from bench.bars import verdicts
+from bench.cases import CASES, DEFAULT, QUICK, Case, select
+from bench.figures import Failure, Figures, Round
+from bench.machine import describe
+from bench.report import as_json, as_markdown, as_text
 
-Figures = Mapping[str, float]
-HALF: dict[str, float] = {"rate": 500.0}
-"""The rate of the latency case: half of what the case `single` accepted in this round."""
-
-CASES: dict[str, Callable[[int], Figures]] = {
-    "postfix": postfix.run,
-    "single": everpost.run,
-    "batch-100": lambda n: everpost.run(n, batch=100, connections=8),
-    "postfix-dkim": lambda n: postfix.run(n // 2, signed=True),
-    "single-rsa": lambda n: everpost.run(n // 2, signing="rsa"),
-    "single-ed25519": lambda n: everpost.run(n, signing="ed25519"),
-    "half-rate": lambda n: everpost.run(n, rate=HALF["rate"]),
-}
-# name, case, figure, against (case, figure), bar, whether more is better
-BARS = (
-    ("single posts, end to end, x Postfix", "single", "delivered_per_s", "postfix", 2.5, True),
-    ("batches of 100, end to end, x Postfix", "batch-100", "delivered_per_s", "postfix", 4.0, True),
-    ("RSA-2048, x Postfix + OpenDKIM", "single-rsa", "delivered_per_s", "postfix-dkim", 2.5, True),
-    ("CPU seconds per 1,000, unsigned", "single", "cpu_s_per_1000", None, 1.0, False),
-    ("accept p50 ms at half the rate", "half-rate", "p50_ms", None, 10.0, False),
-    ("accept p99 ms at half the rate", "half-rate", "p99_ms", None, 50.0, False),
-    ("peak memory MB, single posts", "single", "peak_mb", None, 400.0, False),
-    ("peak memory MB, batches", "batch-100", "peak_mb", None, 400.0, False),
-)
-COLUMNS = (
-    "accepted_per_s", "delivered_per_s", "p50_ms", "p99_ms", "cpu_s_per_1000", "peak_mb",
-)  # fmt: skip
+ROUNDS, MESSAGES = 3, 10_000
+QUICK_ROUNDS, QUICK_MESSAGES = 1, 2_000
 
 
-def measure(messages: int, rounds: int, names: list[str]) -> dict[str, list[Figures]]:
-    """Each case once a round, in turn, so that a drifting machine drifts for all of them."""
-    found: dict[str, list[Figures]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names:
-            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
-            figures = CASES[name](messages)
-            found[name].append(figures)
-            if name == "single":
-                HALF["rate"] = figures["accepted_per_s"] / 2
-    return found
+class Progress:
+    """A line on stderr for each case, with the time left by what the cases took so far."""
 
+    def __init__(self, cases: Sequence[Case], rounds: int) -> None:
+        self.left = [case.name for _ in range(rounds) for case in cases]
+        self.total = len(self.left)
+        self.took: dict[str, float] = {}
 
-def table(found: Mapping[str, list[Figures]]) -> str:
-    lines = [f"{'':16}" + "".join(f"{c:>18}" for c in COLUMNS)]
-    for name, rows in found.items():
-        cells = ""
-        for column in COLUMNS:
-            values = [row[column] for row in rows if column in row]
-            if not values:
-                cells += f"{'-':>18}"
-                continue
-            spread = f" ({min(values):.4g}-{max(values):.4g})" if len(values) > 1 else ""
-            cells += f"{f'{statistics.median(values):.4g}{spread}':>18}"
-        lines.append(f"{name:16}{cells}")
-    return "\n".join(lines)
+    def begin(self, number: int, name: str) -> None:
+        place = self.total - len(self.left) + 1
+        print(f"[{place}/{self.total}] round {number}, {name}: ", end="", file=sys.stderr)
+        sys.stderr.flush()
 
-
-def verdicts(found: Mapping[str, list[Figures]]) -> list[dict[str, object]]:
-    """Each bar of the budget with what was measured: medians; ratios pair by pair."""
-    rows: list[dict[str, object]] = []
-    for label, case, figure, against, bar, more in BARS:
-        if not found.get(case) or (against and not found.get(against)):
-            continue
-        if against:
-            values = [
-                ours[figure] / theirs[figure]
-                for ours, theirs in zip(found[case], found[against], strict=True)
-            ]
-        else:
-            values = [row[figure] for row in found[case]]
-        median = statistics.median(values)
-        rows.append(
-            {
-                "bar": label,
-                "measured": round(median, 3),
-                "lowest": round(min(values), 3),
-                "highest": round(max(values), 3),
-                "wanted": f"{'≥' if more else '≤'} {bar:g}",
-                "met": median >= bar if more else median <= bar,
-            }
+    def end(self, name: str, result: Figures | Failure, seconds: float) -> None:
+        self.left.pop(0)
+        self.took[name] = seconds
+        words = (
+            f"{result.delivered_per_s:,.0f} delivered/s"
+            if isinstance(result, Figures)
+            else f"FAILED: {result.reason}"
         )
-    return rows
+        usual = sum(self.took.values()) / len(self.took)
+        left = sum(self.took.get(name, usual) for name in self.left)
+        print(f"{words}, {seconds:.0f} s; {_clock(left)} left", file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--messages", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--only", metavar="NAME,NAME", default=",".join(CASES))
+def _clock(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def attempt(case: Case, messages: int, so_far: Round) -> Figures | Failure:
+    """One case, measured; whatever goes wrong in it is its result, and the rest goes on."""
+    try:
+        return case.measure(messages, so_far)
+    except (RuntimeError, OSError, LookupError, ValueError, subprocess.SubprocessError) as error:
+        return Failure(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+def measure(cases: Sequence[Case], *, messages: int, rounds: int, into: list[Round]) -> None:
+    """Each case once a round, in turn, so that a drifting machine drifts for all of them.
+
+    What is measured is in `into` at once, so that nothing is lost when someone stops the run.
+    """
+    progress = Progress(cases, rounds)
+    for number in range(1, rounds + 1):
+        found: Round = {}
+        into.append(found)
+        for case in cases:
+            progress.begin(number, case.name)
+            began = time.monotonic()
+            found[case.name] = attempt(case, messages, found)
+            progress.end(case.name, found[case.name], time.monotonic() - began)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure Everpost beside tuned peers on this machine.",
+        epilog=f"Cases: {', '.join(CASES)}.",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help="six cases in about a minute")
+    which.add_argument("--all", action="store_true", help="the whole product of cases")
+    which.add_argument("--only", metavar="NAME,NAME", help="these cases")
+    parser.add_argument("--messages", type=int, help=f"a case of 2 KB, unsigned ({MESSAGES:,})")
+    parser.add_argument("--rounds", type=int, help=f"how often each case is measured ({ROUNDS})")
+    parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--markdown", metavar="FILE", type=Path)
     options = parser.parse_args()
-    found = measure(options.messages, options.rounds, options.only.split(","))
-    rows = verdicts(found)
-    print(f"CPython {platform.python_version()}, {os.cpu_count()} cores, {options.rounds} rounds")
-    print(table(found))
-    print()
-    for row in rows:
-        print(
-            f"{row['bar']:42}{row['measured']:>10} ({row['lowest']}-{row['highest']})"
-            f"  wanted {row['wanted']:8} {'met' if row['met'] else 'NOT MET'}"
-        )
+    options.messages = options.messages or (QUICK_MESSAGES if options.quick else MESSAGES)
+    options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    names = CASES if options.all else QUICK if options.quick else DEFAULT
+    try:
+        options.cases = select(options.only.split(",") if options.only else list(names))
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def main() -> int:
+    options = _options()
+    names = [case.name for case in options.cases]
+    facts = describe(names)
+    facts["run"] = f"{options.messages:,} messages a case of 2 KB, rounds: {options.rounds}"
+    rounds: list[Round] = []
+    try:
+        measure(options.cases, messages=options.messages, rounds=options.rounds, into=rounds)
+    except KeyboardInterrupt:
+        print("stopped; what was measured so far:", file=sys.stderr)
+    found = verdicts(rounds)
+    print(as_text(facts, rounds, found))
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"cases": found, "bars": rows}, file, indent=1)
+        options.json.write_text(as_json(facts, rounds, found), encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(as_markdown(facts, rounds, found), encoding="utf-8")
+    failed = any(isinstance(row, Failure) for measured in rounds for row in measured.values())
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

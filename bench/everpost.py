@@ -8,49 +8,67 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.far_end import FarEnd
-from bench.processes import measure
+from bench.figures import WARM_UP, Figures, Work
+from bench.processes import end, finish, measure
 
-__all__ = ["run"]
+__all__ = ["KEY", "Service", "load", "run"]
 
 KEY = "ep_bench0bench0_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+READY_S = 60.0
+TIMEOUT_S = 300.0
+_ALGORITHMS = {"rsa": ["rsa-sha256"], "ed25519": ["ed25519-sha256"]}
+_TOP = Path(__file__).parent.parent
 
 
 class Service:
-    """One `everpost serve` in a folder of its own."""
+    """One `everpost serve` in a folder of its own, with one relay and one domain."""
 
     def __init__(self, sink_port: int, *, signing: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-everpost-"))
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "everpost", "serve", "--data", str(self.folder / "d")),
-                *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / "log").open("w"),
-            env={
-                **os.environ,
-                "EVERPOST_FIRST_API_KEY": KEY,
-                "EVERPOST_NODE_HOSTNAME": "bench.test",
-            },
-        )
-        self.port = self._await_ready()
-        self._call("/relays", {"url": f"smtp://127.0.0.1:{sink_port}", "tls": "none"})
-        algorithms = {"rsa": ["rsa-sha256"], "ed25519": ["ed25519-sha256"]}.get(signing)
-        domain: dict[str, object] = {"name": "example.test", "trust": True}
-        domain |= {"algorithms": algorithms} if algorithms else {"signing": "unsigned"}
-        self._call("/domains", domain)
+        with (self.folder / "log").open("w") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "everpost", "serve", "--data", str(self.folder / "d")),
+                    *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={
+                    **os.environ,
+                    "EVERPOST_FIRST_API_KEY": KEY,
+                    "EVERPOST_NODE_HOSTNAME": "bench.test",
+                },
+            )
+        try:
+            self.port = self._await_ready()
+            self._call("/relays", {"url": f"smtp://127.0.0.1:{sink_port}", "tls": "none"})
+            algorithms = _ALGORITHMS.get(signing)
+            domain: dict[str, object] = {"name": "example.test", "trust": True}
+            domain |= {"algorithms": algorithms} if algorithms else {"signing": "unsigned"}
+            self._call("/domains", domain)
+        except BaseException:
+            self.close()
+            raise
 
     def _await_ready(self) -> int:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            found = re.search(rb"ready at http://[0-9.]+:(\d+)", line)
-            if found:
-                return int(found[1])
-        raise RuntimeError((self.folder / "log").read_text())
+        alarm = threading.Timer(READY_S, self.process.kill)  # ends the reading below, too
+        alarm.start()
+        try:
+            for line in self.process.stdout:
+                found = re.search(rb"ready at http://[0-9.]+:(\d+)", line)
+                if found:
+                    return int(found[1])
+        finally:
+            alarm.cancel()
+        last = (self.folder / "log").read_text().strip().splitlines()[-1:]
+        raise RuntimeError(f"everpost serve was not ready within {READY_S:g} s: {''.join(last)}")
 
     def _call(self, path: str, body: object) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -67,67 +85,59 @@ class Service:
             raise RuntimeError(f"{path}: {answer.status} {text!r}")
 
     def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(60)
+        end(self.process, 60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def run(
-    messages: int,
-    *,
-    signing: str = "unsigned",
-    batch: int = 1,
-    rate: float = 0.0,
-    connections: int = 64,
-    destinations: int = 1,
-    attachment: int = 0,
-) -> dict[str, float]:
-    """Accept and deliver `messages`: rates per second, latencies, CPU, peak memory."""
+def run(work: Work, *, connections: int = 64) -> Figures:
+    """Accept and deliver what `work` says."""
     with FarEnd() as sink:
-        service = Service(sink.port, signing=signing)
+        service = Service(sink.port, signing=work.signing)
         try:
-            _load(service, 200, connections=8)  # every connection and thread is up
-            sink.wait(200, 60)
+            load(service, messages=WARM_UP, connections=8)  # every connection and thread is up
+            sink.wait(WARM_UP, 60)
             time.sleep(0.5)
-            before = sink.count
+            sink_cpu = sink.cpu_s
             with measure([service.process.pid]) as usage:
-                load = _load(
+                found = load(
                     service,
-                    messages,
-                    batch=batch,
-                    rate=rate,
+                    messages=work.messages,
+                    batch=work.batch,
+                    rate=work.rate,
                     connections=connections,
-                    destinations=destinations,
-                    attachment=attachment,
+                    destinations=work.destinations,
+                    attachment=max(0, work.size - 2048) * 76 // 78,  # the rest is ends of lines
                 )
-                ended = sink.wait(before + messages, 300)
+                if found["errors"]:
+                    raise RuntimeError(f"answers that were not 200: {found['errors']}")
+                ended = sink.wait(WARM_UP + work.messages, TIMEOUT_S)
                 time.sleep(0.3)  # the last outcomes are being written
-            if load["errors"]:
-                raise RuntimeError(f"answers that were not 200: {load['errors']}")
-            return {
-                "messages": messages,
-                "accepted_per_s": load["accepted_per_s"],
-                "delivered_per_s": messages / (ended - load["started_at"]),
-                "p50_ms": load["p50_ms"],
-                "p99_ms": load["p99_ms"],
-                "cpu_s_per_1000": usage.cpu_s / messages * 1000,
-                "peak_mb": usage.peak_mb,
-            }
+            thousands = work.messages / 1000
+            return Figures(
+                messages=work.messages,
+                accepted_per_s=found["accepted_per_s"],
+                delivered_per_s=work.messages / (ended - found["started_at"]),
+                cpu_s_per_1000=usage.cpu_s / thousands,
+                peak_mb=usage.peak_mb,
+                generator_cpu_s_per_1000=found["cpu_s"] / thousands,
+                sink_cpu_s_per_1000=(sink.cpu_s - sink_cpu) / thousands,
+                p50_ms=found["p50_ms"],
+                p99_ms=found["p99_ms"],
+            )
         finally:
             service.close()
 
 
-def _load(service: Service, messages: int, **options: float) -> dict[str, float]:
-    words = [f"--{name}={value:g}" for name, value in options.items()]
-    done = subprocess.run(
+def load(service: Service, **options: float) -> dict[str, Any]:
+    """Post with `bench.http_load`; what it printed."""
+    words = [f"--{name}={value}" for name, value in options.items()]
+    printed, _ = finish(
         [
             *(sys.executable, "-m", "bench.http_load", "127.0.0.1", str(service.port), KEY),
-            *(f"--messages={messages}", *words),
+            *(f"--timeout={TIMEOUT_S:g}", *words),
         ],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=400,
+        seconds=TIMEOUT_S + 30,
+        cwd=_TOP,
     )
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(printed)
     return found

@@ -2,10 +2,12 @@
 
 import os
 import re
-import socket
+import shutil
 import subprocess
 import threading
 import time
+
+from bench.processes import await_port, cpu_s, end, free_port
 
 __all__ = ["FarEnd"]
 
@@ -16,33 +18,32 @@ class FarEnd:
     """`with FarEnd() as sink: … sink.wait(n)`; `count` messages so far."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.count = 0
         self.last = 0.0
         self._changed = threading.Condition()
 
     def __enter__(self) -> "FarEnd":
+        if shutil.which("smtp-sink") is None:
+            raise RuntimeError("smtp-sink is missing: apt-get install postfix")
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
         self._process = subprocess.Popen(
-            ["smtp-sink", "-c", "-u", "nobody", f"127.0.0.1:{self.port}", "1000"],
+            ["smtp-sink", "-c", *user, f"127.0.0.1:{self.port}", "1000"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.02)
+        try:
+            await_port(self.port)
+        except RuntimeError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
+        end(self._process)
         self._thread.join(5)
 
     def _read(self) -> None:
@@ -57,9 +58,14 @@ class FarEnd:
                         self.count, self.last = count, time.time()
                         self._changed.notify_all()
 
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU used so far."""
+        return cpu_s([self._process.pid])
+
     def wait(self, count: int, seconds: float) -> float:
         """Wait until `count` messages in all; the wall time of the last one."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.count >= count, seconds):
-                raise RuntimeError(f"{self.count} of {count} messages arrived in {seconds} s")
+                raise RuntimeError(f"{self.count} of {count} messages arrived in {seconds:g} s")
             return self.last

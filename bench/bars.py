@@ -1,0 +1,123 @@
+"""The budget: what is to be reached, in three steps, and what was."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.cases import CASES
+from bench.figures import Figures, Round
+
+__all__ = ["BARS", "STEPS", "Bar", "Spread", "Verdict", "ratio", "spread", "verdicts"]
+
+STEPS = ("first house", "full strength", "goal")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Over the rounds in which there was a value."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    if not values:
+        return None
+    return Spread(statistics.median(values), min(values), max(values), len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """`of`: the value of one round, None if the round has none. `steps`: the bars for `STEPS`."""
+
+    label: str
+    of: Callable[[Round], float | None]
+    steps: tuple[float, float, float]
+    more: bool
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reached`: the highest step that the median meets, "" if none."""
+
+    bar: Bar
+    measured: Spread
+    reached: str
+
+
+def ratio(row: Round, case: str, against: str) -> float | None:
+    """Delivered/s of `case` in times that of `against`, both of this round."""
+    ours, theirs = row.get(case), row.get(against)
+    if isinstance(ours, Figures) and isinstance(theirs, Figures):
+        return ours.delivered_per_s / theirs.delivered_per_s
+    return None
+
+
+def _times(case: str, against: str) -> Callable[[Round], float | None]:
+    return lambda row: ratio(row, case, against)
+
+
+def _figure(case: str, name: str) -> Callable[[Round], float | None]:
+    def of(row: Round) -> float | None:
+        figures = row.get(case)
+        return getattr(figures, name) if isinstance(figures, Figures) else None
+
+    return of
+
+
+def _peak(*, large: bool) -> Callable[[Round], float | None]:
+    """The highest of all cases of Everpost with messages of this size."""
+
+    def of(row: Round) -> float | None:
+        peaks = [
+            figures.peak_mb
+            for name, figures in row.items()
+            if isinstance(figures, Figures)
+            and CASES[name].ours
+            and (CASES[name].work.size > 2048) == large
+        ]
+        return max(peaks, default=None)
+
+    return of
+
+
+BARS = (
+    Bar("single posts, x Postfix", _times("single", "postfix"), (2.5, 4, 6), True, " x"),
+    Bar("batches of 100, x Postfix", _times("batch-100", "postfix"), (4, 7, 10), True, " x"),
+    Bar(
+        "RSA-2048, single posts, x Postfix + OpenDKIM",
+        _times("single-rsa", "postfix-dkim"),
+        (2.5, 4.5, 6),
+        True,
+        " x",
+    ),
+    Bar(
+        "CPU s per 1,000, single posts",
+        _figure("single", "cpu_s_per_1000"),
+        (1.0, 0.60, 0.40),
+        False,
+        " s",
+    ),
+    Bar("accept p50 at half the rate", _figure("half-rate", "p50_ms"), (10, 5, 4), False, " ms"),
+    Bar("accept p99 at half the rate", _figure("half-rate", "p99_ms"), (50, 25, 15), False, " ms"),
+    Bar("peak memory, 2 KB, highest case", _peak(large=False), (400, 300, 250), False, " MB"),
+    Bar("peak memory, 200 KB, highest case", _peak(large=True), (400, 300, 250), False, " MB"),
+)
+
+
+def verdicts(rounds: Sequence[Round]) -> list[Verdict]:
+    """Each bar for which there is a value; ratios pair by pair within a round."""
+    found: list[Verdict] = []
+    for bar in BARS:
+        measured = spread([value for row in rounds if (value := bar.of(row)) is not None])
+        if measured is None:
+            continue
+        reached = ""
+        for name, step in zip(STEPS, bar.steps, strict=True):
+            if measured.median >= step if bar.more else measured.median <= step:
+                reached = name
+        found.append(Verdict(bar, measured, reached))
+    return found
