@@ -1,8 +1,11 @@
 """The body of a message: transfer encodings (RFC 2045 §6) and the tree of parts (RFC 2046 §5)."""
 
 import binascii
+import struct
 from hashlib import blake2b
 from typing import NamedTuple
+
+import pybase64
 
 from everpost.compose.errors import CannotCompose
 from everpost.compose.headers import HARD, SOFT, Field
@@ -139,11 +142,15 @@ def _encoded(data: bytes) -> tuple[Field, bytes]:
     return _BASE64, _base64(data)
 
 
+_BLOCK = struct.Struct(f"{_BASE64_LINE}s" * 128)
+"""Lines cut out at once: a third of what one slice a line costs."""
+
+
 def _base64(data: bytes) -> bytes:
-    encoded = binascii.b2a_base64(data, newline=False)
-    if len(encoded) <= _BASE64_LINE:
-        return encoded
-    lines = [encoded[i : i + _BASE64_LINE] for i in range(0, len(encoded), _BASE64_LINE)]
+    encoded = pybase64.b64encode(data)
+    whole = len(encoded) - len(encoded) % _BLOCK.size
+    lines = [b"\r\n".join(block) for block in _BLOCK.iter_unpack(encoded[:whole])]
+    lines += [encoded[i : i + _BASE64_LINE] for i in range(whole, len(encoded), _BASE64_LINE)]
     return b"\r\n".join(lines)
 
 
