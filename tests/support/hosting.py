@@ -1,4 +1,4 @@
-"""A `ScriptedServer` beside a test that is not asynchronous: in a thread, with its own loop."""
+"""A `ScriptedServer` beside a test that is not asynchronous: in a thread with a loop of its own."""
 
 import asyncio
 import threading
@@ -22,6 +22,9 @@ def hosted(server: ScriptedServer) -> Iterator[ScriptedServer]:
             loop = asyncio.get_running_loop()
             listens.set()
             await stop.wait()
+        async with asyncio.timeout(10):  # its sessions end by themselves, now that they are cut
+            while server.ended < server.connections:
+                await asyncio.sleep(0)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
