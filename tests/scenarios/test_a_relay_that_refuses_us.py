@@ -1,7 +1,7 @@
 """F57: a relay refuses for reasons between it and us: a login, relaying, a quota. No recipient did
 anything, so none bounces: another relay carries the mail, or it is deferred until this one relents.
 
-Invariants: I2, I5, I12, I14, I21.
+Invariants: I2, I5, I12, I21.
 """
 
 from collections.abc import Iterator, Mapping
