@@ -4,6 +4,7 @@ recipient has an outcome of its own; only who was deferred is tried again; nobod
 Invariants: I2, I4, I5, I11, I12.
 """
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -71,7 +72,7 @@ def _check_first_try(house: House, id_: str) -> None:
 
 
 def _keeps_bcc(data: bytes) -> bool:
-    return not any(word in data.lower() for word in (b"bcc", b"secret@", b"hidden@"))
+    return re.search(rb"(?im)^bcc:|secret@|hidden@", data) is None
 
 
 def test_a_retry_goes_to_recipients_who_have_their_outcome(house: House) -> None:

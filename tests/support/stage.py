@@ -83,7 +83,11 @@ def come_due(house: House, id_: str) -> None:
     """The next attempt is due now, as if the time until then had passed."""
     lock = os.open(house.data / "everpost.db.lock", os.O_RDWR)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        wait_until(
+            lambda: _locked(lock),
+            seconds=20,
+            what=lambda: f"the store's lock\n{Path('/proc/locks').read_text()}{house.tail()}",
+        )
         db = apsw.Connection(str(house.data / "everpost.db"))
         db.set_busy_timeout(5_000)
         with db:
@@ -97,6 +101,14 @@ def come_due(house: House, id_: str) -> None:
     finally:
         os.close(lock)
     assert changed, "nothing waits for its time"
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def types(house: House, id_: str) -> list[str]:
