@@ -16,7 +16,7 @@ from tests.support.smtp_sink import SmtpSink
 from tests.support.stage import attempts_of, check_record, come_due, put_off, relays, serving, types
 from tests.support.tiny_smtp import ScriptedServer, Silence
 
-GREET_S = 2.0
+GREET_S = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,10 @@ def test_a_relay_that_never_speaks_slows_other_mail(house: House) -> None:
         relays(house, mute={"url": url_of(mute), "connections": 2}, good=good.url),
     ):
         ids = [house.send(to=f"u{n}@receiver.test") for n in range(20)]
+        good.wait_taken(18)
+        assert (mute.connections, mute.ended) == (2, 0)  # those two still hang
         for id_ in ids:
             house.wait_status(id_, "delivered")
-        late = [id_ for id_ in ids if _took_s(house, id_) >= GREET_S]
-        assert len(late) == mute.connections == 2
         for id_ in [house.send() for _ in range(10)]:
             house.wait_status(id_, "delivered")
             assert _took_s(house, id_) < GREET_S

@@ -14,10 +14,10 @@ from tests.support.house import House
 from tests.support.postfix import Postfix
 from tests.support.stage import (
     FIRST_RETRY_S,
+    check_gap,
     check_record,
     come_due,
     disable,
-    gap_s,
     relays,
     serving,
 )
@@ -62,7 +62,7 @@ def _check_first_try(house: House, id_: str) -> None:
         assert attempt["outcome"]["phase"] == "rcpt"
         assert attempt["outcome"]["speaker"] == "destination"
         if recipient["status"] == "deferred":
-            assert FIRST_RETRY_S[0] <= gap_s(recipient) <= FIRST_RETRY_S[1]
+            check_gap(recipient, FIRST_RETRY_S)
         else:
             assert recipient["next_attempt_at"] is None
     assert house.get(f"/emails/{id_}").json["recipients"] == {

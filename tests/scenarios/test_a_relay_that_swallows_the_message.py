@@ -15,10 +15,10 @@ from tests.support.smtp_sink import SmtpSink
 from tests.support.stage import (
     FIRST_RETRY_S,
     attempts_of,
+    check_gap,
     check_record,
     come_due,
     disable,
-    gap_s,
     over,
     relays,
     serving,
@@ -47,13 +47,12 @@ def test_a_resend_carries_another_id_or_goes_out_unseen(house: House) -> None:
         disable(house, ids["sound"])
         id_ = house.send(to=["a@receiver.test"], bcc=["b@receiver.test"], in_doubt="resend")
         for times in (1, 2):
-            low, high = (times * bound for bound in FIRST_RETRY_S)
             for recipient in house.wait_status(id_, "deferred"):
                 assert len(recipient["attempts"]) == times
                 assert recipient["attempts"][-1]["outcome"] == {
                     "type": "in_doubt", "reason": "after the final dot: they hung up",
                 }  # fmt: skip
-                assert low <= gap_s(recipient) <= high
+                check_gap(recipient, FIRST_RETRY_S, times=times)
             assert len(hole.messages()) == times
             check_record(house, id_)
             if times == 1:

@@ -16,10 +16,10 @@ from tests.support.smtp_sink import SmtpSink
 from tests.support.stage import (
     FIRST_RETRY_S,
     attempts_of,
+    check_gap,
     check_record,
     come_due,
     disable,
-    gap_s,
     over,
     relays,
     serving,
@@ -69,7 +69,7 @@ def test_an_answer_beyond_the_deadline_fails_or_doubles_the_mail(house: House) -
         (held,) = house.wait_status(sent["hold"], "held")
         (failed,) = house.wait_status(sent["fail"], "failed")
         assert (held["reason"], failed["reason"]) == ("in_doubt", None)
-        assert FIRST_RETRY_S[0] <= gap_s(resent) <= FIRST_RETRY_S[1]
+        check_gap(resent, FIRST_RETRY_S)
         for policy, id_ in sent.items():
             (attempt,) = attempts_of(house, id_)
             assert attempt["outcome"] == {

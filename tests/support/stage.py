@@ -20,10 +20,10 @@ __all__ = [
     "FIRST_TURN",
     "RELAY_RETRY_S",
     "attempts_of",
+    "check_gap",
     "check_record",
     "come_due",
     "disable",
-    "gap_s",
     "over",
     "put_off",
     "relays",
@@ -41,6 +41,7 @@ RELAY_RETRY_S = (10.0, 12.5)
 FIRST_RETRY_S = (60.0, 75.0)
 """When it comes back after a destination's first deferral, or in doubt: the stream's first step."""
 
+_NOTED_S = 2.0
 _TERMINAL = {"delivered", "bounced", "failed", "expired", "cancelled", "suppressed"}
 
 
@@ -131,8 +132,14 @@ def wait_attempts(house: House, id_: str, count: int) -> None:
     )
 
 
-def gap_s(recipient: Mapping[str, Any]) -> float:
-    """Seconds from the end of the last attempt to the next one's due time."""
+def check_gap(recipient: Mapping[str, Any], bounds: tuple[float, float], *, times: int = 1) -> None:
+    """From the end of the last attempt to the next one, as the policy has it: `bounds` in seconds,
+    doubled with every attempt, `times` in all; and what a busy machine takes to note the end."""
+    low, high = (times * bound for bound in bounds)
+    assert low <= _gap_s(recipient) <= high + _NOTED_S, recipient
+
+
+def _gap_s(recipient: Mapping[str, Any]) -> float:
     ended = datetime.fromisoformat(recipient["attempts"][-1]["ended_at"])
     return (datetime.fromisoformat(recipient["next_attempt_at"]) - ended).total_seconds()
 
@@ -144,9 +151,7 @@ def put_off(house: House, id_: str, *, phase: str) -> dict[str, Any]:
     outcome: dict[str, Any] = recipient["attempts"][-1]["outcome"]
     assert (outcome["type"], outcome["phase"]) == ("deferred", phase), outcome
     assert (outcome["speaker"], outcome["relay_fault"]) == ("relay", True), outcome
-    low, high = RELAY_RETRY_S
-    times = 2 ** (len(recipient["attempts"]) - 1)
-    assert low * times <= gap_s(recipient) <= high * times, recipient
+    check_gap(recipient, RELAY_RETRY_S, times=2 ** (len(recipient["attempts"]) - 1))
     assert house.get(f"/emails/{id_}").json["last_event"] == "delivery_delayed"
     check_record(house, id_)
     return outcome
