@@ -4,6 +4,7 @@ Each page has one source in the code, so it can't say what the code doesn't. `te
 """
 
 import argparse
+import ast
 import importlib
 import pkgutil
 import re
@@ -29,6 +30,7 @@ __all__ = ["PAGES", "REFERENCE", "changed", "main", "page"]
 
 REFERENCE = Path(__file__).parent / "reference"
 SOURCE = Path(everpost.__file__).parent
+TESTS = Path(__file__).parent.parent / "tests"
 
 NOTE = "<!-- Written by `make docs` from {source}; edit that, not this. -->"
 
@@ -299,6 +301,69 @@ def _resolved(document: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[s
     return node
 
 
+# --- misfortunes ----------------------------------------------------------------------------------
+
+INVARIANTS = {
+    "I1": "No loss: what was acknowledged reaches exactly one end and is never missing.",
+    "I2": "A recipient has one end, and nothing follows it.",
+    "I3": "Nothing arrives that nobody sent.",
+    "I4": "There are never more extra copies than attempts in doubt, all with one Message-ID.",
+    "I5": "States only move forward; a message's events have no gap and no repeat.",
+    "I6": "Record and far end agree: `delivered` is there; what is there is delivered or in doubt.",
+    "I7": "One idempotency key is one message, across crashes, too.",
+    "I8": "Nothing is acknowledged before it is durable.",
+    "I9": "What was refused is not delivered.",
+    "I10": "What arrives is what was accepted, to the byte, and its DKIM signatures verify.",
+    "I11": "The envelope is the accepted one; nobody learns of a Bcc.",
+    "I12": "Nothing before its time or after its life; the gaps between attempts are the policy's.",
+    "I13": "A claim has one owner; a stale one writes nothing.",
+    "I14": "After a cancellation, suppression or unsubscription no attempt starts.",
+    "I15": "Webhooks are delivered at least once, or listed.",
+    "I16": "Memory, files and connections are bounded; at the limit there is an answer.",
+    "I17": "Other mail does not feel it.",
+    "I18": "Connections and tries are capped; a dead relay is left alone for a while.",
+    "I19": "When the fault ends, the backlog drains without a stampede.",
+    "I20": "The sums are right: accepted = ended + queued + claimed + held.",
+    "I21": "No secret in logs, metrics, errors or answers.",
+    "I22": "A clock that is set or stands still loses nothing and sends nothing early.",
+}
+"""What the tests hold, by the numbers that their docstrings name."""
+
+_ROW = re.compile(r"\bF\d{1,2}\b")
+_INVARIANTS = re.compile(r"Invariants: ([^.]+)\.")
+
+
+def _misfortunes() -> str:
+    lines = [
+        "What can go wrong, and the tests that make it happen to a whole running server. The "
+        "numbers are the project's own: F1 to F19 befall mail on its way in, F20 to F49 the "
+        "store, F50 and above mail on its way out.",
+        "",
+        "| row | what happens, and what is shown | invariants | tests |",
+        "|---|---|---|---|",
+    ]
+    found: list[tuple[list[int], str, str, Path]] = []
+    for folder in ("scenarios", "faults"):
+        for path in sorted((TESTS / folder).glob("test_*.py")):
+            said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            rows = sorted({int(row[1:]) for row in _ROW.findall(said)})
+            if rows:
+                invariants = _INVARIANTS.search(said)
+                text = re.sub(r"^(F\d+[, ]*)+: ", "", _INVARIANTS.sub("", said).strip())
+                held = invariants[1] if invariants is not None else ""
+                found.append((rows, text, held, path))
+    for rows, text, held, path in sorted(found):
+        numbers = ", ".join(f"F{row}" for row in rows)
+        place = path.relative_to(TESTS.parent).as_posix()
+        link = f"[{path.stem}](../../{place})"
+        lines.append(
+            f"| {numbers} | {_cell(text[:1].upper() + text[1:])} | {_cell(held)} | {link} |"
+        )
+    lines += ["", "The invariants:", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {text} |" for name, text in INVARIANTS.items()]
+    return "\n".join(lines)
+
+
 # --- all ------------------------------------------------------------------------------------------
 
 PAGES: dict[str, tuple[str, str, Callable[[], str]]] = {
@@ -312,6 +377,7 @@ PAGES: dict[str, tuple[str, str, Callable[[], str]]] = {
     ),
     "api": ("HTTP API", "`everpost.api.openapi`", _api),
     "metrics": ("Metrics", "the rooms that emit them", _metrics),
+    "misfortunes": ("Misfortunes", "the tests' docstrings", _misfortunes),
     "standards": ("Standards", "the anchors in the code", _standards),
 }
 """Page: its title, where it comes from, and the function that writes it."""

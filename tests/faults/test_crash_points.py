@@ -1,5 +1,9 @@
-"""A dispatch process killed between any two steps of a delivery leaves exactly what the table of
-crash points says (W0 to W6): each test kills it there and lets a successor take over."""
+"""F50: a dispatch process is killed between any two steps of a delivery. Each crash point leaves
+exactly what it may: W0 and W1 nothing, W2 what was refused, W3 nothing, W4 and W5 a doubt that the
+message's policy decides, W6 a delivery; a successor takes over at once.
+
+Invariants: I1, I2, I4, I5, I6.
+"""
 
 import fcntl
 import os

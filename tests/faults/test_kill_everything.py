@@ -1,5 +1,9 @@
-"""kill -9 of every process at random during 5,000 sends: every acknowledged message is delivered,
-and a second copy exists only where the record says that an attempt was in doubt."""
+"""F50: every process, the supervisor too, is killed at random during 5,000 sends. Every
+acknowledged message is delivered, and a second copy exists only where the record says that an
+attempt was in doubt.
+
+Invariants: I1, I3, I4, I7, I8.
+"""
 
 import http.client
 import json

@@ -124,15 +124,19 @@ class Postfix:
         (etc / "master.cf").write_text(MASTER.format(port=self.port))
 
     def _run(self, verb: str, *, check: bool = True) -> None:
-        done = subprocess.run(
-            ["/usr/sbin/postfix", "-c", str(self._top / "etc"), verb],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        )
+        said = self._top / "log" / f"postfix-{verb}"
+        with said.open("wb") as out:  # a pipe would stay open for as long as a daemon held it
+            done = subprocess.run(
+                ["/usr/sbin/postfix", "-c", str(self._top / "etc"), verb],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                check=False,
+                timeout=60,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            )
         if check and done.returncode != 0:
-            raise AssertionError(f"postfix {verb}: {done.stderr}{self._log()}")
+            raise AssertionError(f"postfix {verb}: {said.read_text()}{self._log()}")
 
     def _answers(self) -> bool:
         try:

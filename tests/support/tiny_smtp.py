@@ -8,7 +8,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Close", "Misfortune", "Reset", "ScriptedServer", "Silence", "Sink", "StartTls", "serve"]
+__all__ = [
+    "Close",
+    "Endless",
+    "Misfortune",
+    "Reset",
+    "ScriptedServer",
+    "Silence",
+    "Sink",
+    "StartTls",
+    "serve",
+]
 
 EXTENSIONS = ("PIPELINING", "SIZE 35882577", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8")
 
@@ -84,6 +94,13 @@ class Reset(Misfortune):
 
 class Silence(Misfortune):
     """Says nothing, keeps the connection."""
+
+
+@dataclass
+class Endless(Misfortune):
+    """Says this again and again, until the other side hangs up."""
+
+    words: bytes
 
 
 @dataclass
@@ -211,6 +228,11 @@ class ScriptedServer:
             case Silence():
                 self.reached.set()
                 self.silent.set()
+            case Endless(words):
+                while not writer.is_closing():
+                    writer.write(words)
+                    await writer.drain()
+                return False
             case bytes() if self.split:
                 for i in range(len(action)):
                     writer.write(action[i : i + 1])

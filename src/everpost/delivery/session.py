@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from everpost.clock import Clock
 from everpost.delivery.classify import classify
 from everpost.delivery.handover import HandOver, said
@@ -75,6 +77,7 @@ class Session:
             refusal = await self._open(in_clear=True)
         if refusal is not None:
             self.abort()
+            refusal = self._unsaid(refusal)
         return refusal
 
     async def _open(self, *, in_clear: bool) -> Deferred | None:
@@ -250,6 +253,17 @@ class Session:
         outcome = classify(said(reply), self._phase)
         assert isinstance(outcome, Deferred)  # no rule bounces before a recipient was named
         return outcome
+
+    def _unsaid(self, refusal: Deferred) -> Deferred:
+        """Without our password, where the far end repeats it: all of this goes on record."""
+        user, secret, reply = self.relay.username, self.relay.password, refusal.reply
+        if user is None or secret is None:
+            return refusal
+        if reply is None:  # then its words, if any, are in the reason
+            reason = client.without_login(refusal.reason, user=user, secret=secret)
+            return replace(refusal, reason=reason)
+        text = client.without_login(reply.text, user=user, secret=secret)
+        return replace(refusal, reply=replace(reply, text=text))
 
     def _deferred(self, reason: str, *, speaker: Speaker = Speaker.RELAY) -> Deferred:
         return Deferred(reason, self._phase, speaker, relay_fault=True)

@@ -245,7 +245,7 @@ class Conversation(asyncio.Protocol, Generic[A]):
             else:
                 step = script.send(core.take()) if cut is None else script.throw(cut)
             while True:
-                if not self._fit():
+                if not (self._fit() or self._has_come(step)):
                     step = script.throw(self._interrupted())
                     continue
                 if step.before is not None:
@@ -273,6 +273,12 @@ class Conversation(asyncio.Protocol, Generic[A]):
             and self._transport is not None
             and not self._transport.is_closing()
         )
+
+    def _has_come(self, step: Step) -> bool:
+        """Whether the step only takes what is here already: a greeting that came with the
+        connection is heard, even one that ends it."""
+        core = self._core
+        return not (step.data or step.asks or core.due) and core.broken is None
 
     def _interrupted(self) -> Interrupted:
         """Why no further step can be taken."""

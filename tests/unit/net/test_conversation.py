@@ -106,6 +106,20 @@ def test_script_reads_from_top_to_bottom() -> None:
     asyncio.run(main())
 
 
+def test_a_greeting_that_ends_the_session_is_heard_though_nobody_waited_yet() -> None:
+    """421 in the first packet, read before the script begins."""
+
+    async def main() -> None:
+        conversation, transport = pair(due=1)
+        conversation.data_received(b".\n")
+        await asyncio.sleep(0)
+        assert await conversation.run(ask(b"", asks=0)) == [b"."]
+        assert transport.written == []
+        assert not conversation.usable
+
+    asyncio.run(main())
+
+
 def iter_nothing() -> Talk:
     return "nothing"
     yield  # a script without steps

@@ -203,6 +203,21 @@ def test_login_that_cannot_be_carried_is_refused() -> None:
         Login("CRAM-MD5", "a", "b")
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "XOAUTH2"])
+def test_login_that_the_far_end_quotes_is_not_repeated(mechanism: str) -> None:
+    login = Login(mechanism, "me", "hunter2hunter2")
+    sent = (login.command() + login.answer() + login.answer()).decode().split()
+    for cut in (99, 20):  # a whole line, or its beginning
+        quoted = [word[:cut] for word in sent]
+        text = f"502 what is {' '.join(quoted)} (hunter2hunter2)?"
+        shown = client.without_login(text, user="me", secret="hunter2hunter2")
+        assert "hunter2" not in shown
+        assert shown.startswith("502 what is AUTH")
+        secret = base64.b64encode(b"\0me\0hunter2hunter2").decode()
+        assert secret[:12] not in shown
+        assert not any(word in shown for word in quoted if len(word) > len(mechanism) + 5)
+
+
 def test_mechanism_is_the_wanted_or_our_best() -> None:
     offered = frozenset({"LOGIN", "PLAIN", "XOAUTH2"})
     assert client.mechanism(None, offered) == "PLAIN"

@@ -9,6 +9,7 @@ Unsafe   our own fault: an argument or content that must not reach the wire
 """
 
 import base64
+import re
 
 from everpost.protocol.smtp.extensions import Extensions
 from everpost.protocol.smtp.grammar import frame, has_bare_line_ends, wire_safe
@@ -31,6 +32,7 @@ __all__ = [
     "mail",
     "mechanism",
     "rcpt",
+    "without_login",
 ]
 
 STARTTLS = b"STARTTLS\r\n"
@@ -48,6 +50,11 @@ COMMAND_LINE = 512
 MECHANISMS = ("PLAIN", "LOGIN")
 """Ways to log in that are chosen from the far end's offer, best first. XOAUTH2 (its secret is a
 token, not a password) must be named."""
+
+_TELLTALE = 8
+"""So many characters of a quoted login are enough to know it by."""
+
+_HIDDEN = "[hidden]"
 
 
 class Unsafe(ValueError):
@@ -198,16 +205,11 @@ class Login:
     def __init__(self, mechanism: str, user: str, secret: str) -> None:
         if any(c in user + secret for c in "\x00\r\n\x01"):
             raise Unsafe("the login cannot be sent: it holds a control character")
+        responses = _responses(user, secret).get(mechanism)
+        if responses is None:
+            raise Unsafe(f"the mechanism {mechanism!r} is not known")
         self._mechanism = mechanism
-        match mechanism:
-            case "PLAIN":
-                self._responses = [f"\0{user}\0{secret}"]
-            case "LOGIN":
-                self._responses = [user, secret]
-            case "XOAUTH2":
-                self._responses = [f"user={user}\1auth=Bearer {secret}\1\1"]
-            case _:
-                raise Unsafe(f"the mechanism {mechanism!r} is not known")
+        self._responses = responses
 
     def command(self) -> bytes:
         """AUTH, with the initial response where one is due and the line stays within the limit
@@ -215,7 +217,7 @@ class Login:
         alone = f"AUTH {self._mechanism}\r\n".encode("ascii")
         if self._mechanism == "LOGIN":
             return alone
-        full = alone[:-2] + b" " + base64.b64encode(self._responses[0].encode()) + b"\r\n"
+        full = alone[:-2] + b" " + _base64(self._responses[0]) + b"\r\n"
         if len(full) > COMMAND_LINE:
             return alone
         del self._responses[0]
@@ -226,4 +228,29 @@ class Login:
         an empty line lets the far end refuse."""
         if not self._responses:
             return b"\r\n"
-        return base64.b64encode(self._responses.pop(0).encode()) + b"\r\n"
+        return _base64(self._responses.pop(0)) + b"\r\n"
+
+
+def without_login(text: str, *, user: str, secret: str) -> str:
+    """What a far end said, without our secret: some servers quote the line that they refuse, or
+    its beginning (I21)."""
+    if not secret:
+        return text
+    for responses in _responses(user, secret).values():
+        for response in (r for r in responses if secret in r):
+            sent = _base64(response).decode("ascii")
+            text = re.sub(re.escape(sent[:_TELLTALE]) + "[A-Za-z0-9+/=]*", _HIDDEN, text)
+    return text.replace(secret, _HIDDEN)
+
+
+def _responses(user: str, secret: str) -> dict[str, list[str]]:
+    """What each mechanism has us say."""
+    return {
+        "PLAIN": [f"\0{user}\0{secret}"],
+        "LOGIN": [user, secret],
+        "XOAUTH2": [f"user={user}\1auth=Bearer {secret}\1\1"],
+    }
+
+
+def _base64(text: str) -> bytes:
+    return base64.b64encode(text.encode())

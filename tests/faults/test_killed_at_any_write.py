@@ -1,0 +1,96 @@
+"""F50: the dispatch process is killed at its first write, its second, and so on, to its dot log and
+to the relay, through a whole delivery; then at each flush of the store. Whatever the moment, the
+message is delivered, and a second copy exists only where the record says that an attempt was in
+doubt.
+
+Invariants: I1, I2, I4, I5, I6.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.far_end import FarEnd
+from tests.support.house import House
+from tests.support.stage import check_record, types
+
+pytestmark = pytest.mark.long
+
+MOST = 40
+"""More writes than a delivery has."""
+
+
+@contextmanager
+def _killing(pid: int, *injection: str) -> Iterator[None]:
+    """The process dies when `injection` says, as long as the block lasts."""
+    strace = shutil.which("strace")
+    assert strace, "this test needs strace: apt-get install strace"
+    tracer = subprocess.Popen(
+        [strace, "-p", str(pid), *injection], stderr=subprocess.PIPE, text=True
+    )
+    assert tracer.stderr is not None
+    try:
+        while "attached" not in (line := tracer.stderr.readline()):
+            assert line, "strace could not attach"
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(timeout=20)
+        tracer.stderr.close()
+
+
+def _deliver(house: House, far: FarEnd, *injection: str) -> tuple[bool, list[str]]:
+    """One message while the dispatch process is about to die: whether it did, and what the record
+    says came of the attempt. The promises are checked here."""
+    before = len(far.complete)
+    (pid,) = house.children("dispatch")
+    with _killing(pid, *injection):
+        id_ = house.send()
+        house.wait_status(id_, "delivered")
+    died = pid not in house.children("dispatch")
+    copies = far.complete[before:]
+    told = types(house, id_)
+    assert 1 <= len(copies) <= 1 + told.count("in_doubt"), told
+    assert len({m.message_id for m in copies}) == 1
+    check_record(house, id_)
+    if died:  # a new supervisor, since the old one lets its child wait longer each time
+        house.stop()
+        house.start()
+    return died, told
+
+
+def _sweep(folder: Path, *options: str, call: str) -> list[list[str]]:
+    """Killed at its first `call`, its second, …, until a delivery has no more of them; what the
+    record says, each time."""
+    seen: list[list[str]] = []
+    settings = {"EVERPOST_DISPATCH_POLL_S": "0.1"}
+    with FarEnd() as far, House(folder / "d", settings=settings, processes=1) as house:
+        house.relay(far.url, tls="none")
+        house.domain(signing="unsigned")
+        for n in range(1, MOST):
+            injection = ("-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={n}")
+            died, told = _deliver(house, far, *options, *injection)
+            if not died:
+                return seen
+            seen.append(told)
+    raise AssertionError(f"a delivery makes more than {MOST} calls of {call}")
+
+
+def test_a_kill_at_any_write_loses_or_doubles_mail(tmp_path: Path) -> None:
+    """In the thread that speaks to relays."""
+    seen = _sweep(tmp_path, call="write")
+    # Records of composing and carrying, twice; EHLO, envelope; the dot's record, the content.
+    assert len(seen) >= 8
+    assert ["accepted", "abandoned", "delivered"] in seen
+    assert ["accepted", "in_doubt", "delivered"] in seen
+
+
+def test_a_kill_at_any_flush_loses_or_doubles_mail(tmp_path: Path) -> None:
+    """In the store's thread, too: the claim's commit, the outcome's commit."""
+    seen = _sweep(tmp_path, "-f", call="fdatasync")
+    assert len(seen) >= 2
+    assert ["accepted", "in_doubt", "delivered"] in seen
