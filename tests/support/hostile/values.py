@@ -98,7 +98,7 @@ VALUES: Sequence[Hostile] = (
     Hostile("S6", "filename", "Bericht \u00fc \u4f60.pdf", "Bericht \u00fc \u4f60.pdf"),
     Hostile("S6", "filename", "a" * 255, "a" * 255),
     Hostile("S6", "filename", "", "attachment"),
-    *refused("S6", "content_id", "<a>\r\nX:", "a\r\nX:", "<a@b>", "a b", "", "a\x00", "\u00e9",
+    *refused("S6", "content_id", "<a>\r\nX:", "a\r\nX:", "<a@b>", "a b", "a\x00", "\u00e9",
              "a" * 129, "a>", '"'),
     Hostile("S6", "content_id", "logo.1@here", "logo.1@here"),
     Hostile("S6", "content_id", "a" * 128, "a" * 128),

@@ -45,13 +45,14 @@ def _put(row: Hostile) -> tuple[dict[str, Any], Callable[[NewMessage], object]]:
             return {"metadata": {"k": value}}, lambda m: m.metadata["k"]
         case "tag":
             return {"tags": (("name", value),)}, lambda m: m.tags[0][1]
-    if row.place == "bytes":
-        file = _file(content=value.encode("latin-1"))
-        return {"attachments": (file,)}, (
-            lambda m: opened(m).attachments[0].content.decode("latin-1")
-        )
-    files = (_file(**{row.place: value}),)
-    return {"attachments": files}, lambda m: getattr(opened(m).attachments[0], row.place)
+        case "bytes":
+            file = _file(content=value.encode("latin-1"))
+            return {"attachments": (file,)}, (
+                lambda m: opened(m).attachments[0].content.decode("latin-1")
+            )
+        case place:
+            files = (_file(**{place: value}),)
+            return {"attachments": files}, lambda m: getattr(opened(m).attachments[0], place)
 
 
 @pytest.mark.parametrize("row", rows(*IN_PLACE), ids=str)
