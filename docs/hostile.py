@@ -16,7 +16,7 @@ from tests.support.hostile import (
     shown,
 )
 
-__all__ = ["addresses", "hostile_input", "functions_in"]
+__all__ = ["addresses", "functions_in", "hostile_input"]
 
 _ROOT = Path(__file__).parent.parent
 _SCENARIO = "tests/scenarios/test_hostile_input_is_refused.py"
@@ -182,8 +182,9 @@ def addresses() -> str:
         " what is an address, and on its local part and domain.",
     ]
     for who in OPINIONS:
-        for ours, heading in ((True, "accepted here, not by"), (False, "refused here, accepted by")):
-            parts.append(f"## {heading[0].upper()}{heading[1:]} {who}")
+        for ours in (True, False):
+            heading = "Accepted here, not by" if ours else "Refused here, accepted by"
+            parts.append(f"## {heading} {who}")
             found = [d for d in DIFFERENCES if (d.who, d.ours) == (who, ours)]
             rows = [(d.what, _code(shown(d.example)), d.why) for d in found]
             parts.append(_table(("what", "example", "why"), rows))
