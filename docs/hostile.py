@@ -23,6 +23,7 @@ _SCENARIO = "tests/scenarios/test_hostile_input_is_refused.py"
 _ADDRESS = "tests/unit/model/test_address.py"
 _PREPARE = "tests/unit/intake/test_intake_prepare.py"
 _BODIES = "tests/unit/api/test_hostile_bodies.py"
+_CURSORS = "tests/unit/api/test_hostile_keys_and_cursors.py"
 _STRICT = "tests/unit/api/test_http_strictness.py"
 
 _REFUSED = f"{_SCENARIO}::test_hostile_value_is_queued_or_its_field_is_not_named"
@@ -70,8 +71,14 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         f"{_SCENARIO}::test_hostile_body_is_queued_or_the_answer_does_not_say_why",
         f"{_SCENARIO}::test_odd_but_good_body_is_refused",
     ),
-    "query": (f"{_SCENARIO}::test_hostile_cursor_is_more_than_a_wrong_cursor",),
-    "path": (f"{_SCENARIO}::test_hostile_id_in_a_path_is_more_than_an_unknown_id",),
+    "query": (
+        f"{_CURSORS}::test_hostile_query_is_more_than_a_wrong_query",
+        f"{_SCENARIO}::test_hostile_cursor_is_more_than_a_wrong_cursor",
+    ),
+    "path": (
+        f"{_CURSORS}::test_hostile_id_is_more_than_an_unknown_id",
+        f"{_SCENARIO}::test_hostile_id_in_a_path_is_more_than_an_unknown_id",
+    ),
     "wire": (
         f"{_STRICT}::test_ambiguous_request_is_refused_and_the_connection_ends",
         f"{_SCENARIO}::test_smuggled_request_is_seen",

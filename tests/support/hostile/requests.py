@@ -182,6 +182,19 @@ REQUESTS: Sequence[HostileRequest] = (
     *_good("S29", ignored_key_of_1_MB=b'{"' + b"k" * 1_000_000 + b'":1' + _REST,
            twice_the_same_key=b'{"subject":"first"' + _REST),
     *_wrong("S29", "`subject`", a_million_numbers=b'{"subject":[' + b"1," * 1_000_000 + b"1]}"),
+    *_wrong(
+        "S9", "`headers`",
+        ten_thousand_headers=_with(headers={f"X-{n}": "v" for n in range(10_000)}),
+        headers_a_list=_with(headers=[["X-A", "b"]]),
+        header_given_twice=_with(headers={"References": "<a@b>", "references": "<c@d>"}),
+    ),
+    *_wrong("S9", "`headers`", header_a_list=_with(headers={"X-A": ["b"]})),
+    *_wrong("S9", "`tags`", ten_thousand_tags=_with(tags=[{"name": "a", "value": "b"}] * 10_000)),
+    *_wrong(
+        "S9", "`metadata`",
+        ten_thousand_pairs=_with(metadata={f"k{n}": "" for n in range(10_000)}),
+        a_name_with_a_line_break=_with(metadata={"a\r\nb": "c"}),
+    ),
     # S32: attachments by the thousand, and contents that are none
     *_wrong(
         "S32", "`attachments`",
