@@ -141,7 +141,7 @@ def _requests() -> Iterator[str]:
             (
                 row.row,
                 row.name,
-                _code(shown(row.body)),
+                _beginning(row.body),
                 "accepted" if row.status == 200 else f"{row.status} {row.said}",
             )
             for row in REQUESTS
@@ -167,6 +167,12 @@ def _requests() -> Iterator[str]:
             for row in WIRES
         ],
     )
+
+
+def _beginning(body: bytes) -> str:
+    """What a body begins with; compressed ones differ from one library to the next."""
+    compressed = body.startswith((b"\x1f\x8b", b"\x78"))
+    return "(compressed)" if compressed else _code(shown(body))
 
 
 def _query(fields: tuple[str, ...] | None) -> str:
