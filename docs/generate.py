@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 import everpost
+from docs import hostile
 from everpost import telemetry
 from everpost.api import openapi_document
 from everpost.cli.exits import EPILOG
@@ -379,6 +380,8 @@ PAGES: dict[str, tuple[str, str, Callable[[], str]]] = {
     "metrics": ("Metrics", "the rooms that emit them", _metrics),
     "misfortunes": ("Misfortunes", "the tests' docstrings", _misfortunes),
     "standards": ("Standards", "the anchors in the code", _standards),
+    "hostile-input": ("Hostile input", "`tests/support/hostile`", hostile.hostile_input),
+    "addresses": ("Addresses", "`tests/support/address_opinions.py`", hostile.addresses),
 }
 """Page: its title, where it comes from, and the function that writes it."""
 

@@ -3,6 +3,8 @@
 import pytest
 
 from docs.generate import PAGES, REFERENCE, page
+from docs.hostile import TESTS, functions_in
+from tests.support.hostile import PLACES
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
@@ -14,3 +16,11 @@ def test_a_reference_page_that_drifted_from_the_code(name: str) -> None:
 
 def test_a_page_that_nobody_writes_any_more() -> None:
     assert {file.stem for file in REFERENCE.glob("*.md")} == set(PAGES)
+
+
+def test_a_hostile_input_that_no_test_runs() -> None:
+    """The tests that the page names exist, and every place has some."""
+    assert set(TESTS) >= set(PLACES)
+    for name in {name for names in TESTS.values() for name in names}:
+        path, _, function = name.partition("::")
+        assert function in functions_in(path), name

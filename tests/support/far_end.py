@@ -13,12 +13,13 @@ _ADDRESS = re.compile(rb"<([^>]*)>")
 
 
 class Received:
-    """One message that was taken with 250."""
+    """One message that was taken with 250. `wire` is its data as it came, with dots stuffed."""
 
-    def __init__(self, sender: str, recipients: list[str], data: bytes) -> None:
+    def __init__(self, sender: str, recipients: list[str], wire: list[bytes]) -> None:
         self.sender = sender
         self.recipients = recipients
-        self.data = data
+        self.wire = b"".join(wire)
+        self.data = b"".join(line.removeprefix(b".") for line in wire)
 
     @property
     def message_id(self) -> str:
@@ -37,8 +38,16 @@ class FarEnd:
     """
 
     def __init__(
-        self, *, closed: tuple[str, ...] = (), refuse: Mapping[str, str] | None = None
+        self,
+        *,
+        closed: tuple[str, ...] = (),
+        refuse: Mapping[str, str] | None = None,
+        extensions: tuple[str, ...] = ("PIPELINING",),
     ) -> None:
+        lines = ("far.end.test", *extensions)
+        self.hello = "".join(
+            f"250{' ' if line is lines[-1] else '-'}{line}\r\n" for line in lines
+        ).encode()
         self._gates = {
             name: threading.Event() for name in ("banner", "rcpt", "data", "body", "dot")
         }
@@ -119,7 +128,7 @@ class FarEnd:
                 while line := reader.readline(4096):
                     verb = line[:4].upper()
                     if verb == b"EHLO":
-                        connection.sendall(b"250-far.end.test\r\n250 PIPELINING\r\n")
+                        connection.sendall(self.hello)
                     elif verb == b"MAIL":
                         sender, recipients = _address(line), []
                         connection.sendall(b"250 2.1.0 ok\r\n")
@@ -133,10 +142,10 @@ class FarEnd:
                             continue
                         connection.sendall(b"354 go on\r\n")
                         self._pass("body")
-                        data = _read_data(reader)
-                        if data is None:
+                        wire = _read_data(reader)
+                        if wire is None:
                             return
-                        message = Received(sender, recipients, data)
+                        message = Received(sender, recipients, wire)
                         self.complete.append(message)
                         self._pass("dot")
                         connection.sendall(b"250 2.0.0 taken\r\n")
@@ -172,10 +181,10 @@ def _address(line: bytes) -> str:
     return found[1].decode()
 
 
-def _read_data(reader: BinaryIO) -> bytes | None:
+def _read_data(reader: BinaryIO) -> list[bytes] | None:
     lines: list[bytes] = []
     while line := reader.readline():
         if line == b".\r\n":
-            return b"".join(lines)
-        lines.append(line.removeprefix(b"."))
+            return lines
+        lines.append(line)
     return None

@@ -3,7 +3,8 @@ come from these.
 
 Resend's endpoints ignore unknown fields and nulls (RULINGS "Unknown fields"), so their fields all
 may be null. Our own endpoints refuse unknown fields. Field order is part of the idempotency
-fingerprint: append only.
+fingerprint: append only. Bounds that intake and catalog judge stand here for the document alone:
+`_say` puts them into the schema, not into the decoder.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 __all__ = [
+    "DEMANDS",
     "AttachmentBody",
     "EmailBody",
     "NewApiKeyBody",
@@ -23,8 +25,14 @@ __all__ = [
 ]
 
 
-def _say(text: str, *examples: Any) -> Meta:
-    return Meta(description=text, examples=list(examples) or None)
+def _say(text: str, *examples: Any, **bounds: Any) -> Meta:
+    """`bounds` are keywords of JSON Schema."""
+    return Meta(description=text, examples=list(examples) or None, extra_json_schema=bounds or None)
+
+
+_TAG = r"^[A-Za-z0-9_-]{1,256}$"
+_CONTENT_ID = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{0,128}$"
+_HEADER_NAMES = {"pattern": "^[!-9;-~]{1,76}$"}
 
 
 _NULL = msgspec.Raw(b"null")
@@ -62,7 +70,9 @@ class AttachmentBody(msgspec.Struct, omit_defaults=True, gc=False):
     content_type: Annotated[
         str | None, _say("Media type; derived from the filename when absent.")
     ] = None
-    content_id: Annotated[str | None, _say("Makes it inline, to be shown by the HTML.")] = None
+    content_id: Annotated[
+        str | None, _say("Makes it inline, to be shown by the HTML.", pattern=_CONTENT_ID)
+    ] = None
     inline_content_id: Annotated[str | None, _say("Another name for `content_id`.")] = None
     contentType: Annotated[str | None, _say("Another name for `content_type`.")] = None  # noqa: N815
     contentId: Annotated[str | None, _say("Another name for `content_id`.")] = None  # noqa: N815
@@ -72,26 +82,37 @@ class AttachmentBody(msgspec.Struct, omit_defaults=True, gc=False):
 class TagBody(msgspec.Struct, omit_defaults=True, gc=False):
     """A label that comes back in lists and events."""
 
-    name: Annotated[str, _say("At most 256 of A-Z a-z 0-9 _ -", "category")]
-    value: Annotated[str, _say("At most 256 of A-Z a-z 0-9 _ -", "receipt")]
+    name: Annotated[str, _say("At most 256 of A-Z a-z 0-9 _ -", "category", pattern=_TAG)]
+    value: Annotated[str, _say("At most 256 of A-Z a-z 0-9 _ -", "receipt", pattern=_TAG)]
 
 
 class EmailBody(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     """One email to send."""
 
-    sender: Annotated[str | None, _say("`a@b.example` or `Name <a@b.example>`. Required.")] = None
-    to: Annotated[Addresses, _say("Recipients, at most 50. Required.")] = None
-    subject: Annotated[str | None, _say("Required.")] = None
-    cc: Annotated[Addresses, _say("Recipients whom all readers see.")] = None
-    bcc: Annotated[Addresses, _say("Recipients whom no reader sees.")] = None
-    reply_to: Annotated[Addresses, _say("Where answers go.")] = None
+    sender: Annotated[
+        str | None, _say("`a@b.example` or `Name <a@b.example>`. Required.", minLength=3)
+    ] = None
+    to: Annotated[
+        Addresses, _say("Recipients, at most 50. Required.", minItems=1, maxItems=50, minLength=3)
+    ] = None
+    subject: Annotated[str | None, _say("Required.", maxLength=998)] = None
+    cc: Annotated[Addresses, _say("Recipients whom all readers see.", maxItems=50)] = None
+    bcc: Annotated[Addresses, _say("Recipients whom no reader sees.", maxItems=50)] = None
+    reply_to: Annotated[Addresses, _say("Where answers go.", maxItems=50)] = None
     html: Annotated[str | None, _say("The HTML body. `html` or `text` is required.")] = None
     text: Annotated[str | None, _say("The plain body; derived from `html` when absent.")] = None
     headers: Annotated[
-        dict[str, str | None] | None, _say("Further headers. Reserved names are refused.")
+        dict[str, str | None] | None,
+        _say(
+            "Further headers. Reserved names are refused.",
+            maxProperties=100,
+            propertyNames=_HEADER_NAMES,
+        ),
     ] = None
-    attachments: Annotated[list[AttachmentBody] | None, _say("40 MB in all.")] = None
-    tags: list[TagBody] | None = None
+    attachments: Annotated[
+        list[AttachmentBody] | None, _say("At most 200, 40 MB in all.", maxItems=200)
+    ] = None
+    tags: Annotated[list[TagBody] | None, _say("At most 50.", maxItems=50)] = None
     scheduled_at: Annotated[
         str | None,
         _say("When to send: ISO 8601 with offset, or words. At most 30 days ahead.", "in 1 hour"),
@@ -104,11 +125,22 @@ class EmailBody(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
         str | None, _say("Everpost: the stream, `transactional` (default) or `broadcast`.")
     ] = None
     metadata: Annotated[
-        dict[str, str | None] | None, _say("Everpost: your own names and values, returned as sent.")
+        dict[str, str | None] | None,
+        _say(
+            "Everpost: your own names and values, returned as sent.",
+            maxProperties=50,
+            propertyNames={"minLength": 1, "maxLength": 128},
+        ),
     ] = None
     expires_in: Annotated[
         int | str | None,
-        _say("Everpost: stop trying after this long: seconds, or words.", 600, "10 min"),
+        _say(
+            "Everpost: stop trying after this long: seconds, or words.",
+            600,
+            "10 min",
+            minimum=10,
+            minLength=1,
+        ),
     ] = None
     in_doubt: Annotated[
         Literal["resend", "hold", "fail"] | None,
@@ -142,7 +174,7 @@ class NewDomainBody(msgspec.Struct, omit_defaults=True):
     )
     algorithms: Annotated[
         list[Literal["rsa-sha256", "ed25519-sha256"]] | None,
-        _say("Everpost: the DKIM keys to make. Default: both."),
+        _say("Everpost: the DKIM keys to make. Default: both.", minItems=1),
     ] = None
     selector: Annotated[str | None, _say("Everpost: the DKIM selector to begin with.")] = None
 
@@ -154,7 +186,7 @@ class NewApiKeyBody(msgspec.Struct, omit_defaults=True):
     permission: Annotated[
         Literal["full_access", "sending_access"] | None, _say("Default: full_access.")
     ] = None
-    domain_id: Annotated[str | None, _say("May send from this domain only.")] = None
+    domain_id: Annotated[str | None, _say("May send from this domain only.", format="uuid")] = None
     sandbox: Annotated[bool | None, _say("Everpost: its mail is captured, never sent.")] = None
 
 
@@ -193,3 +225,15 @@ class RelayPatchBody(msgspec.Struct, forbid_unknown_fields=True):
         Literal["enabled", "draining", "disabled"],
         _say("`draining`: no new sessions, running ones finish."),
     ]
+
+
+DEMANDS: dict[str, dict[str, Any]] = {
+    "EmailBody": {
+        "required": ["from", "to", "subject"],
+        "anyOf": [{"required": ["html"]}, {"required": ["text"]}],
+    },
+    "ReschedulingBody": {
+        "anyOf": [{"required": ["scheduled_at"]}, {"required": ["scheduledAt"]}],
+    },
+}
+"""What the document says of a struct whose fields all may be null, so that the decoder does not."""

@@ -138,8 +138,10 @@ def _attachment(body: AttachmentBody) -> DraftAttachment:
     )
 
 
-def _bad(message: str) -> Invalid:
-    return Invalid(message, field="attachments", name="invalid_attachment")
+def _bad(reason: str) -> Invalid:
+    return Invalid(
+        f"Invalid `attachments` field. {reason}", field="attachments", name="invalid_attachment"
+    )
 
 
 def _content(raw: msgspec.Raw) -> bytes:

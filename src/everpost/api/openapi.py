@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from everpost.api.bodies import DEMANDS
 from everpost.api.routes import Route
 from everpost.api.shapes import ProblemAnswer
 
@@ -16,7 +17,8 @@ __all__ = ["document"]
 _REF = "#/components/schemas/{name}"
 
 _ERRORS: dict[int, str] = {
-    400: "The body is not valid JSON, or the idempotency key is not 1 to 256 characters.",
+    400: "The request contradicts itself, its body is not valid JSON, or the idempotency key is not"
+    " 1 to 256 printable ASCII characters.",
     401: "No API key was given, or this one may not do that.",
     403: "The API key is not known, or the sender's domain is not verified.",
     404: "There is no such object, or it is not yours.",
@@ -35,7 +37,10 @@ are pointed here.
 A success means that the email is on disk: a crash a moment later loses nothing. Repeat a request
 safely with an `Idempotency-Key`. Every answer is JSON; errors have `statusCode`, `name` and
 `message`. Unknown fields and nulls are ignored where Resend has the endpoint, and refused where
-only Everpost has it. Add or leave out a slash at the end of a path as you like."""
+only Everpost has it. Add or leave out a slash at the end of a path as you like.
+
+What is no proper HTTP/1.1 never reaches an operation: it is answered 400, 408 (too slow), 431 (head
+too large) or 501 (a transfer coding other than chunked), a connection too many 503."""
 
 
 def document(routes: Iterable[Route], *, public_url: str) -> dict[str, Any]:
@@ -73,7 +78,7 @@ def _schemas(routes: list[Route]) -> tuple[dict[Any, Any], dict[str, Any]]:
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     built = {
         "shown": dict(zip(map(repr, types), schemas, strict=True)),
-        "named": {name: _described(schema) for name, schema in components.items()},
+        "named": {name: _described(name, schema) for name, schema in components.items()},
     }
     # msgspec calls a generic's instance `ListAnswer_EmailItem_`; people get `EmailItemList`.
     text = re.sub(r"\bListAnswer_(\w+?)_(?=\")", r"\1List", msgspec.json.encode(built).decode())
@@ -81,11 +86,16 @@ def _schemas(routes: list[Route]) -> tuple[dict[Any, Any], dict[str, Any]]:
     return renamed["shown"], renamed["named"]
 
 
-def _described(schema: dict[str, Any]) -> dict[str, Any]:
-    """Docstrings keep their line ends; a document's reader does not want them."""
+def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """With all that it demands, and without the line ends that docstrings keep."""
     if "description" in schema:
         schema["description"] = " ".join(schema["description"].split())
-    return schema
+    demands = DEMANDS.get(name, {})
+    for required in demands.get("required", ()):  # null is as good as absent: refused
+        field = schema["properties"][required]
+        del field["default"]
+        field["anyOf"] = [kind for kind in field["anyOf"] if kind != {"type": "null"}]
+    return {**schema, **demands}
 
 
 def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
@@ -129,9 +139,9 @@ def _content(description: str, schema: Any) -> dict[str, Any]:
 
 def _statuses(route: Route) -> list[int]:
     """The error answers that an operation may give."""
-    statuses = {500, 503}
+    statuses = {400, 500, 503}
     if route.right is not None:
-        statuses |= {400, 401, 403}
+        statuses |= {401, 403}
     if route.absent:
         statuses.add(404)
     if route.parameters or route.body is not None:

@@ -158,6 +158,8 @@ class Protocol(HttpToolsProtocol):
                 coding = value
             elif name == b"content-length":
                 length = value
+        if self.parser.get_http_version() not in {"1.1", "1.0"}:  # llhttp takes 0.9 and 2.0 too
+            raise _Refused(400, "Only versions 1.0 and 1.1 of HTTP are understood.")
         if hosts != 1 and (hosts > 1 or self.parser.get_http_version() == "1.1"):
             raise _Refused(400, "The request needs exactly one Host header.")  # RFC 9112 §3.2
         # A coding that we did not decode, or one that an HTTP/1.0 hop did not understand, means a

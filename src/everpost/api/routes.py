@@ -97,13 +97,15 @@ _ID = {"type": "string", "format": "uuid"}
 _PAGE = (
     _LIMIT,
     Parameter("after", "query", "The id after which the list goes on.", _ID),
-    Parameter("before", "query", "The id before which the list ends.", _ID),
+    Parameter("before", "query", "The id before which the list ends; not with `after`.", _ID),
 )
 _POSITION = {"type": "integer", "minimum": 0}
 _POSITIONS = (
     _LIMIT,
     Parameter("after", "query", "The position after which the list goes on.", _POSITION),
-    Parameter("before", "query", "The position before which the list ends.", _POSITION),
+    Parameter(
+        "before", "query", "The position before which the list ends; not with `after`.", _POSITION
+    ),
 )
 _KEY = Parameter(
     "Idempotency-Key",

@@ -1,7 +1,8 @@
 """Attachments as callers give them, with safe names and types (S6, S32).
 
-A filename keeps what follows its last slash or backslash; a type comes from the caller, else from
-the filename, else it is application/octet-stream (COMPAT §4).
+A filename keeps what follows its last slash or backslash, and becomes one that is safe to save on
+every reader's system; a type comes from the caller, else from the filename, else it is
+application/octet-stream (COMPAT §4).
 """
 
 import re
@@ -24,6 +25,10 @@ _OWN_PARAMETERS = frozenset({"name", "boundary"})
 """We write these ourselves."""
 _CONTAINERS = ("multipart/", "message/partial", "message/external-body")
 """Types whose body is structure: as an attachment in base64 they are malformed (RFC 2045 §6.4)."""
+_device = re.compile(
+    r"(?:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9\xb9\xb2\xb3]) *(?:\.|\Z)", re.IGNORECASE
+).match
+"""Windows opens a device in place of such a file, whatever its extension."""
 
 
 def attachments(drafts: tuple[DraftAttachment, ...], limits: Limits) -> tuple[Attachment, ...]:
@@ -58,9 +63,12 @@ def _filename(given: str | None, limits: Limits) -> str:
         raise _bad(f"A filename is refused: {fault}.")
     if has_direction_override(given):
         raise _bad("A filename contains a character that changes text direction.")
-    name = given[max(given.rfind("/"), given.rfind("\\")) + 1 :].strip()
-    if name in {"", ".", ".."}:
+    name = given[max(given.rfind("/"), given.rfind("\\")) + 1 :].strip().rstrip(" .")
+    if not name:
         raise _bad(f"The filename {given[:80]!a} names no file.")
+    name = name.replace(":", "_")  # behind it NTFS reads the name of a hidden stream
+    if _device(name):
+        name = f"_{name}"
     if len(name) > limits.filename_chars:
         raise _bad(f"A filename may have at most {limits.filename_chars} characters.")
     return name

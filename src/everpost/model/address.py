@@ -146,6 +146,8 @@ def _check_local(local: str) -> None:
         for character in local:
             if character > "\x7f" and unicodedata.category(character)[0] in "CZ":
                 raise _Fault("The part before @ contains a character that cannot be seen.")
+        if unicodedata.category(local[0])[0] == "M":  # it would change the character before it
+            raise _Fault("The part before @ begins with a combining mark.")
         if not (
             unicodedata.is_normalized("NFC", local) and unicodedata.is_normalized("NFKC", local)
         ):

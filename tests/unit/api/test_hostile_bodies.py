@@ -1,85 +1,60 @@
 """JSON bombs (S29), encoded and endless bodies (S28): refused, never a 500."""
 
-import json
 from collections.abc import Callable
 
 import pytest
 
 from everpost.api.drafts import decode
 from everpost.model.errors import Refusal
+from tests.support.hostile import REQUESTS, HostileRequest
 from tests.unit.api.conftest import Door, email
 
-DEEP = 100_000
-PLAIN = json.dumps(email())[1:-1].encode()
-
-BOMBS = {
-    "nested arrays": b"[" * DEEP,
-    "nested arrays, closed": b"[" * DEEP + b"]" * DEEP,
-    "nested in an unknown field": b'{"x":' + b"[" * DEEP + b"]" * DEEP + b"}",
-    "nested objects": b'{"x":' * DEEP + b"1" + b"}" * DEEP,
-    "nested in an attachment": b'{"attachments":[{"content":' + b"[" * DEEP + b"]" * DEEP + b"}]}",
-    "nested in a template": b'{"template":{"a":' + b"[" * DEEP + b"]" * DEEP + b"}}",
-    "number of 100,000 digits": b'{"to":' + b"9" * DEEP + b"}",
-    "float without end": b'{"to":1e999}',
-    "not a number": b'{"to":NaN}',
-    "infinity": b'{"to":Infinity}',
-    "byte order mark": b"\xef\xbb\xbf{}",
-    "UTF-16": json.dumps(email()).encode("utf-16"),
-    "bad UTF-8": b'{"to":"\xff"}',
-    "half a surrogate": b'{"to":"\\ud800"}',
-    "encoded surrogate": b'{"to":"\xed\xa0\x80"}',
-    "two values": b"{} {}",
-    "nothing": b"",
-    "cut off": b'{"to":"a@b.test"',
-    "trailing comma": b'{"to":"a@b.test",}',
-    "single quotes": b"{'to':'a@b.test'}",
-    "another type": b'"text"',
-    "null": b"null",
-    "a million recipients": b'{"to":[' + b",".join([b'"a@b.test"'] * 1_000_000) + b"]," + PLAIN[1:],
-    "key of 10 MB": b'{"' + b"k" * 10_000_000 + b'":1}',
-    "a thousand attachments": b'{"attachments":[' + b",".join([b"{}"] * 1000) + b"]}",
-}
+BODIES = [row for row in REQUESTS if row.row in {"S9", "S29", "S32"}]
 
 
-@pytest.mark.parametrize("name", BOMBS)
-@pytest.mark.parametrize("path", ["/emails", "/emails/batch"])
-def test_bomb_is_refused_with_400_or_422(door: Door, name: str, path: str) -> None:
-    answer = door.ask("POST", path, BOMBS[name])
-    assert answer.status in {400, 422}, answer.body[:300]
-    assert answer.json["name"] in {"validation_error", "missing_required_field"}
+def own(row: HostileRequest) -> bytes:
+    """The row's body with the sender that this door's tenant may use."""
+    return row.body.replace(b"sender@example.test", b"sender@example.com")
+
+
+@pytest.mark.parametrize("row", REQUESTS, ids=str)
+def test_hostile_body_is_refused_with_4xx_that_says_why(door: Door, row: HostileRequest) -> None:
+    answer = door.ask("POST", "/emails", own(row), headers=row.headers)
+    assert answer.status == row.status, answer.body[:300]
+    if row.status == 200:
+        assert len(door.store.messages_) == 1
+        return
+    assert answer.json["statusCode"] == row.status
+    assert row.said in answer.json["message"]
     assert len(answer.body) < 2000
+    assert answer.json["message"].isascii()
     assert not door.store.messages_
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_bomb_in_a_permissive_batch_spoils_its_own_item_at_most(door: Door, name: str) -> None:
-    body = b"[" + BOMBS[name] + b"]"
-    answer = door.ask("POST", "/emails/batch", body, headers={"x-batch-validation": "permissive"})
+@pytest.mark.parametrize("row", BODIES, ids=str)
+@pytest.mark.parametrize("mode", ["strict", "permissive"])
+def test_hostile_body_in_a_batch_spoils_its_own_item_at_most(
+    door: Door, row: HostileRequest, mode: str
+) -> None:
+    body = b"[" + own(row) + b"]"
+    answer = door.ask("POST", "/emails/batch", body, headers={"x-batch-validation": mode})
+    accepted = answer.status == 200 and bool(answer.json["data"])
+    assert accepted == bool(door.store.messages_)
     assert answer.status in {200, 400, 422}
-    assert not door.store.messages_
-
-
-def test_duplicate_keys_take_the_last_one(door: Door) -> None:
-    body = b'{"subject":"first",' + PLAIN + b"}"
-    assert door.ask("POST", "/emails", body).status == 200
-    assert door.store.messages_[-1].subject == "Hello"
+    if row.status != 200:
+        assert not accepted
+        errors = answer.json.get("errors") or [answer.json]
+        assert errors[0]["message"].isascii()
 
 
 @pytest.mark.parametrize("path", ["/relays", "/domains", "/api-keys"])
-@pytest.mark.parametrize("name", ["nested in an unknown field", "bad UTF-8", "nothing", "null"])
-def test_settings_endpoints_refuse_bombs_too(door: Door, path: str, name: str) -> None:
-    assert door.ask("POST", path, BOMBS[name]).status in {400, 413, 422}
+@pytest.mark.parametrize("row", [r for r in BODIES if r.said == "not valid JSON"], ids=str)
+def test_settings_endpoints_refuse_bombs_too(door: Door, path: str, row: HostileRequest) -> None:
+    assert door.ask("POST", path, row.body).status in {400, 413, 422}
 
 
 def test_settings_endpoints_take_small_bodies_only(door: Door) -> None:
     assert door.ask("POST", "/domains", b'{"name":"' + b"a" * 70_000 + b'"}').status == 413
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, gzip"])
-def test_compressed_body_is_refused_unread(door: Door, encoding: str) -> None:
-    answer = door.ask("POST", "/emails", b"\x1f\x8b", headers={"Content-Encoding": encoding})
-    assert answer.status == 415
-    assert answer.json["statusCode"] == 415
 
 
 def test_declared_length_over_the_limit_is_refused_before_reading(

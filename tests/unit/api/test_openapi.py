@@ -1,5 +1,6 @@
 """The OpenAPI document and the pages made of it."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from everpost.api import openapi_document
 from everpost.api.bodies import EmailBody
 from everpost.api.routes import NATIVE
-from tests.unit.api.conftest import Door, email
+from everpost.intake import Limits
+from tests.unit.api.conftest import Door, call, email
 
 DOCUMENT: Any = openapi_document("http://api.test")
 
@@ -53,6 +55,19 @@ def test_request_schema_shows_resends_words() -> None:
     assert len(content["anyOf"]) == 3
 
 
+def test_request_schema_says_what_is_required_and_how_much() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    body = schemas["EmailBody"]
+    assert body["required"] == ["from", "to", "subject"]
+    assert body["properties"]["to"]["maxItems"] == Limits().recipients_per_field
+    assert body["properties"]["subject"]["maxLength"] == Limits().subject_chars
+    assert body["properties"]["headers"]["maxProperties"] == Limits().headers
+    assert body["properties"]["attachments"]["maxItems"] == Limits().attachments
+    assert body["properties"]["tags"]["maxItems"] == Limits().tags
+    assert body["properties"]["metadata"]["maxProperties"] == Limits().metadata
+    assert {"type": "null"} not in body["properties"]["to"]["anyOf"]
+
+
 def test_document_is_served_as_built(door: Door) -> None:
     assert door.ask("GET", "/openapi.json", key=None).json == msgspec.json.decode(
         msgspec.json.encode(DOCUMENT)
@@ -68,6 +83,18 @@ def test_statuses_that_a_route_gives_are_declared(door: Door, route: Any) -> Non
         assert str(status) in operation["responses"], (body, key)
     encoded = door.ask(route.method, path, b"x", headers={"content-encoding": "gzip"}).status
     assert str(encoded) in operation["responses"]
+
+
+@pytest.mark.parametrize("route", [r for r in NATIVE if not r.hidden], ids=lambda r: r.name)
+def test_contradiction_is_refused_with_a_status_that_is_not_declared(
+    door: Door, route: Any
+) -> None:
+    operation = DOCUMENT["paths"][route.path][route.method.lower()]
+    path = route.path.replace("{id}", "00000000-0000-7000-8000-000000000000")
+    twice = [(b"content-type", b"application/json"), (b"content-type", b"text/plain")]
+    answer = asyncio.run(call(door.api, route.method, path, twice, [b""]))
+    assert answer.status == 400
+    assert "400" in operation["responses"]
 
 
 def test_example_of_the_documentation_is_accepted(door: Door) -> None:
