@@ -219,6 +219,7 @@ def _arrived(line: Line, ids: list[str]) -> dict[str, Received]:
         id_ = message.message_id.partition("@")[0]
         assert id_ not in found, f"{id_} came twice"
         found[id_] = message
+        assert message.wire is not None
         _is_safe(message.wire)
     return {id_: found[id_] for id_ in ids}
 

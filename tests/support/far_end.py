@@ -13,13 +13,16 @@ _ADDRESS = re.compile(rb"<([^>]*)>")
 
 
 class Received:
-    """One message that was taken with 250. `wire` is its data as it came, with dots stuffed."""
+    """One message that was taken with 250. `wire` is its data as it came, with dots stuffed, where
+    that is known."""
 
-    def __init__(self, sender: str, recipients: list[str], wire: list[bytes]) -> None:
+    def __init__(
+        self, sender: str, recipients: list[str], data: bytes, wire: bytes | None = None
+    ) -> None:
         self.sender = sender
         self.recipients = recipients
-        self.wire = b"".join(wire)
-        self.data = b"".join(line.removeprefix(b".") for line in wire)
+        self.data = data
+        self.wire = wire
 
     @property
     def message_id(self) -> str:
@@ -145,7 +148,8 @@ class FarEnd:
                         wire = _read_data(reader)
                         if wire is None:
                             return
-                        message = Received(sender, recipients, wire)
+                        data = b"".join(line.removeprefix(b".") for line in wire)
+                        message = Received(sender, recipients, data, b"".join(wire))
                         self.complete.append(message)
                         self._pass("dot")
                         connection.sendall(b"250 2.0.0 taken\r\n")
