@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
+import pybase64
 
 from everpost.api.bodies import AttachmentBody, EmailBody
 from everpost.api.errors import from_msgspec
@@ -169,11 +170,11 @@ def _from_base64(view: memoryview) -> bytes:
     if b"\\" in text:  # some encoders write `\/` for `/`, and lines end in `\n`
         text = _string.decode(view).encode()
     try:
-        return binascii.a2b_base64(text, strict_mode=True)
+        return pybase64.b64decode(text, validate=True)
     except binascii.Error:
         pass
     try:
-        return binascii.a2b_base64(b"".join(text.split()), strict_mode=True)
+        return pybase64.b64decode(b"".join(text.split()), validate=True)
     except binascii.Error:
         raise _bad("An attachment's `content` is not valid base64.") from None
 
