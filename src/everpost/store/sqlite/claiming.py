@@ -8,8 +8,9 @@ import apsw
 from everpost import telemetry
 from everpost.ids import Id, made_at
 from everpost.model.states import HeldReason, InDoubtPolicy, State
-from everpost.store.interface import Claim, Claimed
+from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
 from everpost.store.queries import Rows
+from everpost.store.sqlite.accepting import checksum
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
@@ -50,6 +51,11 @@ class Taken:
     def __init__(self, claimed: Claimed, checksum: bytes) -> None:
         self.claimed = claimed
         self.checksum = checksum
+
+    def sound(self) -> bool:
+        """Whether the content that came along is what was accepted."""
+        sealed = self.claimed.sealed
+        return sealed is None or checksum(sealed) == self.checksum
 
 
 class ClaimWork(Work[Sequence[Taken]]):
@@ -150,7 +156,8 @@ def _with_messages(
             tried[claim.message] = None
     hashes = _body_hashes(tx.db, tried)
     values = [value for key in claims for value in key]
-    found = {(row[1], row[0]): row for row in fetch_rows(tx.db, _MESSAGES, values)}
+    rows = fetch_rows(tx.db, _MESSAGES, values, before=(CLAIMED_BYTES,))
+    found = {(row[1], row[0]): row for row in rows}
     _hold_orphans(tx, [claim for key in claims if key not in found for claim in claims[key]])
     revision: Any = tx.db.execute(_REVISION).fetchall()[0][0]
     return [
@@ -166,7 +173,12 @@ def _taken(
     body_hashes: Mapping[str, bytes],
     revision: int,
 ) -> Taken:
-    id_, project, stream, sender, in_doubt, token, sandbox, content, key_id, sealed, digest = row
+    (
+        id_, project, stream, sender, in_doubt, token, sandbox, size, content, key_id, digest,
+        sealed,
+    ) = row  # fmt: skip
+    if sealed is None and digest is None:
+        sealed = b""
     claimed = Claimed(
         message=id_,
         project=project,
@@ -174,7 +186,8 @@ def _taken(
         sender=sender,
         key_id=key_id or 0,
         content_id=content,
-        sealed=sealed or b"",
+        sealed=sealed,
+        size=size,
         in_doubt=InDoubtPolicy(in_doubt),
         return_token=token,
         sandbox=bool(sandbox),
