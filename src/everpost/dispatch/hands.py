@@ -25,7 +25,7 @@ class Work:
     """What goes out in one transaction: the recipients claimed of one message. `weight`: bytes that
     it takes in memory while it is carried; 0 for a small one, which the window bounds."""
 
-    __slots__ = ("claimed", "dotted", "route", "weight")
+    __slots__ = ("claimed", "dotted", "on_its_way", "route", "weight")
 
     def __init__(self, claimed: Claimed) -> None:
         self.claimed = claimed
@@ -33,6 +33,8 @@ class Work:
         self.weight = claimed.size * _COPIES if claimed.size > CLAIMED_BYTES else 0
         self.dotted = False
         """The final dot may have left."""
+        self.on_its_way = False
+        """Started, and delivery does not know of it yet."""
 
 
 class Hands:
@@ -47,6 +49,7 @@ class Hands:
         self._held: Counter[str] = Counter()
         self._pending: dict[bool, dict[str, deque[Work]]] = {False: {}, True: {}}
         self._carrying = 0
+        self._on_their_way = 0
         self._carried: Counter[str] = Counter()
         self._bytes = 0
         self._carried_bytes: Counter[str] = Counter()
@@ -105,13 +108,13 @@ class Hands:
         self._pending[broadcast].setdefault(work.route, deque()).append(work)
 
     def startable(self, free: int) -> Iterator[Work]:
-        """Work that may start while `free` slots are: transactional mail first, routes in turn,
-        none beyond its fair share. Each that is taken counts as carried at once.
+        """Work that may start while delivery has `free` slots: transactional mail first, routes in
+        turn, none beyond its fair share. Each that is taken counts as carried at once.
 
         A large message that finds no room in memory is the next large one to start, or lighter ones
         would pass it for ever; small ones do not wait for it.
         """
-        capacity = self._carrying + max(free, 0)
+        capacity = self._carrying + max(free - self._on_their_way, 0)
         large_may = True
         for lanes in (self._pending[False], self._pending[True]):
             started = True
@@ -145,14 +148,23 @@ class Hands:
         lane.popleft()
         if lane:
             lanes[work.route] = lane
+        work.on_its_way = True
+        self._on_their_way += 1
         self._carrying += 1
         self._carried[work.route] += 1
         if work.weight:
             self._bytes += work.weight
             self._carried_bytes[work.route] += work.weight
 
+    def arrives(self, work: Work) -> None:
+        """Delivery is told of it now, and counts its slot itself from here on."""
+        if work.on_its_way:
+            work.on_its_way = False
+            self._on_their_way -= 1
+
     def carried(self, work: Work) -> None:
         """Its slot and its memory are free again."""
+        self.arrives(work)
         self._carrying -= 1
         _take(self._carried, work.route, 1)
         if work.weight:
