@@ -20,10 +20,7 @@ import json
 import os
 import platform
 import re
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -42,6 +39,7 @@ from everpost.config.settings import Node as NodeSettings
 from everpost.model.message import Address, Content, NewMessage, NewRecipient, Priority
 from everpost.model.states import InDoubtPolicy
 from tests.support.house import House
+from tests.support.sink import Sink
 
 SIZES = (0, 10_000, 100_000, 1_000_000)
 _MOST_WITH_LOAD = 100_000
@@ -49,30 +47,6 @@ _HOLE = "hole.test"
 _ASKED = 9
 _FILL = 1000
 _DAY_MS = 86_400_000
-
-
-class Sink:
-    """`everpost sink` in a process of its own; no answer to RCPT of the hole."""
-
-    def __init__(self, folder: Path) -> None:
-        self._arrivals = folder / "arrivals.jsonl"
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "everpost", "sink", "--listen", "127.0.0.1:0", "--json"),
-                *("--rule", f"rcpt silent domain={_HOLE}", "--arrivals", str(self._arrivals)),
-            ],
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None
-        self.port = int(json.loads(self._process.stdout.readline())["listening"]["port"])
-
-    def close(self) -> dict[str, float]:
-        """When each message arrived, by its id."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.communicate(timeout=60)
-        lines = self._arrivals.read_text(encoding="utf-8").splitlines()
-        arrived = [json.loads(line) for line in lines]
-        return {a["message_id"].strip("<>").partition("@")[0]: a["at"] for a in arrived}
 
 
 def _message(node: Node, n: int) -> NewMessage:
@@ -149,14 +123,14 @@ def _post(house: House, rate: float, seconds: float) -> dict[str, float]:
 def _run(rows: int, options: argparse.Namespace, progress: Progress) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="bench-hole-", dir=options.folder) as name:
         folder = Path(name)
-        sink = Sink(folder)
+        sink = Sink(folder, f"rcpt silent domain={_HOLE}")
         settings = {
             "EVERPOST_DELIVERY_RCPT_S": f"{options.rcpt_s:g}",
             "EVERPOST_NODE_DRAIN_S": "1",
         }
         house = House(folder / "d", settings=settings)
         house.start()
-        house.relay(f"smtp://127.0.0.1:{sink.port}", tls="none")
+        house.relay(sink.url, tls="none")
         house.domain(signing="unsigned")
         house.stop()
         if rows:

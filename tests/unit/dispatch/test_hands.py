@@ -110,16 +110,40 @@ def test_broadcast_starts_before_transactional() -> None:
     assert [int.from_bytes(w.claimed.message, "big") for w in hands.startable(10)] == [2, 1]
 
 
+def _started(hands: Hands, free: int) -> list[Work]:
+    """Started, and known to delivery."""
+    started = list(hands.startable(free))
+    for work in started:
+        hands.arrives(work)
+    return started
+
+
 def test_a_slow_route_takes_every_slot() -> None:
     hands = Hands(window=WINDOW, batch=BATCH, window_bytes=BYTES)
     for n in range(50):
         hands.queue(_work(n, "slow.test"), broadcast=False)
-    started = list(hands.startable(8))
+    started = _started(hands, 8)
     assert len(started) == 6
     hands.queue(_work(99, "quick.test"), broadcast=False)
-    assert [w.route for w in hands.startable(2)] == ["quick.test"]
+    assert [w.route for w in _started(hands, 2)] == ["quick.test"]
     hands.carried(started[0])
     assert [w.route for w in hands.startable(2)] == ["slow.test"]
+
+
+def test_slots_that_work_is_on_its_way_to_are_given_again() -> None:
+    """F51: delivery counts a slot when work arrives there; before that it must not be given to the
+    next, or one route gets them all, and a place in line before everybody else."""
+    hands = Hands(window=WINDOW, batch=BATCH, window_bytes=BYTES)
+    for n in range(200):
+        hands.queue(_work(n, "hole.test"), broadcast=False)
+    started = list(hands.startable(10))
+    assert list(hands.startable(10)) == []  # as delivery still says before it saw the first
+    for work in started:
+        hands.arrives(work)
+    left = 10 - len(started)
+    assert list(hands.startable(left)) == []
+    hands.queue(_work(999, "quick.test"), broadcast=False)
+    assert [w.route for w in hands.startable(left)] == ["quick.test"]
 
 
 def _mb(n: int) -> int:
@@ -162,7 +186,7 @@ def test_a_black_hole_takes_all_the_memory_for_large_messages() -> None:
     hands = Hands(window=WINDOW, batch=BATCH, window_bytes=_mb(64))
     for n in range(20):
         hands.queue(_work(n, "hole.test", _mb(2)), broadcast=False)
-    assert len(list(hands.startable(20))) == 4
+    assert len(_started(hands, 20)) == 4
     hands.queue(_work(99, "quick.test", _mb(2)), broadcast=False)
     assert [w.route for w in hands.startable(20)] == ["quick.test"]
 
@@ -202,7 +226,7 @@ class _Slots(RuleBasedStateMachine):
 
     @rule(slots=st.integers(0, 8))
     def start(self, slots: int) -> None:
-        started = list(self.hands.startable(slots))
+        started = _started(self.hands, slots)
         assert len(started) <= slots
         self.carried += started
         self.waiting -= len(started)
@@ -220,7 +244,7 @@ class _Slots(RuleBasedStateMachine):
     def all_ends_and_something_starts(self) -> None:
         for work in self.carried:
             self.hands.carried(work)
-        self.carried = list(self.hands.startable(1))
+        self.carried = _started(self.hands, 1)
         self.waiting -= len(self.carried)
         assert bool(self.carried) or not self.waiting
 
