@@ -1,5 +1,7 @@
 """Long queues: they slow neither a start nor anybody else's mail."""
 
+import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,33 @@ def test_a_black_hole_with_thousands_queued_holds_up_another_destination(
         assert states["queued"] + states["claimed"] == QUEUED
         house.stop()
         assert len(sink.close()) == 120
+
+
+def _peak_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmHWM")
+
+
+def test_large_messages_stand_in_memory_together(tmp_path: Path) -> None:
+    """I16: twenty of 20 MB. What one of them takes is more than the memory for large ones (64 MiB),
+    so that they go one by one, though the relay has a session for each that waits for a slow
+    greeting."""
+    attachment = base64.b64encode(os.urandom(15_000_000)).decode()
+    size_mb = len(attachment) * 78 / 76 / (1 << 20)
+    with (
+        Sink(tmp_path, "banner delay=3 times=10") as sink,
+        House(tmp_path / "d", processes=1) as house,
+    ):
+        house.relay(sink.url, tls="none")
+        house.domain(signing="unsigned")
+        (pid,) = house.children("dispatch")
+        before = _peak_mb(pid)
+        files = [{"filename": "a.bin", "content": attachment}]
+        ids = [house.send(to=f"u{n}@r{n}.test", attachments=files) for n in range(20)]
+        for id_ in ids:
+            house.wait_status(id_, "delivered", seconds=60)
+        assert _peak_mb(pid) - before < 5 * size_mb
+        house.stop()
+        assert len(sink.close()) == 20
