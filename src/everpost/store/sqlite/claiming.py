@@ -19,6 +19,7 @@ __all__ = ["ClaimWork", "Taken", "Turns", "as_claim", "extend", "resign"]
 
 _LANES = SQL["lanes"]
 _LANE_ROWS = SQL["lane_rows"]
+_ONE_OF_EACH_LANE = SQL["one_of_each_lane"]
 _HAS_COME_DUE = SQL["has_come_due"]
 _PROMOTE_DUE = SQL["promote_due"]
 _SET_CLAIMED = Rows(SQL["set_claimed"])
@@ -31,6 +32,8 @@ _PRIORITIES = (0, 1)
 _LAST_ROUTE = "\U0010ffff"
 _PROMOTED_PER_CLAIM = 500
 _ROUNDS = 4
+_ROUTE = 6
+"""The column of `lane_rows`."""
 
 
 class Turns:
@@ -105,26 +108,53 @@ class ClaimWork(Work[Sequence[Taken]]):
 
     def _from_lanes(self, tx: Transaction, priority: int, room: int) -> list[tuple[Any, ...]]:
         """Up to `room` due rows of one priority: the lanes' turns, oldest first in each. Every
-        round gives each lane that still has rows an equal share of what is left."""
+        round gives each lane that still has rows an equal share of what is left; the last one gives
+        all of it to whoever comes first."""
         lanes = self._in_turn(tx.db, priority, room)
         taken: list[tuple[Any, ...]] = []
-        had = dict.fromkeys(lanes, 0)
-        for _ in range(_ROUNDS):
+        had = 0  # by each of the lanes that still have rows
+        for more_rounds in reversed(range(_ROUNDS)):
             left = room - len(taken)
             if not lanes or not left:
                 break
-            share = max(left // len(lanes), 1)
-            more: list[str] = []
-            for lane in lanes[:left]:
-                values = (priority, lane, tx.now, share, had[lane])
-                rows = tx.db.execute(_LANE_ROWS, values).fetchall()
-                taken += rows
-                had[lane] += len(rows)
-                if len(rows) == share:
-                    more.append(lane)
-                self._turns.after[priority] = lane
+            share = max(left // len(lanes), 1) if more_rounds else left
+            if share == 1:
+                rows = self._one_of_each(tx, priority, lanes, had, most=left)
+                more = [str(row[_ROUTE]) for row in rows]
+            else:
+                rows, more = self._shares(tx, priority, lanes, had, share=share, most=left)
+            taken += rows
+            had += share
+            self._turns.after[priority] = rows[-1][_ROUTE] if len(rows) == left else lanes[-1]
             lanes = more
         return taken
+
+    @staticmethod
+    def _one_of_each(
+        tx: Transaction, priority: int, lanes: Sequence[str], had: int, *, most: int
+    ) -> list[tuple[Any, ...]]:
+        values = {
+            "lanes": json_text(lanes), "priority": priority, "now": tx.now, "offset": had,
+            "most": most,
+        }  # fmt: skip
+        return tx.db.execute(_ONE_OF_EACH_LANE, values).fetchall()
+
+    @staticmethod
+    def _shares(
+        tx: Transaction, priority: int, lanes: Sequence[str], had: int, *, share: int, most: int
+    ) -> tuple[list[tuple[Any, ...]], list[str]]:
+        """`share` rows of each lane, `most` in all; and the lanes that may have more."""
+        taken: list[tuple[Any, ...]] = []
+        more: list[str] = []
+        for lane in lanes:
+            values = (priority, lane, tx.now, min(share, most - len(taken)), had)
+            rows = tx.db.execute(_LANE_ROWS, values).fetchall()
+            taken += rows
+            if len(rows) == share:
+                more.append(lane)
+            if len(taken) == most:
+                break
+        return taken, more
 
     def _in_turn(self, db: apsw.Connection, priority: int, most: int) -> list[str]:
         last = self._turns.after[priority]
