@@ -10,15 +10,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from everpost.ids import Id
+from everpost.ids import Id, IdMaker
 from everpost.model.message import Priority
 from everpost.store.interface import Claim
 from tests.conformance.engines import Engine
-from tests.conformance.making import claims, deferred, delivered, make_id, message
+from tests.conformance.making import START, claims, deferred, delivered, message
 
 MakeEngine = Callable[[], contextlib.AbstractContextManager[Engine]]
 ROUTES = [f"r{i}.test" for i in range(6)]
 LEASE = 900_000
+
+make_id = IdMaker(lambda: START)
+"""Of its own: so many are made here that their time moves on."""
 
 Key = tuple[Id, int]
 
@@ -54,7 +57,10 @@ class Queue(RuleBasedStateMachine):
     def accept(self, routes: Sequence[str], wait: int, broadcast: bool) -> None:
         due = self.engine.clock.now() + wait
         priority = Priority.BROADCAST if broadcast else Priority.TRANSACTIONAL
-        sent = [message(f"x@{route}", not_before=due, priority=priority) for route in routes]
+        sent = [
+            message(f"x@{route}", id_=make_id(), not_before=due, priority=priority)
+            for route in routes
+        ]
         self.runner.run(self.stores[0].accept(1, sent))
         for each, route in zip(sent, routes, strict=True):
             self.queued[each.id, 1] = (int(broadcast), route, due)
@@ -146,7 +152,9 @@ def test_a_lane_waits_for_more_than_one_turn_of_all(
 
     async def scene(engine: Engine) -> None:
         async with engine.opened() as store:
-            await store.accept(1, [message(f"x@{r}") for r in routes for _ in range(12)])
+            await store.accept(
+                1, [message(f"x@{r}", id_=make_id()) for r in routes for _ in range(12)]
+            )
             served: Counter[str] = Counter()
             open_ = lanes - len(closed)
             for _ in range(-(-open_ // limit)):
