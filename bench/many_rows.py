@@ -10,6 +10,8 @@ anew, so that the queue keeps its length. Variants:
   delivered   100 destinations, beside 1 million recipients that were delivered before
 
 The sizes of a variant take turns, cycle by cycle, so that the machine's moods hit all of them.
+Each file is read once before, so that the machine's memory holds it where it can; with `--cold` it
+is dropped from memory instead, and what is measured is the disk's random reads as well.
 Filled stores are kept in `--folder` for the next run (4 GB for a variant's million; a fill takes
 about a minute a million).
 """
@@ -237,10 +239,24 @@ async def _history(folder: Path, progress: Progress) -> Path:
     return queue.path
 
 
+def _set_memory(path: Path, *, cold: bool) -> None:
+    """Have the system hold the file in memory, or not."""
+    with path.open("rb", buffering=0) as file:
+        if cold:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            return
+        while file.read(1 << 20):
+            pass
+
+
 async def _measure(
-    folder: Path, variant: str, sizes: Sequence[int], cycles: int, progress: Progress
+    variant: str, options: argparse.Namespace, progress: Progress
 ) -> dict[int, dict[str, float]]:
-    queues = [await _filled(folder, variant, size, progress) for size in sizes]
+    cycles: int = options.cycles
+    queues = [await _filled(options.folder, variant, size, progress) for size in options.sizes]
+    for queue in queues:
+        _set_memory(queue.path, cold=options.cold)
     task = progress.add_task(f"measuring {variant}", total=cycles + _WARM_UP)
     async with contextlib.AsyncExitStack() as stack:
         for queue in queues:
@@ -274,6 +290,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--cycles", type=int, default=200)
+    parser.add_argument("--cold", action="store_true", help="files not in memory at the start")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/everpost-many-rows"))
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -281,9 +298,7 @@ def main() -> None:
     found: dict[str, dict[int, dict[str, float]]] = {}
     with Progress(console=Console(stderr=True)) as progress:
         for variant in options.variants:
-            found[variant] = asyncio.run(
-                _measure(options.folder, variant, options.sizes, options.cycles, progress)
-            )
+            found[variant] = asyncio.run(_measure(variant, options, progress))
     print(
         f"CPython {platform.python_version()}, {os.cpu_count()} cores, "
         f"SQLite {apsw.sqlite_lib_version()}; claim {_CLAIM} and settle, {options.cycles} cycles"
