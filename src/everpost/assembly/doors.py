@@ -94,6 +94,7 @@ def _services(
     renderer = Renderer(
         sealer=node.sealer,
         directory=node.directory,
+        contents=node.store.content,
         parts=node.store.parts,
         threads=threads,
         clock=node.clock,

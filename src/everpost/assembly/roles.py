@@ -180,6 +180,7 @@ async def _dispatch(node: Node) -> AsyncIterator[None]:
         renderer=Renderer(
             sealer=node.sealer,
             directory=node.directory,
+            contents=node.store.content,
             parts=node.store.parts,
             threads=threads,
             clock=node.clock,
@@ -191,6 +192,7 @@ async def _dispatch(node: Node) -> AsyncIterator[None]:
         rng=node.rng,
         limits=DispatchLimits(
             window=settings.window,
+            window_bytes=settings.window_bytes,
             batch=settings.batch,
             lease_ms=int(settings.lease_s * 1000),
             poll_s=settings.poll_s,

@@ -16,6 +16,8 @@ from everpost.model.message import Attachment, Content
 __all__ = ["Part", "alternative_type", "attachment_fields", "body_part", "encode"]
 
 _BASE64_LINE = 76  # RFC 2045 §6.8
+_BASE64_PIECE = 57 * 128 * 32
+"""Octets, whole lines of base64."""
 
 _CONTROLS = bytes({*range(32), 0x7F} - {0x09, 0x0A, 0x0D})
 _QP_PLAIN = bytes(({*range(32, 127)} - {ord("=")}) | {0x09, 0x0A, 0x0D})
@@ -147,6 +149,13 @@ _BLOCK = struct.Struct(f"{_BASE64_LINE}s" * 128)
 
 
 def _base64(data: bytes) -> bytes:
+    """In lines; piece by piece, since a large file's lines together take more than the file."""
+    view = memoryview(data)
+    starts = range(0, len(data), _BASE64_PIECE)
+    return b"\r\n".join([_base64_lines(view[at : at + _BASE64_PIECE]) for at in starts])
+
+
+def _base64_lines(data: memoryview) -> bytes:
     encoded = pybase64.b64encode(data)
     whole = len(encoded) - len(encoded) % _BLOCK.size
     lines = [b"\r\n".join(block) for block in _BLOCK.iter_unpack(encoded[:whole])]

@@ -268,6 +268,14 @@ class DispatchSettings:
     """How queued recipients are taken in hand, per dispatch process."""
 
     window: int = _setting(400, "Recipients in hand at once in one process.", low=1, high=100_000)
+    window_bytes: int = _setting(
+        64 * MIB,
+        "Memory that large messages may take in one process while they are delivered; each counts "
+        "five times its size. One that is larger than all of it goes alone.",
+        unit="bytes",
+        low=MIB,
+        high=64 * 1024 * MIB,
+    )
     batch: int = _setting(
         100, "Most recipients taken from the queue in one step.", low=1, high=10_000
     )

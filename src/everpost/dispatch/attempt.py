@@ -112,6 +112,7 @@ class Attempts:
                 raise LeaseLost
             work.dotted = True
 
+        self._hands.arrives(work)
         report: Report = await self._carrier.carry(
             Envelope(
                 sender=content.sender.address,

@@ -7,8 +7,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from everpost.dispatch.dots import Dot
-from everpost.dispatch.fairness import may_take
-from everpost.store.interface import Claim, Claimed, Settlement
+from everpost.dispatch.fairness import fits, is_greedy, may_take
+from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed, Settlement
 
 __all__ = ["Hands", "Work"]
 
@@ -16,30 +16,43 @@ _SHARE = 4
 """One claim takes at most this part of the free window, whatever route it comes from: a single
 claim must not fill what newcomers live on."""
 
+_COPIES = 5
+"""How often a message stands in memory while it is carried, at most: as content, composed,
+assembled, framed for the wire, and what the transport has not passed on yet."""
+
 
 class Work:
-    """What goes out in one transaction: the recipients claimed of one message."""
+    """What goes out in one transaction: the recipients claimed of one message. `weight`: bytes that
+    it takes in memory while it is carried; 0 for a small one, which the window bounds."""
 
-    __slots__ = ("claimed", "dotted", "route")
+    __slots__ = ("claimed", "dotted", "on_its_way", "route", "weight")
 
     def __init__(self, claimed: Claimed) -> None:
         self.claimed = claimed
         self.route = claimed.claims[0].route
+        self.weight = claimed.size * _COPIES if claimed.size > CLAIMED_BYTES else 0
         self.dotted = False
         """The final dot may have left."""
+        self.on_its_way = False
+        """Started, and delivery does not know of it yet."""
 
 
 class Hands:
-    """`window`: claims in hand at most; `batch`: claimed at once at most."""
+    """`window`: claims in hand at most; `batch`: claimed at once at most; `window_bytes`: memory
+    that large messages may take while they are carried."""
 
-    def __init__(self, *, window: int, batch: int) -> None:
+    def __init__(self, *, window: int, batch: int, window_bytes: int) -> None:
         self._window = window
+        self._window_bytes = window_bytes
         self._batch = batch
         self._claims: dict[Dot, Claim] = {}
         self._held: Counter[str] = Counter()
         self._pending: dict[bool, dict[str, deque[Work]]] = {False: {}, True: {}}
         self._carrying = 0
+        self._on_their_way = 0
         self._carried: Counter[str] = Counter()
+        self._bytes = 0
+        self._carried_bytes: Counter[str] = Counter()
         self._refused: frozenset[str] = frozenset()
 
     # -- the window --------------------------------------------------------------------------------
@@ -81,7 +94,7 @@ class Hands:
         for row in rows:
             claim = self._claims.pop((row.message, row.n, row.term), None)
             if claim is not None:
-                _take_one(self._held, claim.route)
+                _take(self._held, claim.route, 1)
         held = len(self._claims)
         slack = self._batch // _SHARE
         return any(
@@ -95,29 +108,68 @@ class Hands:
         self._pending[broadcast].setdefault(work.route, deque()).append(work)
 
     def startable(self, free: int) -> Iterator[Work]:
-        """Work that may start while `free` slots are: transactional mail first, routes in turn,
-        none beyond its fair share. Each that is taken counts as carried at once."""
-        capacity = self._carrying + max(free, 0)
+        """Work that may start while delivery has `free` slots: transactional mail first, routes in
+        turn, none beyond its fair share. Each that is taken counts as carried at once.
+
+        A large message that finds no room in memory is the next large one to start, or lighter ones
+        would pass it for ever; small ones do not wait for it.
+        """
+        capacity = self._carrying + max(free - self._on_their_way, 0)
+        large_may = True
         for lanes in (self._pending[False], self._pending[True]):
             started = True
-            while started and lanes:
+            while started and lanes and self._carrying < capacity:
                 started = False
                 for route in tuple(lanes):
-                    held = self._carrying
-                    if not may_take(self._carried[route], held=held, capacity=capacity):
+                    if not may_take(self._carried[route], held=self._carrying, capacity=capacity):
+                        if self._carrying >= capacity:
+                            return
                         continue
-                    work = lanes[route].popleft()
-                    if not lanes[route]:
-                        del lanes[route]
-                    self._carrying += 1
-                    self._carried[route] += 1
+                    work = lanes[route][0]
+                    if work.weight and (not large_may or self._is_greedy(work)):
+                        continue
+                    if work.weight and not self._fits(work):
+                        large_may = False
+                        continue
+                    self._start(lanes, work)
                     started = True
                     yield work
 
+    def _fits(self, work: Work) -> bool:
+        return fits(work.weight, held=self._bytes, capacity=self._window_bytes)
+
+    def _is_greedy(self, work: Work) -> bool:
+        held_by_route = self._carried_bytes[work.route]
+        return is_greedy(work.weight, held_by_route, held=self._bytes, capacity=self._window_bytes)
+
+    def _start(self, lanes: dict[str, deque[Work]], work: Work) -> None:
+        """Take the first of its lane; the lane goes behind all others."""
+        lane = lanes.pop(work.route)
+        lane.popleft()
+        if lane:
+            lanes[work.route] = lane
+        work.on_its_way = True
+        self._on_their_way += 1
+        self._carrying += 1
+        self._carried[work.route] += 1
+        if work.weight:
+            self._bytes += work.weight
+            self._carried_bytes[work.route] += work.weight
+
+    def arrives(self, work: Work) -> None:
+        """Delivery is told of it now, and counts its slot itself from here on."""
+        if work.on_its_way:
+            work.on_its_way = False
+            self._on_their_way -= 1
+
     def carried(self, work: Work) -> None:
-        """Its slot is free again."""
+        """Its slot and its memory are free again."""
+        self.arrives(work)
         self._carrying -= 1
-        _take_one(self._carried, work.route)
+        _take(self._carried, work.route, 1)
+        if work.weight:
+            self._bytes -= work.weight
+            _take(self._carried_bytes, work.route, work.weight)
 
     def give_back(self) -> Sequence[Claim]:
         """Everything that waits to start, taken out of the order of starting."""
@@ -126,7 +178,7 @@ class Hands:
         return [claim for work in waiting for claim in work.claimed.claims]
 
 
-def _take_one(counts: Counter[str], route: str) -> None:
-    counts[route] -= 1
+def _take(counts: Counter[str], route: str, n: int) -> None:
+    counts[route] -= n
     if counts[route] <= 0:
         del counts[route]

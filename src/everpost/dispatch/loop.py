@@ -49,11 +49,13 @@ _BROADCAST = "broadcast"
 
 
 class DispatchLimits(msgspec.Struct, frozen=True):
-    """`window`: recipients in hand at most; `batch`: claimed at once; `lease_ms`: how long a claim
-    holds without renewal (longer than the final dot's ten minutes); `poll_s`: how often to look
-    without a wake-up; `poison_after`: crashes after which a recipient is held."""
+    """`window`: recipients in hand at most; `window_bytes`: memory that large messages may take
+    while they are carried; `batch`: claimed at once; `lease_ms`: how long a claim holds without
+    renewal (longer than the final dot's ten minutes); `poll_s`: how often to look without a
+    wake-up; `poison_after`: crashes after which a recipient is held."""
 
     window: int = 400
+    window_bytes: int = 64 << 20
     batch: int = 100
     lease_ms: int = 900_000
     poll_s: float = 1.0
@@ -91,7 +93,9 @@ class Dispatcher:
         self._limits = limits
         self._catch_up = catch_up
         self._name = name
-        self._hands = Hands(window=limits.window, batch=limits.batch)
+        self._hands = Hands(
+            window=limits.window, batch=limits.batch, window_bytes=limits.window_bytes
+        )
         self._attempts = Attempts(
             carrier=carrier, renderer=renderer, dots=dots, hands=self._hands, clock=clock, ids=ids
         )

@@ -58,6 +58,9 @@ _NEEDS_UTF8 = Bounced(
 Parts = Callable[[int, Sequence[tuple[int, bytes]]], Awaitable[Sequence[tuple[int, bytes]]]]
 """(project, [(day, keyed hash)]) -> [(key id, sealed)]."""
 
+Contents = Callable[[Id], Awaitable[bytes]]
+"""content id -> sealed."""
+
 
 class Unsealing(Protocol):
     """What rendering needs of the sealer."""
@@ -84,23 +87,28 @@ class Renderer:
         *,
         sealer: Unsealing,
         directory: Directory,
+        contents: Contents,
         parts: Parts,
         threads: Executor,
         clock: Clock,
     ) -> None:
         self._sealer = sealer
         self._directory = directory
+        self._contents = contents
         self._parts = parts
         self._threads = threads
         self._clock = clock
         self._keys: dict[Id, SigningKey] = {}
         self._revision = 0
 
-    async def open(self, stored: Stored, sealed: bytes) -> Content:
-        """The whole content. Raises CannotRender when it cannot be read now."""
+    async def open(self, stored: Stored, sealed: bytes | None) -> Content:
+        """The whole content; what `sealed` and its parts take is let go on the way. Raises
+        CannotRender when it cannot be read now."""
         try:
-            plain = self._sealer.unseal(stored.key_id, sealed, context=stored.content_id)
-            content = _decode(plain)
+            if sealed is None:
+                sealed = await self._contents(stored.content_id)
+            content = self._unsealed(stored, sealed)
+            del sealed
             if any(a.part is not None for a in content.attachments):
                 content = await self._with_parts(stored, content)
         except (Unsealable, msgspec.DecodeError, StoreCorrupt) as error:
@@ -110,15 +118,18 @@ class Renderer:
             raise _later("The stored content cannot be read; an operator must look") from error
         return content
 
+    def _unsealed(self, stored: Stored, sealed: bytes) -> Content:
+        return _decode(self._sealer.unseal(stored.key_id, sealed, context=stored.content_id))
+
     async def _with_parts(self, stored: Stored, content: Content) -> Content:
-        """Fill in attachment bodies that are stored once for many messages."""
+        """Fill in attachment bodies that are stored once for many messages, one after the other:
+        together they may be as large as the message."""
         stored_on = day(stored.content_id)
-        wanted = [a.part for a in content.attachments if a.part is not None]
-        sealed = await self._parts(stored.project, [(stored_on, part) for part in wanted])
-        bodies = {
-            part: self._sealer.unseal(key_id, blob, context=part)
-            for part, (key_id, blob) in zip(wanted, sealed, strict=True)
-        }
+        bodies: dict[bytes, bytes] = {}
+        for part in dict.fromkeys(a.part for a in content.attachments if a.part is not None):
+            ((key_id, sealed),) = await self._parts(stored.project, [(stored_on, part)])
+            bodies[part] = self._sealer.unseal(key_id, sealed, context=part)
+            del sealed
         return msgspec.structs.replace(
             content,
             attachments=tuple(

@@ -18,6 +18,7 @@ from everpost.model.outcome import AttemptRecord, Ending
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 
 __all__ = [
+    "CLAIMED_BYTES",
     "Accepted",
     "Accepting",
     "ApiKeyRow",
@@ -123,9 +124,16 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     created_at: int
 
 
+CLAIMED_BYTES = 32 * 1024
+"""Sealed content above this size does not come with a claim: who holds hundreds of claims must not
+hold hundreds of large messages (I16)."""
+
+
 class Claimed(msgspec.Struct, frozen=True, gc=False):
     """What the recipients claimed of one message share. `sealed` is its content, checksum already
-    verified. `body_hashes` maps a form to the first attempt's body hash."""
+    verified; None: it is large, ask for it with `content` when it is needed. `size` is the most
+    octets that the message takes when composed. `body_hashes` maps a form to the first attempt's
+    body hash."""
 
     message: Id
     project: int
@@ -133,7 +141,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     sender: str
     key_id: int
     content_id: Id
-    sealed: bytes
+    sealed: bytes | None
+    size: int
     in_doubt: InDoubtPolicy
     return_token: bytes
     sandbox: bool
@@ -191,6 +200,11 @@ class Claiming(Protocol):
 
     async def resign(self, owner: Id, claims: Sequence[tuple[Id, int, int]]) -> Sequence[bool]:
         """Hand untried claims back to the queue, due at once."""
+        ...
+
+    async def content(self, content: Id) -> bytes:
+        """Sealed content by its id, checksum verified. Raises StoreCorrupt when it is missing or
+        damaged."""
         ...
 
     async def parts(

@@ -108,6 +108,7 @@ class Setting:
             renderer=Renderer(
                 sealer=PlainSealer(),
                 directory=self.directory,
+                contents=self.store.content,
                 parts=self.store.parts,
                 threads=self.threads,
                 clock=CLOCK,

@@ -8,8 +8,9 @@ import apsw
 from everpost import telemetry
 from everpost.ids import Id, made_at
 from everpost.model.states import HeldReason, InDoubtPolicy, State
-from everpost.store.interface import Claim, Claimed
+from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
 from everpost.store.queries import Rows
+from everpost.store.sqlite.accepting import checksum
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
@@ -18,6 +19,7 @@ __all__ = ["ClaimWork", "Taken", "Turns", "as_claim", "extend", "resign"]
 
 _LANES = SQL["lanes"]
 _LANE_ROWS = SQL["lane_rows"]
+_ONE_OF_EACH_LANE = SQL["one_of_each_lane"]
 _HAS_COME_DUE = SQL["has_come_due"]
 _PROMOTE_DUE = SQL["promote_due"]
 _SET_CLAIMED = Rows(SQL["set_claimed"])
@@ -30,6 +32,8 @@ _PRIORITIES = (0, 1)
 _LAST_ROUTE = "\U0010ffff"
 _PROMOTED_PER_CLAIM = 500
 _ROUNDS = 4
+_ROUTE = 6
+"""The column of `lane_rows`."""
 
 
 class Turns:
@@ -50,6 +54,11 @@ class Taken:
     def __init__(self, claimed: Claimed, checksum: bytes) -> None:
         self.claimed = claimed
         self.checksum = checksum
+
+    def sound(self) -> bool:
+        """Whether the content that came along is what was accepted."""
+        sealed = self.claimed.sealed
+        return sealed is None or checksum(sealed) == self.checksum
 
 
 class ClaimWork(Work[Sequence[Taken]]):
@@ -99,26 +108,53 @@ class ClaimWork(Work[Sequence[Taken]]):
 
     def _from_lanes(self, tx: Transaction, priority: int, room: int) -> list[tuple[Any, ...]]:
         """Up to `room` due rows of one priority: the lanes' turns, oldest first in each. Every
-        round gives each lane that still has rows an equal share of what is left."""
+        round gives each lane that still has rows an equal share of what is left; the last one gives
+        all of it to whoever comes first."""
         lanes = self._in_turn(tx.db, priority, room)
         taken: list[tuple[Any, ...]] = []
-        had = dict.fromkeys(lanes, 0)
-        for _ in range(_ROUNDS):
+        had = 0  # by each of the lanes that still have rows
+        for more_rounds in reversed(range(_ROUNDS)):
             left = room - len(taken)
             if not lanes or not left:
                 break
-            share = max(left // len(lanes), 1)
-            more: list[str] = []
-            for lane in lanes[:left]:
-                values = (priority, lane, tx.now, share, had[lane])
-                rows = tx.db.execute(_LANE_ROWS, values).fetchall()
-                taken += rows
-                had[lane] += len(rows)
-                if len(rows) == share:
-                    more.append(lane)
-                self._turns.after[priority] = lane
+            share = max(left // len(lanes), 1) if more_rounds else left
+            if share == 1:
+                rows = self._one_of_each(tx, priority, lanes, had, most=left)
+                more = [str(row[_ROUTE]) for row in rows]
+            else:
+                rows, more = self._shares(tx, priority, lanes, had, share=share, most=left)
+            taken += rows
+            had += share
+            self._turns.after[priority] = rows[-1][_ROUTE] if len(rows) == left else lanes[-1]
             lanes = more
         return taken
+
+    @staticmethod
+    def _one_of_each(
+        tx: Transaction, priority: int, lanes: Sequence[str], had: int, *, most: int
+    ) -> list[tuple[Any, ...]]:
+        values = {
+            "lanes": json_text(lanes), "priority": priority, "now": tx.now, "offset": had,
+            "most": most,
+        }  # fmt: skip
+        return tx.db.execute(_ONE_OF_EACH_LANE, values).fetchall()
+
+    @staticmethod
+    def _shares(
+        tx: Transaction, priority: int, lanes: Sequence[str], had: int, *, share: int, most: int
+    ) -> tuple[list[tuple[Any, ...]], list[str]]:
+        """`share` rows of each lane, `most` in all; and the lanes that may have more."""
+        taken: list[tuple[Any, ...]] = []
+        more: list[str] = []
+        for lane in lanes:
+            values = (priority, lane, tx.now, min(share, most - len(taken)), had)
+            rows = tx.db.execute(_LANE_ROWS, values).fetchall()
+            taken += rows
+            if len(rows) == share:
+                more.append(lane)
+            if len(taken) == most:
+                break
+        return taken, more
 
     def _in_turn(self, db: apsw.Connection, priority: int, most: int) -> list[str]:
         last = self._turns.after[priority]
@@ -150,7 +186,8 @@ def _with_messages(
             tried[claim.message] = None
     hashes = _body_hashes(tx.db, tried)
     values = [value for key in claims for value in key]
-    found = {(row[1], row[0]): row for row in fetch_rows(tx.db, _MESSAGES, values)}
+    rows = fetch_rows(tx.db, _MESSAGES, values, before=(CLAIMED_BYTES,))
+    found = {(row[1], row[0]): row for row in rows}
     _hold_orphans(tx, [claim for key in claims if key not in found for claim in claims[key]])
     revision: Any = tx.db.execute(_REVISION).fetchall()[0][0]
     return [
@@ -166,7 +203,12 @@ def _taken(
     body_hashes: Mapping[str, bytes],
     revision: int,
 ) -> Taken:
-    id_, project, stream, sender, in_doubt, token, sandbox, content, key_id, sealed, digest = row
+    (
+        id_, project, stream, sender, in_doubt, token, sandbox, size, content, key_id, digest,
+        sealed,
+    ) = row  # fmt: skip
+    if sealed is None and digest is None:
+        sealed = b""
     claimed = Claimed(
         message=id_,
         project=project,
@@ -174,7 +216,8 @@ def _taken(
         sender=sender,
         key_id=key_id or 0,
         content_id=content,
-        sealed=sealed or b"",
+        sealed=sealed,
+        size=size,
         in_doubt=InDoubtPolicy(in_doubt),
         return_token=token,
         sandbox=bool(sandbox),

@@ -62,6 +62,7 @@ class Reader:
                 self._loop.call_soon_threadsafe(_tell, future, answer, error)
             except RuntimeError:  # the loop has ended: nobody waits any more
                 break
+            del item, read, future, answer, error  # it may be a large message's content
         if self._db is not None:
             self._db.close()
 

@@ -28,6 +28,7 @@ from everpost.store.sqlite.work import ACCEPTED, fetch_all, fetch_rows
 __all__ = [
     "as_event",
     "attempts",
+    "content",
     "events",
     "facts",
     "message",
@@ -187,6 +188,15 @@ def as_event(row: Sequence[Any]) -> EventRow:
     return EventRow(
         message=id_, seq=seq, n=n, type=type_, at=at, data=_json(data), position=position
     )
+
+
+def content(db: apsw.Connection, id_: Id) -> bytes:
+    """Sealed content. Raises StoreCorrupt when it is missing or damaged."""
+    for _, sealed, digest in fetch_all(db, _CONTENT, (id_,)):
+        if checksum(sealed) == digest:
+            return bytes(sealed)
+    telemetry.alarm("content_corrupt").raise_(content=id_)
+    raise StoreCorrupt("the stored content of a message is missing or damaged")
 
 
 def parts(

@@ -35,7 +35,7 @@ from everpost.store.interface import (
     WorkerRow,
 )
 from everpost.store.sqlite import catalog, claiming, controls, reading, recovery
-from everpost.store.sqlite.accepting import Accept, checksum
+from everpost.store.sqlite.accepting import Accept
 from everpost.store.sqlite.checkpoint import Checkpointer
 from everpost.store.sqlite.claiming import ClaimWork, Taken, Turns
 from everpost.store.sqlite.connection import as_store_error, connect
@@ -156,7 +156,7 @@ class SqliteStore:
         )
         taken = await self._open_writer().do(work)
         # Checked here and not in the transaction: nobody has to wait for the lock meanwhile.
-        damaged = [one for one in taken if checksum(one.claimed.sealed) != one.checksum]
+        damaged = [one for one in taken if not one.sound()]
         if not damaged:
             return [one.claimed for one in taken]
         await self._quarantine(owner, damaged)
@@ -196,6 +196,9 @@ class SqliteStore:
 
     async def resign(self, owner: Id, claims: Sequence[tuple[Id, int, int]]) -> Sequence[bool]:
         return await self._do(lambda tx: claiming.resign(tx, owner, claims))
+
+    async def content(self, content: Id) -> bytes:
+        return await self._read(lambda db: reading.content(db, content))
 
     async def parts(
         self, project: int, refs: Sequence[tuple[int, bytes]]
