@@ -10,8 +10,9 @@ from typing import Any, cast
 import uvicorn
 
 from everpost import telemetry
+from everpost.api.admission import Admission
 from everpost.api.asgi import App
-from everpost.api.protocol import HttpLimits, Protocol
+from everpost.api.protocol import Gate, HttpLimits, Protocol
 
 __all__ = ["HttpServer"]
 
@@ -24,22 +25,31 @@ class HttpServer:
     """Serves applications on sockets that somebody else bound (the supervisor).
 
     `serve` runs until `shutdown`; call it once for each application, each in its own task.
+    `admission`, shared with the applications, is asked about emails and counts body bytes.
     """
 
-    def __init__(self, limits: HttpLimits | None = None) -> None:
-        self._limits = limits or HttpLimits()
+    def __init__(
+        self, limits: HttpLimits | None = None, *, admission: Admission | None = None
+    ) -> None:
+        self._gate = Gate(limits or HttpLimits(), admission)
         self._listeners: list[_Listener] = []
         _log_as_events()
 
     async def serve(
-        self, app: App, sockets: Sequence[Any], *, ready: asyncio.Event | None = None
+        self,
+        app: App,
+        sockets: Sequence[Any],
+        *,
+        ready: asyncio.Event | None = None,
+        mail: frozenset[bytes] = frozenset(),
     ) -> None:
         """Accept on `sockets` (listening stream sockets, TCP or unix; closed at the end).
 
+        A POST to a path in `mail` is refused at the end of its head when it is not admitted.
         `ready` is set once they accept. Cancelling this task ends the listener
         at once; `shutdown` ends it gracefully.
         """
-        listener = _Listener(_Config(app, self._limits), ready)
+        listener = _Listener(_Config(app, self._gate, mail), ready)
         self._listeners.append(listener)
         try:
             await listener.serve(sockets=list(sockets))
@@ -48,6 +58,15 @@ class HttpServer:
             listener.abort()
             listener.finished.set()
             self._listeners.remove(listener)
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open now, of all listeners."""
+        return sum(len(each.server_state.connections) for each in self._listeners)
+
+    def most_connections(self, count: int) -> None:
+        """From now on a listener takes so many and answers more with 503."""
+        self._gate.connections = count
 
     async def shutdown(self, deadline: float) -> None:
         """Stop accepting, let running requests finish for up to `deadline` seconds, then cut."""
@@ -59,7 +78,7 @@ class HttpServer:
 
 
 class _Config(uvicorn.Config):
-    def __init__(self, app: App, limits: HttpLimits) -> None:
+    def __init__(self, app: App, gate: Gate, mail: frozenset[bytes]) -> None:
         super().__init__(
             cast(Any, app),
             http=Protocol,
@@ -71,9 +90,10 @@ class _Config(uvicorn.Config):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=cast(int, limits.keep_alive),
+            timeout_keep_alive=cast(int, gate.limits.keep_alive),
         )
-        self.limits = limits
+        self.gate = gate
+        self.mail = mail
 
 
 class _Listener(uvicorn.Server):

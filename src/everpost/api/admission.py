@@ -1,0 +1,197 @@
+"""Whether this process takes one more email, decided from facts before its body is read.
+
+Refused with 503 and Retry-After: when the disk has no room, when the bodies in hand fill their
+budget, when as many emails are in hand as may be. That number follows the delay of accepts:
+docs/decisions/0012-admission.md says why, `tests/unit/api/test_admission.py` has the simulations.
+"""
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+from everpost import telemetry
+from everpost.monitoring.room import Room
+
+__all__ = ["WORDS", "Admission", "AdmissionLimits", "Reason"]
+
+_REFUSED = telemetry.counter(
+    "everpost_admission_refused_total", "Emails refused with 503 before their body was read, or "
+    "when it filled the budget", ("reason",),
+)  # fmt: skip
+_IN_HAND = telemetry.gauge("everpost_admission_requests", "Emails being worked on, of all requests")
+_LIMIT = telemetry.gauge("everpost_admission_limit", "Emails that may be worked on at once")
+_BYTES = telemetry.gauge("everpost_admission_bytes", "Bytes of request bodies in memory")
+_DELAY = telemetry.gauge(
+    "everpost_admission_delay_seconds", "The shortest wait for an accept, of the last window"
+)
+
+_WINDOW_S = 0.25
+"""Shortest time between two looks at the delay; longer when the delay is."""
+_FLOOR = 16
+"""Emails in hand that are always allowed: fewer would leave the store's commits empty."""
+_CUT = 0.7
+_GROW = 1.25
+_STEP = 4
+_FUTILE = 0.8
+"""When half as many in hand wait still this much as long, the wait is not theirs."""
+_SETTLED_S = 120.0
+"""How long that finding holds."""
+
+
+class Reason(StrEnum):
+    """Why an email is refused."""
+
+    DISK = "disk"
+    BYTES = "bytes"
+    BUSY = "busy"
+
+
+WORDS = {
+    Reason.DISK: "This server's disk is nearly full. Nothing was accepted; try again later.",
+    Reason.BYTES: "Too many large requests are being worked on. Nothing was accepted; try again.",
+    Reason.BUSY: "Too many requests are being worked on. Nothing was accepted; try again.",
+}
+_RETRY_S = {Reason.DISK: (10, 30), Reason.BYTES: (1, 5), Reason.BUSY: (1, 5)}
+
+
+class AdmissionLimits(msgspec.Struct, frozen=True):
+    """`requests`: emails in hand at most. `body_bytes`: bodies in memory at most. `delay_s`: when
+    even the quickest accept takes longer, fewer are taken in hand."""
+
+    requests: int = 512
+    body_bytes: int = 256 * 1024 * 1024
+    delay_s: float = 1.0
+
+
+class Admission:
+    """What one process has in hand. No I/O; `now` is a monotonic clock in seconds, `chance` gives
+    numbers from 0 to 1 that spread the retries."""
+
+    __slots__ = (
+        "_before", "_chance", "_full", "_held", "_least", "_now", "_patient_until", "_peak",
+        "_target", "_until", "delay", "in_hand", "limit", "limits", "room",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        limits: AdmissionLimits,
+        *,
+        now: Callable[[], float],
+        chance: Callable[[], float],
+        room: Room | None = None,
+    ) -> None:
+        self.limits = limits
+        self.room = room or Room(0)
+        self.in_hand = 0
+        self.limit = limits.requests
+        """As many may be in hand now: from a floor up to `limits.requests`."""
+        self.delay = 0.0
+        self._now = now
+        self._chance = chance
+        self._held = 0
+        self._least = math.inf
+        self._peak = 0
+        self._full = False
+        self._until = 0.0
+        self._target = limits.delay_s
+        self._patient_until = 0.0
+        self._before: tuple[int, float] | None = None
+
+    # --- bytes ------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """Bytes of request bodies in memory, or promised to a body that is arriving."""
+        return self._held
+
+    def hold(self, count: int) -> None:
+        self._held += count
+
+    def release(self, count: int) -> None:
+        self._held -= count
+
+    def has_room(self, more: int) -> bool:
+        """Whether `more` bytes fit the budget."""
+        return self._held + more <= self.limits.body_bytes
+
+    # --- emails -----------------------------------------------------------------------------------
+
+    def refusal(self, length: int = 0) -> Reason | None:
+        """Why an email whose body has `length` bytes (0: not known) is not taken now, or None."""
+        if self._least < math.inf:
+            now = self._now()
+            if now >= self._until:
+                self._adapt(now)
+        if self.room.low:
+            return Reason.DISK
+        if self.in_hand >= self.limit:
+            self._full = True
+            return Reason.BUSY
+        if self._held + length > self.limits.body_bytes:
+            return Reason.BYTES
+        return None
+
+    def refuse(self, reason: Reason) -> int:
+        """Count a refusal; the seconds after which to try again, another number each time, so that
+        those who were refused together do not come back together."""
+        _REFUSED.add(1, reason.value)
+        low, high = _RETRY_S[reason]
+        return low + int((high - low + 1) * self._chance())
+
+    def enter(self) -> float:
+        """An email's body is here. The moment, to be given to `leave`."""
+        self.in_hand += 1
+        self._peak = max(self._peak, self.in_hand)
+        return self._now()
+
+    def leave(self, since: float, *, accepted: int | None) -> None:
+        """The email that entered at `since` has its answer. `accepted`: the bytes of its body when
+        it became durable, else None: other answers say nothing about how long that takes."""
+        self.in_hand -= 1
+        if accepted is None:
+            return
+        self.room.add(accepted)
+        delay = self._now() - since
+        self._least = min(self._least, delay)
+
+    def show(self) -> None:
+        """Set the gauges; about once a second."""
+        _IN_HAND.set(self.in_hand)
+        _LIMIT.set(self.limit)
+        _BYTES.set(self._held)
+        _DELAY.set(self.delay)
+
+    # --- how many ---------------------------------------------------------------------------------
+
+    def _adapt(self, now: float) -> None:
+        """Look at the window that ends. The shortest wait in it is the measure, as in CoDel
+        (RFC 8289 §3.2): a burst makes the longest wait long, only a standing queue the shortest."""
+        least, peak, full = self._least, self._peak, self._full
+        self.delay = least
+        self._least, self._peak, self._full = math.inf, self.in_hand, False
+        # Long enough for the effect of this step to be seen in the next window.
+        self._until = now + max(_WINDOW_S, 2 * least)
+        if now >= self._patient_until:
+            self._target = self.limits.delay_s
+        if least > self._target:
+            self._fewer(least, min(peak, self.limit), now)
+            return
+        self._before = None
+        if full:
+            self.limit = min(int(self.limit * _GROW) + _STEP, self.limits.requests)
+
+    def _fewer(self, least: float, used: int, now: float) -> None:
+        if used <= _FLOOR:  # so few make no queue
+            return
+        if self._before is None:
+            self._before = (self.limit, least)
+        limit, delay = self._before
+        if self.limit <= limit / 2 and least > _FUTILE * delay:
+            # A flush takes that long whatever it holds: fewer in hand only means fewer accepted.
+            self.limit, self._before = limit, None
+            self._target = 1.5 * least
+            self._patient_until = now + _SETTLED_S
+            return
+        self.limit = max(_FLOOR, int(used * _CUT))
