@@ -31,12 +31,15 @@ _WINDOW_S = 0.25
 """Shortest time between two looks at the delay; longer when the delay is."""
 _FLOOR = 16
 """Emails in hand that are always allowed: fewer would leave the store's commits empty."""
-_CUT = 0.7
-_GROW = 1.25
-_STEP = 4
+_START = 64
+"""In hand at first; as TCP does, it doubles with each round of quick answers that it holds up."""
+_QUICK = 0.25
+"""Part of the target that is a quick answer."""
+_DEEPEST_CUT = 0.25
+_GROW = 1.5
 _FUTILE = 0.8
 """When half as many in hand wait still this much as long, the wait is not theirs."""
-_SETTLED_S = 120.0
+_SETTLED_S = 300.0
 """How long that finding holds."""
 
 
@@ -62,7 +65,7 @@ class AdmissionLimits(msgspec.Struct, frozen=True):
 
     requests: int = 512
     body_bytes: int = 256 * 1024 * 1024
-    delay_s: float = 1.0
+    delay_s: float = 2.0
 
 
 class Admission:
@@ -85,7 +88,7 @@ class Admission:
         self.limits = limits
         self.room = room or Room(0)
         self.in_hand = 0
-        self.limit = limits.requests
+        self.limit = min(_START, limits.requests)
         """As many may be in hand now: from a floor up to `limits.requests`."""
         self.delay = 0.0
         self._now = now
@@ -155,6 +158,8 @@ class Admission:
         self.room.add(accepted)
         delay = self._now() - since
         self._least = min(self._least, delay)
+        if self._full and delay < _QUICK * self._target and self.limit < self.limits.requests:
+            self.limit += 1
 
     def show(self) -> None:
         """Set the gauges; about once a second."""
@@ -180,7 +185,8 @@ class Admission:
             return
         self._before = None
         if full:
-            self.limit = min(int(self.limit * _GROW) + _STEP, self.limits.requests)
+            grow = 2.0 if self._target > self.limits.delay_s else _GROW
+            self.limit = min(math.ceil(self.limit * grow), self.limits.requests)
 
     def _fewer(self, least: float, used: int, now: float) -> None:
         if used <= _FLOOR:  # so few make no queue
@@ -191,7 +197,8 @@ class Admission:
         if self.limit <= limit / 2 and least > _FUTILE * delay:
             # A flush takes that long whatever it holds: fewer in hand only means fewer accepted.
             self.limit, self._before = limit, None
-            self._target = 1.5 * least
+            self._target = 2.5 * least
             self._patient_until = now + _SETTLED_S
             return
-        self.limit = max(_FLOOR, int(used * _CUT))
+        # Where each email costs the store as much as the other, the wait grows with their number.
+        self.limit = max(_FLOOR, int(used * max(self._target / least, _DEEPEST_CUT)))

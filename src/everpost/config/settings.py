@@ -239,9 +239,10 @@ class Limits:
         high=100_000,
     )
     delay_s: float = _setting(
-        1.0,
+        2.0,
         "While even the quickest accept takes longer than this, fewer emails are taken in hand "
-        "and more are refused, so that those that are taken are answered in time.",
+        "and more are refused, so that those that are taken are answered in time. Less than half "
+        "of your clients' patience.",
         unit="seconds",
         low=0.01,
         high=60,
