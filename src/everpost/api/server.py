@@ -4,6 +4,7 @@ a bounded graceful end. Why uvicorn: docs/decisions/0003-http-server.md."""
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -68,6 +69,16 @@ class HttpServer:
         """From now on a listener takes so many and answers more with 503."""
         self._gate.connections = count
 
+    def pause(self) -> None:
+        """Accept nothing: what comes waits in the kernel's queue. Open connections are served."""
+        for listener in self._listeners:
+            listener.pause()
+
+    async def resume(self) -> None:
+        """Accept again. Raises OSError when there is no descriptor for it; call it again, then."""
+        for listener in tuple(self._listeners):
+            await listener.resume()
+
     async def shutdown(self, deadline: float) -> None:
         """Stop accepting, let running requests finish for up to `deadline` seconds, then cut."""
         listeners = tuple(self._listeners)
@@ -104,6 +115,8 @@ class _Listener(uvicorn.Server):
         self.finished = asyncio.Event()
         self._ready = ready
         self._stop = asyncio.Event()
+        self._spares: list[socket.socket] = []
+        self._paused = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -124,7 +137,40 @@ class _Listener(uvicorn.Server):
                 async with asyncio.timeout(1.0):
                     await self._stop.wait()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Keeps a second handle on each listening socket, so that it outlives a pause."""
+        self._spares = [sock.dup() for sock in sockets or ()]
+        await super().startup(sockets=sockets)
+
+    def pause(self) -> None:
+        if self._paused or not self._spares:
+            return
+        self._paused = True
+        for server in self.servers:
+            server.close()
+
+    async def resume(self) -> None:
+        if not self._paused:
+            return
+        loop = asyncio.get_running_loop()
+        backlog = self.config.backlog
+        fresh: list[asyncio.base_events.Server] = []
+        try:
+            for spare in self._spares:
+                server = await loop.create_server(self._protocol, sock=spare.dup(), backlog=backlog)
+                fresh.append(server)
+        except OSError:
+            for server in fresh:
+                server.close()
+            raise
+        self.servers[:] = fresh
+        self._paused = False
+
+    def _protocol(self) -> Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state)
+
     def stop(self, deadline: float) -> None:
+        self._let_spares_go()
         self.config.timeout_graceful_shutdown = cast(int, deadline)
         self.should_exit = True
         self._stop.set()
@@ -140,8 +186,14 @@ class _Listener(uvicorn.Server):
             if connections:
                 await asyncio.sleep(_LAST_WORDS / _FLUSHES)
 
+    def _let_spares_go(self) -> None:
+        for spare in self._spares:
+            spare.close()
+        self._spares = []
+
     def abort(self) -> None:
         """Cut what is still connected."""
+        self._let_spares_go()
         for server in getattr(self, "servers", ()):
             server.close()
         for connection in tuple(self.server_state.connections):

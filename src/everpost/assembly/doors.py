@@ -209,6 +209,7 @@ async def open_doors(
         connections=settings.limits.connections,
     )
     await watch.look()
+    metrics.flush()  # its files are open before descriptors can run out
     tasks = [asyncio.create_task(watch.run())]
     for name, sock in sockets.items():
         ready = asyncio.Event()

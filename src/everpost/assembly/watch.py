@@ -43,7 +43,10 @@ class Watch:
     async def look(self) -> None:
         """One round."""
         try:
-            self._look_at_descriptors()
+            await self._look_at_descriptors()
+        except OSError as error:
+            telemetry.event("watch.failed", error=str(error))
+        try:
             # In a thread: a disk that hangs must not hang the loop.
             self._admission.room.look(await asyncio.to_thread(free_bytes, self._data))
         except OSError as error:
@@ -55,15 +58,20 @@ class Watch:
             alarm.clear()
         self._admission.show()
 
-    def _look_at_descriptors(self) -> None:
+    async def _look_at_descriptors(self) -> None:
         found, allowed, here = self._descriptors.open(), limit(), self._server.connections
         most = most_connections(allowed=allowed, others=found - here, wanted=self._wanted)
         self._server.most_connections(most)
+        exhausted = self._descriptors.exhausted()
         alarm = telemetry.alarm("descriptors")
-        if most < self._wanted and here >= most:
+        if exhausted or (most < self._wanted and here >= most):
             alarm.raise_(open=found, allowed=allowed)
         else:
             alarm.clear()
+        if exhausted:
+            self._server.pause()
+        else:
+            await self._server.resume()
         _OPEN.set(found)
         _ALLOWED.set(allowed)
         _CONNECTIONS.set(here)

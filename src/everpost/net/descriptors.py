@@ -1,8 +1,9 @@
 """File descriptors: how many this process may open, how many it has, how many are for connections.
 
-When they run out, uvloop takes connections off the kernel's queue with one that libuv keeps in
-reserve, and closes them at once: no loop spins, but clients get no answer. So listeners stop short
-of that, and the store, wake-ups and look-ups never find none.
+When they run out, libuv takes connections off the kernel's queue with one that it keeps in reserve,
+and closes them at once; where its reserve's number is above a limit that was lowered meanwhile, it
+tries for ever (measured: 100 % of a core). So listeners stop short of that, and stop accepting when
+there is none left; the store, wake-ups and look-ups keep theirs.
 """
 
 import contextlib
@@ -58,9 +59,21 @@ class Descriptors:
         self.close()
         try:
             return _count() + 1
+        except OSError:  # its number was above the limit
+            return limit()
         finally:
             with contextlib.suppress(OSError):
                 self._spare = _open_spare()
+
+    def exhausted(self) -> bool:
+        """Whether not one more can be opened."""
+        try:
+            os.close(os.dup(self._spare if self._spare >= 0 else 0))
+        except OSError as error:
+            if error.errno == errno.EMFILE:
+                return True
+            raise
+        return False
 
     def close(self) -> None:
         if self._spare >= 0:

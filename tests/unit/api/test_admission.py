@@ -63,7 +63,7 @@ def _goodput(store: Store, admission: Admission, clock: Clock, *, rate: float) -
             clock.at = done_at
             for since in writing:
                 admission.leave(since, accepted=2000)
-                good += COUNTED_FROM_S <= clock.at and clock.at - since <= PATIENCE_S
+                good += clock.at >= COUNTED_FROM_S and clock.at - since <= PATIENCE_S
             writing, waiting = waiting[:BATCH], waiting[BATCH:]
             done_at = clock.at + store.flush_s + store.each_s * len(writing)
             if not writing:

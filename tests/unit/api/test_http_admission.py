@@ -239,6 +239,12 @@ def test_body_that_trickles_in_is_ended_and_one_that_stops_for_a_moment_is_not()
     )
 
 
+async def _send_for_ever(sock: socket.socket) -> None:
+    while True:
+        await asyncio.get_running_loop().sock_sendall(sock, b"x")
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("size", [40_000, 40_000_000], ids=["below-high-water", "above"])
 def test_client_that_never_reads_holds_no_connection_for_ever(size: int) -> None:
     """The end of a connection waits until its answer is read; not without end."""
@@ -251,9 +257,7 @@ def test_client_that_never_reads_holds_no_connection_for_ever(size: int) -> None
             await loop.sock_connect(sock, ("127.0.0.1", port))
             await loop.sock_sendall(sock, b"GET / HTTP/1.0\r\n\r\n")
             with pytest.raises(ConnectionError):
-                while True:  # nothing is read, so only a reset tells
-                    await loop.sock_sendall(sock, b"x")
-                    await asyncio.sleep(0)
+                await _send_for_ever(sock)  # nothing is read, so only a reset tells
 
     async def much(scope: Scope, receive: Receive, send: Send) -> None:
         body = bytes(size)
