@@ -29,16 +29,19 @@ _DELAY = telemetry.gauge(
 
 _WINDOW_S = 0.25
 """Shortest time between two looks at the delay; longer when the delay is."""
-_FLOOR = 16
+_FLOOR = 32
 """Emails in hand that are always allowed: fewer would leave the store's commits empty."""
 _START = 64
 """In hand at first; as TCP does, it doubles with each round of quick answers that it holds up."""
 _QUICK = 0.25
 """Part of the target that is a quick answer."""
+_AIM = 0.9
+"""Part of the target that the next number should reach."""
 _DEEPEST_CUT = 0.25
 _GROW = 1.5
+_HALF = 0.6
 _FUTILE = 0.8
-"""When half as many in hand wait still this much as long, the wait is not theirs."""
+"""When about half as many in hand wait still this much as long, the wait is not theirs."""
 _SETTLED_S = 300.0
 """How long that finding holds."""
 
@@ -185,20 +188,20 @@ class Admission:
             return
         self._before = None
         if full:
-            grow = 2.0 if self._target > self.limits.delay_s else _GROW
-            self.limit = min(math.ceil(self.limit * grow), self.limits.requests)
+            # The nearer to the target, the smaller the step; rounded up, so that there is one.
+            step = min(_AIM * self._target / max(least, 1e-9), _GROW)
+            self.limit = min(math.ceil(self.limit * max(step, 1.0)), self.limits.requests)
 
     def _fewer(self, least: float, used: int, now: float) -> None:
-        if used <= _FLOOR:  # so few make no queue
-            return
-        if self._before is None:
-            self._before = (self.limit, least)
+        if self._before is None or least > self._before[1] / _FUTILE:  # another trouble
+            self._before = (used, least)
         limit, delay = self._before
-        if self.limit <= limit / 2 and least > _FUTILE * delay:
+        if self.limit <= _HALF * limit and least > _FUTILE * delay:
             # A flush takes that long whatever it holds: fewer in hand only means fewer accepted.
             self.limit, self._before = limit, None
-            self._target = 2.5 * least
+            self._target = 2.5 * least  # a wait for the flush before, and one's own, and some
             self._patient_until = now + _SETTLED_S
             return
-        # Where each email costs the store as much as the other, the wait grows with their number.
-        self.limit = max(_FLOOR, int(used * max(self._target / least, _DEEPEST_CUT)))
+        if used > _FLOOR:
+            # Where each email costs the store as much, the wait grows with their number.
+            self.limit = max(_FLOOR, int(used * max(_AIM * self._target / least, _DEEPEST_CUT)))
