@@ -4,13 +4,15 @@ is offered.
     python -m bench.overload [--seconds 10] [--json FILE]
 
 Two instances: one whose disk is slow (strace delays its writes and flushes, and stops at no other
-system call), offered up to 20 times its maximum; one capped by the processor, up to 3 times. Offered
-is an open loop of clients who try once; good is a 200 within 5 s. The load comes from this machine,
-so on few cores the second instance competes with it.
+system call), offered up to 20 times its maximum; one capped by the processor, up to 3 times.
+Offered is an open loop of clients who try once; good is a 200 within 5 s. The load comes from this
+machine, so on few cores the second instance competes with it: `per cpu` is what it accepted in a
+second of its API process' own processor time.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,8 @@ SLOW_DISK = (
 
 
 def _offer(house: House, rate: float, seconds: float) -> dict[str, Any]:
+    api = house.children("api")[0]
+    before = cpu_seconds(api)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "bench.open_loop", house.host, str(house.port), KEY),
@@ -39,7 +43,14 @@ def _offer(house: House, rate: float, seconds: float) -> dict[str, Any]:
         check=True,
     )
     found: dict[str, Any] = json.loads(done.stdout)
+    found["good_per_cpu_s"] = found["all_good"] / (cpu_seconds(api) - before)
     return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of one process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _measure(name: str, prefix: tuple[str, ...], plan: list[float], seconds: float) -> list[Any]:
@@ -63,8 +74,8 @@ def _measure(name: str, prefix: tuple[str, ...], plan: list[float], seconds: flo
             rows.append(row)
             print(
                 f"{name:10} {row['rate']:8.0f} {row['goodput']:8.0f} {row['of_maximum']:8.0%}"
-                f" {row['p50_ms']:8.0f} {row['p99_ms']:8.0f} {row.get('503', 0):8}"
-                f" {row.get('late', 0):6} {row.get('no_connection', 0):6}",
+                f" {row['good_per_cpu_s']:8.0f} {row['p50_ms']:8.0f} {row['p99_ms']:8.0f}"
+                f" {row.get('503', 0):8} {row.get('late', 0):6} {row.get('no_connection', 0):6}",
                 flush=True,
             )
     return rows
@@ -77,8 +88,8 @@ def main() -> None:
     parser.add_argument("instances", nargs="*", default=["slow disk", "processor"])
     options = parser.parse_args()
     print(
-        f"{'instance':10} {'offered':>8} {'good':>8} {'of max':>8} {'p50 ms':>8} {'p99 ms':>8}"
-        f" {'503':>8} {'late':>6} {'no con':>6}"
+        f"{'instance':10} {'offered':>8} {'good':>8} {'of max':>8} {'per cpu':>8}"
+        f" {'p50 ms':>8} {'p99 ms':>8} {'503':>8} {'late':>6} {'no con':>6}"
     )
     rows = []
     if "slow disk" in options.instances:

@@ -76,7 +76,7 @@ class Admission:
     numbers from 0 to 1 that spread the retries."""
 
     __slots__ = (
-        "_before", "_chance", "_full", "_held", "_least", "_now", "_patient_until", "_peak",
+        "_before", "_chance", "_due", "_full", "_held", "_least", "_now", "_patient_until", "_peak",
         "_target", "_until", "delay", "in_hand", "limit", "limits", "room",
     )  # fmt: skip
 
@@ -99,7 +99,7 @@ class Admission:
         self._held = 0
         self._least = math.inf
         self._peak = 0
-        self._full = False
+        self._full = self._due = False
         self._until = 0.0
         self._target = limits.delay_s
         self._patient_until = 0.0
@@ -126,10 +126,8 @@ class Admission:
 
     def refusal(self, length: int = 0) -> Reason | None:
         """Why an email whose body has `length` bytes (0: not known) is not taken now, or None."""
-        if self._least < math.inf:
-            now = self._now()
-            if now >= self._until:
-                self._adapt(now)
+        if self._due:
+            self._adapt(self._now())
         if self.room.low:
             return Reason.DISK
         if self.in_hand >= self.limit:
@@ -149,7 +147,8 @@ class Admission:
     def enter(self) -> float:
         """An email's body is here. The moment, to be given to `leave`."""
         self.in_hand += 1
-        self._peak = max(self._peak, self.in_hand)
+        if self.in_hand > self._peak:  # noqa: PLR1730  a call costs more, and this is every email
+            self._peak = self.in_hand
         return self._now()
 
     def leave(self, since: float, *, accepted: int | None) -> None:
@@ -159,8 +158,12 @@ class Admission:
         if accepted is None:
             return
         self.room.add(accepted)
-        delay = self._now() - since
-        self._least = min(self._least, delay)
+        now = self._now()
+        delay = now - since
+        if delay < self._least:  # noqa: PLR1730
+            self._least = delay
+        if now >= self._until:
+            self._due = True  # the others of this commit are still to be counted
         if self._full and delay < _QUICK * self._target and self.limit < self.limits.requests:
             self.limit += 1
 
@@ -179,6 +182,7 @@ class Admission:
         least, peak, full = self._least, self._peak, self._full
         self.delay = least
         self._least, self._peak, self._full = math.inf, self.in_hand, False
+        self._due = False
         # Long enough for the effect of this step to be seen in the next window.
         self._until = now + max(_WINDOW_S, 2 * least)
         if now >= self._patient_until:

@@ -40,8 +40,8 @@ class Request:
     """A request on its way to a handler. `credential` is set where the route asks for one."""
 
     __slots__ = (
-        "_receive", "_scope", "counted", "credential", "entered", "headers", "length", "params",
-        "taken",
+        "_receive", "_scope", "counted", "credential", "entered", "extensions", "headers",
+        "length", "params", "taken",
     )  # fmt: skip
 
     credential: Credential
@@ -52,6 +52,7 @@ class Request:
         if len(self.headers) != len(pairs):
             _refuse_twins(pairs)
         self.params = params
+        self.extensions: dict[str, Any] = scope.get("extensions", _NONE)
         self.taken = 0
         """Bytes that this request holds of the budget."""
         self.length = 0
@@ -66,7 +67,7 @@ class Request:
     @property
     def admitted(self) -> float | None:
         """What our listener says of this email: see `answers.ADMITTED`."""
-        given: float | None = self._scope.get("extensions", _NONE).get(ADMITTED)
+        given: float | None = self.extensions.get(ADMITTED)
         return given
 
     def id_of(self, absent: str) -> Id:
@@ -140,7 +141,7 @@ class Request:
             if int(length) > limit:
                 raise _too_large(limit)
             self._take(int(length), admission)
-        counted = ADMITTED in self._scope.get("extensions", _NONE)
+        counted = ADMITTED in self.extensions
         message = await self._receive()
         collected: bytes | bytearray = b""
         while message["type"] == "http.request":

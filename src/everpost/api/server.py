@@ -4,7 +4,6 @@ a bounded graceful end. Why uvicorn: docs/decisions/0003-http-server.md."""
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -115,7 +114,7 @@ class _Listener(uvicorn.Server):
         self.finished = asyncio.Event()
         self._ready = ready
         self._stop = asyncio.Event()
-        self._spares: list[socket.socket] = []
+        self._spares: list[Any] = []
         self._paused = False
 
     @contextlib.contextmanager
@@ -137,7 +136,7 @@ class _Listener(uvicorn.Server):
                 async with asyncio.timeout(1.0):
                     await self._stop.wait()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    async def startup(self, sockets: list[Any] | None = None) -> None:
         """Keeps a second handle on each listening socket, so that it outlives a pause."""
         self._spares = [sock.dup() for sock in sockets or ()]
         await super().startup(sockets=sockets)
