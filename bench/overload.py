@@ -59,26 +59,32 @@ def _measure(name: str, prefix: tuple[str, ...], plan: list[float], seconds: flo
     rows: list[dict[str, Any]] = []
     best = 0.0
     multiples = False
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        House(Path(folder) / "d", prefix=prefix, processes=1) as house,
-    ):
-        for value in plan:
-            if not value:
-                multiples = True
-                continue
-            row = _offer(house, value * best if multiples else value, seconds)
-            row |= {"instance": name, "times": value if multiples else None}
-            best = max(best, row["goodput"])
-            row["of_maximum"] = row["goodput"] / best
-            rows.append(row)
-            print(
-                f"{name:10} {row['rate']:8.0f} {row['goodput']:8.0f} {row['of_maximum']:8.0%}"
-                f" {row['good_per_cpu_s']:8.0f} {row['p50_ms']:8.0f} {row['p99_ms']:8.0f}"
-                f" {row.get('503', 0):8} {row.get('late', 0):6} {row.get('no_connection', 0):6}",
-                flush=True,
-            )
+    for value in plan:
+        if not value:
+            multiples = True
+            continue
+        rate = value * best if multiples else value
+        # A new instance each: mail that the last one still delivers would take from its disk.
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            House(Path(folder) / "d", prefix=prefix, processes=1) as house,
+        ):
+            row = _offer(house, rate, seconds)
+        row |= {"instance": name, "times": value if multiples else None}
+        best = max(best, row["goodput"])
+        row["of_maximum"] = row["goodput"] / best
+        rows.append(row)
+        _show(row)
     return rows
+
+
+def _show(row: dict[str, Any]) -> None:
+    print(
+        f"{row['instance']:10} {row['rate']:8.0f} {row['goodput']:8.0f} {row['of_maximum']:8.0%}"
+        f" {row['good_per_cpu_s']:8.0f} {row['p50_ms']:8.0f} {row['p99_ms']:8.0f}"
+        f" {row.get('503', 0):8} {row.get('late', 0):6} {row.get('no_connection', 0):6}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -93,9 +99,9 @@ def main() -> None:
     )
     rows = []
     if "slow disk" in options.instances:
-        rows += _measure("slow disk", SLOW_DISK, [100, 150, 200, 300, 0, 3, 20], options.seconds)
+        rows += _measure("slow disk", SLOW_DISK, [100, 150, 200, 0, 3, 20], options.seconds)
     if "processor" in options.instances:
-        plan = [1000.0, 1500, 2000, 2500, 3000, 0, 2, 3]
+        plan = [1000.0, 1500, 2000, 2500, 0, 2, 3]
         rows += _measure("processor", (), plan, options.seconds)
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=1))

@@ -192,8 +192,11 @@ class Admission:
             return
         self._before = None
         if full:
-            # The nearer to the target, the smaller the step; rounded up, so that there is one.
-            step = min(_AIM * self._target / max(least, 1e-9), _GROW)
+            # The nearer to the target, the smaller the step; rounded up, so that there is one. A
+            # target that was learned from slow flushes is no aim.
+            step = _GROW
+            if self._target == self.limits.delay_s:
+                step = min(_AIM * self._target / max(least, 1e-9), _GROW)
             self.limit = min(math.ceil(self.limit * max(step, 1.0)), self.limits.requests)
 
     def _fewer(self, least: float, used: int, now: float) -> None:

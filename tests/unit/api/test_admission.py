@@ -16,8 +16,8 @@ from everpost.api.admission import Reason
 from everpost.monitoring.room import Room
 
 PATIENCE_S = 5.0
-SECONDS = 80.0
-COUNTED_FROM_S = 40.0
+SECONDS = 100.0
+COUNTED_FROM_S = 70.0
 BATCH = 1024
 
 
