@@ -40,7 +40,8 @@ class Answer:
 class House:
     """`with House(tmp_path) as house: house.post("/emails", {...})`.
 
-    `settings` are environment overrides (`EVERPOST_…`); `key` None lets the server make one.
+    `settings` are environment overrides (`EVERPOST_…`); `key` None lets the server make one;
+    `prefix` is a program that becomes the server after its work (`strace -D …`, `unshare …`).
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class House:
         settings: Mapping[str, str] | None = None,
         key: str | None = KEY,
         processes: int = 2,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.data = data
         self.key = key or ""
         self._given_key = key
         self._settings = dict(settings or {})
         self._processes = processes
+        self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
         self.host = "127.0.0.1"
         self.port = 0
@@ -83,6 +86,7 @@ class House:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._prefix,
                     *(sys.executable, "-m", "everpost", "serve", "--data", str(self.data)),
                     *("--listen", f"127.0.0.1:{self.port}", "--admin-listen", "127.0.0.1:0"),
                 ],

@@ -8,6 +8,7 @@ Must not live here: rules on mail (intake), on who may do what (access), on sett
 """
 
 from everpost.access import OPERATOR
+from everpost.api.admission import Admission, AdmissionLimits
 from everpost.api.answers import Answer, encode
 from everpost.api.application import Application
 from everpost.api.asgi import App
@@ -19,6 +20,9 @@ from everpost.api.server import HttpServer
 from everpost.api.services import ApiLimits, Records, SandboxMail, Services
 
 __all__ = [
+    "MAIL",
+    "Admission",
+    "AdmissionLimits",
     "ApiLimits",
     "App",
     "HttpLimits",
@@ -31,6 +35,10 @@ __all__ = [
     "build_operator",
     "openapi_document",
 ]
+
+
+MAIL = frozenset(route.path.encode() for route in NATIVE if route.mail)
+"""Paths to which emails are posted: where `HttpServer` asks admission."""
 
 
 def openapi_document(public_url: str) -> dict[str, object]:

@@ -8,7 +8,7 @@ import msgspec
 
 from everpost.api.asgi import Scope, Send
 
-__all__ = ["ANSWER", "JSON", "Answer", "encode", "problem", "send", "timestamp"]
+__all__ = ["ADMITTED", "ANSWER", "JSON", "Answer", "encode", "problem", "send", "timestamp"]
 
 JSON = b"application/json"
 
@@ -21,6 +21,11 @@ _FIXED = [
 ANSWER = "everpost.answer"
 """The extension in ASGI's scope by which our listener takes a whole answer at once: a coroutine
 function of (status, headers, body)."""
+
+ADMITTED = "everpost.admitted"
+"""In the same place, where our listener asks admission: None when this is no email that it asked
+about, 0.0 while an admitted email's body arrives, then what `Admission.enter` gave. Its presence
+says that body bytes count as held from their arrival on."""
 
 _NONE: dict[str, Any] = {}
 

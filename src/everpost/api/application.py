@@ -14,13 +14,14 @@ import msgspec
 from everpost import ids, telemetry
 from everpost.access import require
 from everpost.api import errors
-from everpost.api.answers import Answer, encode, problem, send
+from everpost.api.admission import Reason
+from everpost.api.answers import ADMITTED, Answer, encode, problem, send
 from everpost.api.asgi import Receive, Scope, Send
-from everpost.api.requests import Budget, Disconnected, Request
+from everpost.api.requests import Disconnected, Request, refuse
 from everpost.api.routes import Route
 from everpost.api.services import Services
 from everpost.model.credential import Credential
-from everpost.model.errors import NotFound, Unavailable
+from everpost.model.errors import NotFound
 from everpost.model.message import Durability
 
 __all__ = ["Application", "Router"]
@@ -96,7 +97,7 @@ class Application:
         self._router = Router(routes)
         self._credential = credential
         self._pages = pages or {}
-        self._budget = Budget(services.limits.bodies_bytes)
+        self._admission = services.admission
         self._in_hand = 0
         self._relaxed = services.durability is Durability.RELAXED
 
@@ -106,7 +107,7 @@ class Application:
         label = "none"
         method: str = scope["method"]
         request: Request | None = None
-        self._in_hand += 1
+        answer: Answer | None = None
         try:
             path: bytes = scope["raw_path"]
             if path.endswith(b"/") and len(path) > 1:
@@ -120,6 +121,8 @@ class Application:
                 route, parameters = self._router.find(method, path)
                 label = route.path
                 request = Request(scope, receive, parameters)
+                if route.mail and request.admitted is None:
+                    self._ask(request)
                 answer = self._marked(await self._handle(route, request), route)
         except Disconnected:
             return
@@ -129,9 +132,7 @@ class Application:
         except Exception as error:
             answer = errors.answer(error, request_id=ids.text(self._services.ids()))
         finally:
-            self._in_hand -= 1
-            if request is not None and request.taken:
-                self._budget.give(request.taken)
+            self._let_go(request, scope.get("extensions"), answer)
         await send(self._with_durability(answer), scope, sender)
         _REQUESTS.add(1, label, method, str(answer.status))
         _SECONDS.observe(self._services.clock.monotonic() - started, label)
@@ -139,8 +140,8 @@ class Application:
     async def _handle(self, route: Route, request: Request) -> Any:
         services = self._services
         if route.right is not None:
-            if self._in_hand > services.limits.requests:
-                raise Unavailable("Too many requests are being worked on. Try again.")
+            if not route.mail:
+                self._count(request)
             if self._credential is not None:
                 request.credential = self._credential
             else:
@@ -150,8 +151,10 @@ class Application:
             return await route.handler(services, request)
         limits = services.limits
         body = await request.read(
-            limits.body_bytes if route.mail else limits.settings_bytes, self._budget
+            limits.body_bytes if route.mail else limits.settings_bytes, self._admission
         )
+        if route.mail and not request.admitted:
+            request.entered = self._admission.enter()
         if body.startswith(BOM_UTF8):  # some editors write one; RFC 8259 §8.1 lets us pass over it
             body = body[len(BOM_UTF8) :]
         if route.decoder is None:
@@ -161,6 +164,40 @@ class Application:
         except _BROKEN as error:
             raise errors.from_msgspec(error) from None
         return await route.handler(services, request, decoded)
+
+    def _ask(self, request: Request) -> None:
+        """Raises Unavailable when no email is taken now."""
+        length = request.headers.get(b"content-length")
+        reason = self._admission.refusal(0 if length is None else int(length))
+        if reason is not None:
+            raise refuse(self._admission, reason)
+
+    def _count(self, request: Request) -> None:
+        """The same for requests that are no emails."""
+        if self._in_hand >= self._services.limits.requests:
+            raise refuse(self._admission, Reason.BUSY)
+        self._in_hand += 1
+        request.counted = True
+
+    def _let_go(
+        self, request: Request | None, extensions: dict[str, Any] | None, answer: Answer | None
+    ) -> None:
+        """Give back what the request held, once its answer is known."""
+        entered: float | None = None
+        if extensions is not None and ADMITTED in extensions:
+            entered = extensions[ADMITTED]
+            extensions[ADMITTED] = None  # a body that still arrives enters no more
+        length = 0
+        if request is not None:
+            entered = request.entered or entered
+            length = request.length
+            if request.taken:
+                self._admission.release(request.taken)
+            if request.counted:
+                self._in_hand -= 1
+        if entered:
+            accepted = length if answer is not None and answer.status == 200 else None
+            self._admission.leave(entered, accepted=accepted)
 
     def _marked(self, result: Any, route: Route) -> Answer:
         """The result as an answer; success says so when it is less than committed."""

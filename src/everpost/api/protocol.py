@@ -3,7 +3,8 @@
 llhttp refuses what request smuggling lives on: both lengths, spaces before a colon, bare LF,
 control characters (tests/unit/api/test_http_strictness.py). This adds: one Host, only `chunked` as
 transfer coding, trailers that never become headers, bodies of requests that ask for an upgrade,
-bounds on heads, trailers and connections, deadlines, JSON in every refusal.
+bounds on heads, trailers and connections, deadlines and a least rate, JSON in every refusal. And an
+email that is not admitted is refused here, where that costs a few microseconds.
 """
 
 import asyncio
@@ -20,9 +21,10 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from everpost import telemetry
-from everpost.api.answers import ANSWER, problem
+from everpost.api.admission import WORDS, Admission, Reason
+from everpost.api.answers import ADMITTED, ANSWER, problem
 
-__all__ = ["HttpLimits", "Protocol"]
+__all__ = ["Gate", "HttpLimits", "Protocol"]
 
 REFUSED = telemetry.counter(
     "everpost_http_refused_total", "Requests refused before they reached a route", ("status",)
@@ -33,6 +35,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
     """What one listener bears. Durations in seconds."""
 
     connections: int = 2000
+    """Of each listener."""
     head_bytes: int = 32_768
     """Bytes that are neither body nor the end of a message: heads, trailers, chunk extensions."""
     headers: int = 100
@@ -40,6 +43,10 @@ class HttpLimits(msgspec.Struct, frozen=True):
     """A request's head and body must have arrived within this time."""
     head_timeout: float = 15.0
     """Its head within this."""
+    min_rate: float = 500.0
+    """Bytes a second in which a body must arrive, on average; 0 asks for none."""
+    min_rate_grace: float = 10.0
+    """The rate is not looked at before."""
     write_timeout: float = 60.0
     """Longest that a client may leave an answer unread."""
     keep_alive: float = 75.0
@@ -48,6 +55,18 @@ class HttpLimits(msgspec.Struct, frozen=True):
     drain_bytes: int = 64 * 1024 * 1024
     """Body bytes read and dropped after an early answer, so that a client sees the answer and not
     a reset connection (RFC 9112 §9.6)."""
+
+
+class Gate:
+    """What all connections of one process share. `admission` None: everything is admitted."""
+
+    __slots__ = ("admission", "connections", "limits")
+
+    def __init__(self, limits: HttpLimits, admission: Admission | None = None) -> None:
+        self.limits = limits
+        self.admission = admission
+        self.connections = limits.connections
+        """How many a listener takes now: fewer when descriptors run out."""
 
 
 class _Refused(Exception):
@@ -65,14 +84,19 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start, unless the listener is full."""
         super().connection_made(transport)
-        self.limits: HttpLimits = self.config.limits  # type: ignore[attr-defined]
-        self._seen = self._since = self.loop.time()
+        self._gate: Gate = self.config.gate  # type: ignore[attr-defined]
+        self._mail: frozenset[bytes] = self.config.mail  # type: ignore[attr-defined]
+        self._admission = self._gate.admission
+        self.limits = self._gate.limits
+        self._seen = self._since = self._body_since = self.loop.time()
         self._began = self._in_body = False
-        self._progress = self._dry = self._drained = 0
+        self._progress = self._dry = self._drained = self._arrived = 0
+        self._refusing = False
+        self._closing_since: float | None = None
         self._framing: bytes | None = None
         self._muted = False
         self._write_paused_at: float | None = None
-        if len(self.connections) > self.limits.connections:
+        if len(self.connections) > self._gate.connections:
             self._refuse(_Refused(503, "Too many connections."))
 
     def data_received(self, data: bytes) -> None:
@@ -147,6 +171,7 @@ class Protocol(HttpToolsProtocol):
         if self._muted:
             return
         self._in_body = True
+        self._body_since, self._arrived = self._seen, 0
         if len(self.headers) > self.limits.headers:
             raise _Refused(431, "The request has too many header fields.")
         hosts = 0
@@ -173,17 +198,32 @@ class Protocol(HttpToolsProtocol):
                 self._framing = b"Transfer-Encoding: chunked"
             elif length is not None and int(length):
                 self._framing = b"Content-Length: " + length
+        admission = self._admission
+        admitted: float | None = None
+        if admission is not None and self.url in self._mail and self._asks():
+            reason = admission.refusal(0 if length is None else int(length))
+            if reason is not None:
+                self._turn_away(admission, reason)
+                return
+            admitted = 0.0
         super().on_headers_complete()
-        whole: Any = partial(_answer, self.cycle)
-        self.scope["extensions"] = {ANSWER: whole}
+        whole: Any = partial(self._answer, self.cycle)
+        extensions: dict[str, Any] = {ANSWER: whole}
+        if admission is not None:
+            extensions[ADMITTED] = admitted
+        self.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         self._progress += 1
-        if self.cycle.response_complete:
-            self._drained += len(body)
+        size = len(body)
+        self._arrived += size
+        if self._refusing or self.cycle.response_complete:
+            self._drained += size
             if self._drained > self.limits.drain_bytes:
                 self.transport.abort()
             return
+        if self._admission is not None:
+            self._admission.hold(size)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -191,7 +231,15 @@ class Protocol(HttpToolsProtocol):
             return
         self._progress += 1
         self._began = False
+        if self._refusing:
+            self._refusing = False
+            self._await_next()
+            return
         super().on_message_complete()
+        if self._admission is not None and not self.cycle.response_complete:
+            extensions: dict[str, Any] = self.scope["extensions"]
+            if extensions[ADMITTED] == 0.0:
+                extensions[ADMITTED] = self._admission.enter()
 
     # --- bounds in time ---------------------------------------------------------------------------
 
@@ -206,7 +254,12 @@ class Protocol(HttpToolsProtocol):
     def sweep(self, now: float) -> None:
         """End the connection when the client is too slow. `now` is the loop's time in seconds."""
         limits = self.limits
-        if self._write_paused_at is not None:
+        if self.transport.is_closing():  # it waits for what was written to be read
+            if self._closing_since is None:
+                self._closing_since = now
+            elif now - self._closing_since > limits.write_timeout:
+                self.transport.abort()
+        elif self._write_paused_at is not None:
             if now - self._write_paused_at > limits.write_timeout:
                 self.transport.abort()
         elif not self._began:
@@ -215,14 +268,77 @@ class Protocol(HttpToolsProtocol):
         elif not self._in_body:
             if now - self._since > limits.head_timeout:
                 self._refuse(_Refused(408, "The request's headers took too long."))
-        elif now - self._since > limits.request_timeout and not self.flow.read_paused:
+        elif self.flow.read_paused:  # it is we who are slow
+            self._body_since, self._arrived = now, 0
+        elif now - self._since > limits.request_timeout:
             self._refuse(_Refused(408, "The request's body took too long."))
+        elif (
+            limits.min_rate
+            and (passed := now - self._body_since) > limits.min_rate_grace
+            and self._arrived < limits.min_rate * passed
+        ):
+            self._refuse(_Refused(408, "The request's body arrives too slowly."))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give back what nobody will fetch: bytes that no application has read, and requests that
+        waited for an earlier one."""
+        super().connection_lost(exc)
+        admission = self._admission
+        if admission is None:
+            return
+        waiting = [cycle for cycle, _ in self.pipeline]
+        for cycle in waiting if self.cycle in waiting else [*waiting, self.cycle]:
+            if cycle is not None:
+                _forget_body(cycle, admission)
+        for cycle in waiting:
+            entered = cycle.scope["extensions"][ADMITTED]
+            if entered:
+                admission.leave(entered, accepted=None)
+        self.pipeline.clear()
 
     # --- refusing ---------------------------------------------------------------------------------
+
+    def _asks(self) -> bool:
+        """Whether a request to a mail path may be refused here. Not while an earlier one is due an
+        answer, which a refusal must not overtake: the application asks for those."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return (
+            self._framing is None
+            and self.parser.get_method() == b"POST"
+            and (cycle is None or cycle.response_complete)
+        )
+
+    def _turn_away(self, admission: Admission, reason: Reason) -> None:
+        """503 at the end of the head: no task, no key looked up, no body kept. The connection
+        stays, but for clients that wait to be asked for their body: whether it follows is open
+        then (RFC 9110 §10.1.1)."""
+        self._refusing = True
+        stays = not self.expect_100_continue and self.parser.should_keep_alive()
+        answer = _rendered(
+            _Refused(503, WORDS[reason]),
+            self.server_state.default_headers,
+            retry_after=admission.refuse(reason),
+            stays=stays,
+        )
+        self.transport.write(answer)
+        if not stays:
+            self.transport.close()
+
+    def _await_next(self) -> None:
+        """As uvicorn does after an answer: the connection may idle for so long."""
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def _refuse(self, refused: "_Refused") -> None:
         """Answer in JSON and close; never in place of an answer that an earlier request is due."""
         REFUSED.add(1, str(refused.status))
+        if self._refusing:  # it has its answer
+            self.transport.close()
+            return
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:  # a whole request came before the bad bytes: answer that one
@@ -238,42 +354,65 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(_rendered(refused, self.server_state.default_headers))
         self.transport.close()
 
+    # --- answering --------------------------------------------------------------------------------
 
-async def _answer(
-    cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
-) -> None:
-    """ASGI's two messages of an answer as one write: uvloop writes at once, so two writes are two
-    system calls and two packets. `headers` are ours and hold no line breaks."""
-    if cycle.flow.write_paused and not cycle.disconnected:
-        await cycle.flow.drain()
-    if cycle.disconnected:
-        return
-    parts = [STATUS_LINE[status]]
-    for name, value in cycle.default_headers:
-        parts += (name, b": ", value, b"\r\n")
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-    if cycle.scope["method"] != "HEAD":
-        parts.append(body)
-    cycle.response_started = cycle.response_complete = True
-    cycle.waiting_for_100_continue = False
-    cycle.message_event.set()
-    cycle.transport.write(b"".join(parts))
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
+    async def _answer(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """ASGI's two messages of an answer as one write: uvloop writes at once, so two writes are
+        two system calls and two packets. `headers` are ours and hold no line breaks."""
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if cycle.disconnected:
+            return
+        parts = [STATUS_LINE[status]]
+        for name, value in cycle.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        if cycle.scope["method"] != "HEAD":
+            parts.append(body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
+        cycle.transport.write(b"".join(parts))
+        if cycle.body and self._admission is not None:
+            _forget_body(cycle, self._admission)
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+
+
+def _forget_body(cycle: RequestResponseCycle, admission: Admission) -> None:
+    """Nobody will read what is left of it."""
+    admission.release(len(cycle.body))
+    cycle.body = bytearray()
 
 
 _NAMES = {408: "request_timeout", 501: "not_implemented", 503: "service_unavailable"}
 
 
-def _rendered(refused: _Refused, defaults: list[tuple[bytes, bytes]]) -> bytes:
+def _rendered(
+    refused: _Refused,
+    defaults: list[tuple[bytes, bytes]],
+    *,
+    retry_after: int = 1,
+    stays: bool = False,
+) -> bytes:
     answer = problem(
         refused.status, _NAMES.get(refused.status, "validation_error"), refused.message
     )
     lines = [STATUS_LINE[refused.status]]
     lines += [name + b": " + value + b"\r\n" for name, value in defaults]
-    lines.append(b"content-type: application/json\r\nconnection: close\r\n")
+    lines.append(b"content-type: application/json\r\ncache-control: no-store\r\n")
+    if refused.status == 503:
+        lines.append(b"retry-after: %d\r\n" % retry_after)
+    if not stays:
+        lines.append(b"connection: close\r\n")
     lines.append(b"content-length: %d\r\n\r\n" % len(answer.body))
     return b"".join(lines) + answer.body

@@ -1,49 +1,28 @@
 """One request, as far as handlers need it: headers, query, body with a limit."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
 
 from everpost import ids
+from everpost.api.admission import WORDS, Admission, Reason
+from everpost.api.answers import ADMITTED
 from everpost.api.asgi import Receive, Scope
 from everpost.api.errors import Malformed, TooLarge
 from everpost.ids import Id
 from everpost.model.credential import Credential
 from everpost.model.errors import Invalid, NotFound, Unavailable
 
-__all__ = ["Budget", "Disconnected", "Page", "Request"]
+__all__ = ["Disconnected", "Page", "Request", "refuse"]
 
 _Cursor = TypeVar("_Cursor", Id, int)
 
+_NONE: dict[str, Any] = {}
 _ONCE = frozenset((b"authorization", b"idempotency-key", b"content-type", b"content-encoding"))
 
 
 class Disconnected(Exception):
     """The client went away before its request was complete; there is nobody to answer."""
-
-
-class Budget:
-    """Bytes of request bodies that one process holds at once."""
-
-    __slots__ = ("_limit", "_used")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
-
-    def check(self, more: int) -> None:
-        """Raises Unavailable when `more` bytes would be too many."""
-        if self._used + more > self._limit:
-            raise Unavailable("Too many requests are being worked on. Try again.")
-
-    def take(self, count: int) -> None:
-        """Raises Unavailable; what was taken must be given back all the same."""
-        self._used += count
-        if self._used > self._limit:
-            raise Unavailable("Too many requests are being worked on. Try again.")
-
-    def give(self, count: int) -> None:
-        self._used -= count
 
 
 class Page(Generic[_Cursor]):
@@ -60,7 +39,10 @@ class Page(Generic[_Cursor]):
 class Request:
     """A request on its way to a handler. `credential` is set where the route asks for one."""
 
-    __slots__ = ("_receive", "_scope", "credential", "headers", "params", "taken")
+    __slots__ = (
+        "_receive", "_scope", "counted", "credential", "entered", "extensions", "headers",
+        "length", "params", "taken",
+    )  # fmt: skip
 
     credential: Credential
 
@@ -70,9 +52,23 @@ class Request:
         if len(self.headers) != len(pairs):
             _refuse_twins(pairs)
         self.params = params
+        self.extensions: dict[str, Any] = scope.get("extensions", _NONE)
         self.taken = 0
+        """Bytes that this request holds of the budget."""
+        self.length = 0
+        """Bytes of the body that was read."""
+        self.counted = False
+        """Whether it is one of the listener's requests in hand."""
+        self.entered: float | None = None
+        """When this email went in hand (`Admission.enter`)."""
         self._scope = scope
         self._receive = receive
+
+    @property
+    def admitted(self) -> float | None:
+        """What our listener says of this email: see `answers.ADMITTED`."""
+        given: float | None = self.extensions.get(ADMITTED)
+        return given
 
     def id_of(self, absent: str) -> Id:
         """The path's id. What is no id at all is answered like an id that nobody has (S40):
@@ -129,9 +125,12 @@ class Request:
         given = {name: read(name, query[name]) for name in ("after", "before") if name in query}
         return Page(limit=int(text), after=given.get("after"), before=given.get("before"))
 
-    async def read(self, limit: int, budget: Budget) -> bytes:
+    async def read(self, limit: int, admission: Admission) -> bytes:
         """The whole body. Raises TooLarge past `limit` bytes, Invalid for an encoded body,
-        Unavailable when `budget` has no room; what was taken of it is in `taken`."""
+        Unavailable when the budget has no room; what was taken of it is in `taken`.
+
+        A declared length is taken at once: what begins to arrive must be able to end.
+        """
         encoding = self.headers.get(b"content-encoding")
         if encoding is not None and encoding.lower() != b"identity":
             raise Invalid(
@@ -141,14 +140,18 @@ class Request:
         if length is not None:
             if int(length) > limit:
                 raise _too_large(limit)
-            budget.check(int(length))
+            self._take(int(length), admission)
+        counted = ADMITTED in self.extensions
         message = await self._receive()
         collected: bytes | bytearray = b""
         while message["type"] == "http.request":
             piece: bytes = message.get("body", b"")
-            self.taken += len(piece)
-            budget.take(len(piece))
-            if self.taken > limit:
+            self.length += len(piece)
+            if counted:  # our listener held these bytes until now
+                admission.release(len(piece))
+            if self.length > self.taken:
+                self._take(self.length - self.taken, admission)
+            if self.length > limit:
                 raise _too_large(limit)
             if not message.get("more_body"):
                 return bytes(collected + piece) if collected else piece
@@ -157,6 +160,17 @@ class Request:
             collected += piece
             message = await self._receive()
         raise Disconnected
+
+    def _take(self, count: int, admission: Admission) -> None:
+        if not admission.has_room(count):
+            raise refuse(admission, Reason.BYTES)
+        admission.hold(count)
+        self.taken += count
+
+
+def refuse(admission: Admission, reason: Reason) -> Unavailable:
+    """The refusal to raise."""
+    return Unavailable(WORDS[reason], retry_after=admission.refuse(reason))
 
 
 def _id_cursor(name: str, text: str) -> Id:

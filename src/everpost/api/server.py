@@ -10,8 +10,9 @@ from typing import Any, cast
 import uvicorn
 
 from everpost import telemetry
+from everpost.api.admission import Admission
 from everpost.api.asgi import App
-from everpost.api.protocol import HttpLimits, Protocol
+from everpost.api.protocol import Gate, HttpLimits, Protocol
 
 __all__ = ["HttpServer"]
 
@@ -24,22 +25,31 @@ class HttpServer:
     """Serves applications on sockets that somebody else bound (the supervisor).
 
     `serve` runs until `shutdown`; call it once for each application, each in its own task.
+    `admission`, shared with the applications, is asked about emails and counts body bytes.
     """
 
-    def __init__(self, limits: HttpLimits | None = None) -> None:
-        self._limits = limits or HttpLimits()
+    def __init__(
+        self, limits: HttpLimits | None = None, *, admission: Admission | None = None
+    ) -> None:
+        self._gate = Gate(limits or HttpLimits(), admission)
         self._listeners: list[_Listener] = []
         _log_as_events()
 
     async def serve(
-        self, app: App, sockets: Sequence[Any], *, ready: asyncio.Event | None = None
+        self,
+        app: App,
+        sockets: Sequence[Any],
+        *,
+        ready: asyncio.Event | None = None,
+        mail: frozenset[bytes] = frozenset(),
     ) -> None:
         """Accept on `sockets` (listening stream sockets, TCP or unix; closed at the end).
 
+        A POST to a path in `mail` is refused at the end of its head when it is not admitted.
         `ready` is set once they accept. Cancelling this task ends the listener
         at once; `shutdown` ends it gracefully.
         """
-        listener = _Listener(_Config(app, self._limits), ready)
+        listener = _Listener(_Config(app, self._gate, mail), ready)
         self._listeners.append(listener)
         try:
             await listener.serve(sockets=list(sockets))
@@ -48,6 +58,25 @@ class HttpServer:
             listener.abort()
             listener.finished.set()
             self._listeners.remove(listener)
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open now, of all listeners."""
+        return sum(len(each.server_state.connections) for each in self._listeners)
+
+    def most_connections(self, count: int) -> None:
+        """From now on a listener takes so many and answers more with 503."""
+        self._gate.connections = count
+
+    def pause(self) -> None:
+        """Accept nothing: what comes waits in the kernel's queue. Open connections are served."""
+        for listener in self._listeners:
+            listener.pause()
+
+    async def resume(self) -> None:
+        """Accept again. Raises OSError when there is no descriptor for it; call it again, then."""
+        for listener in tuple(self._listeners):
+            await listener.resume()
 
     async def shutdown(self, deadline: float) -> None:
         """Stop accepting, let running requests finish for up to `deadline` seconds, then cut."""
@@ -59,7 +88,7 @@ class HttpServer:
 
 
 class _Config(uvicorn.Config):
-    def __init__(self, app: App, limits: HttpLimits) -> None:
+    def __init__(self, app: App, gate: Gate, mail: frozenset[bytes]) -> None:
         super().__init__(
             cast(Any, app),
             http=Protocol,
@@ -71,9 +100,10 @@ class _Config(uvicorn.Config):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=cast(int, limits.keep_alive),
+            timeout_keep_alive=cast(int, gate.limits.keep_alive),
         )
-        self.limits = limits
+        self.gate = gate
+        self.mail = mail
 
 
 class _Listener(uvicorn.Server):
@@ -84,6 +114,8 @@ class _Listener(uvicorn.Server):
         self.finished = asyncio.Event()
         self._ready = ready
         self._stop = asyncio.Event()
+        self._spares: list[Any] = []
+        self._paused = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -104,7 +136,40 @@ class _Listener(uvicorn.Server):
                 async with asyncio.timeout(1.0):
                     await self._stop.wait()
 
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Keeps a second handle on each listening socket, so that it outlives a pause."""
+        self._spares = [sock.dup() for sock in sockets or ()]
+        await super().startup(sockets=sockets)
+
+    def pause(self) -> None:
+        if self._paused or not self._spares:
+            return
+        self._paused = True
+        for server in self.servers:
+            server.close()
+
+    async def resume(self) -> None:
+        if not self._paused:
+            return
+        loop = asyncio.get_running_loop()
+        backlog = self.config.backlog
+        fresh: list[asyncio.base_events.Server] = []
+        try:
+            for spare in self._spares:
+                server = await loop.create_server(self._protocol, sock=spare.dup(), backlog=backlog)
+                fresh.append(server)
+        except OSError:
+            for server in fresh:
+                server.close()
+            raise
+        self.servers[:] = fresh
+        self._paused = False
+
+    def _protocol(self) -> Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state)
+
     def stop(self, deadline: float) -> None:
+        self._let_spares_go()
         self.config.timeout_graceful_shutdown = cast(int, deadline)
         self.should_exit = True
         self._stop.set()
@@ -120,8 +185,14 @@ class _Listener(uvicorn.Server):
             if connections:
                 await asyncio.sleep(_LAST_WORDS / _FLUSHES)
 
+    def _let_spares_go(self) -> None:
+        for spare in self._spares:
+            spare.close()
+        self._spares = []
+
     def abort(self) -> None:
         """Cut what is still connected."""
+        self._let_spares_go()
         for server in getattr(self, "servers", ()):
             server.close()
         for connection in tuple(self.server_state.connections):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from everpost.access import Access
+from everpost.api.admission import Admission
 from everpost.catalog import ApiKeys, Domains, Relays
 from everpost.clock import Clock
 from everpost.ids import Id
@@ -46,9 +47,7 @@ class ApiLimits:
     settings_bytes: int = 64 * 1024
     """Largest body of an endpoint that takes no mail (413)."""
     requests: int = 512
-    """Requests in hand at once; more answer 503."""
-    bodies_bytes: int = 256 * 1024 * 1024
-    """Bodies of all requests in hand together; more answer 503."""
+    """Requests in hand at once, of one listener; more answer 503. Emails have `admission`, too."""
     schedule_days: float = 30.0
     """How far ahead an email may be moved."""
 
@@ -60,8 +59,8 @@ def _one_thread() -> Executor:
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything that handlers may call. `read_content` unseals what a message says (its large
-    attachments left out); `alarms` names the alarms that stand; `exposition` is what /metrics
-    answers."""
+    attachments left out); `admission` is shared with the listeners; `alarms` names the alarms that
+    stand; `exposition` is what /metrics answers."""
 
     intake: Intake
     access: Access
@@ -79,6 +78,7 @@ class Services:
     alarms: Callable[[], Sequence[str]]
     exposition: Callable[[], Awaitable[bytes]]
     public_url: str
+    admission: Admission
     durability: Durability = Durability.COMMITTED
     limits: ApiLimits = field(default_factory=ApiLimits)
     words: Executor = field(default_factory=_one_thread)

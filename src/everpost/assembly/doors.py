@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,9 @@ import msgspec
 from everpost import telemetry
 from everpost.access import Access
 from everpost.api import (
+    MAIL,
+    Admission,
+    AdmissionLimits,
     ApiLimits,
     HttpLimits,
     HttpServer,
@@ -21,12 +23,15 @@ from everpost.api import (
     build_operator,
 )
 from everpost.assembly.node import Node
+from everpost.assembly.watch import Watch, free_bytes
 from everpost.catalog import ApiKeys, Domains, Relays
+from everpost.config import Settings
 from everpost.dispatch import Renderer, Sandbox
 from everpost.intake import Intake, Limits
 from everpost.model.message import Content
 from everpost.monitoring.health import Facts, Health, HealthLimits
 from everpost.monitoring.metrics import Metrics
+from everpost.monitoring.room import Room
 from everpost.net.listener import Endpoint, adopt, listen
 from everpost.net.resolver import Resolver
 from everpost.store.interface import MessageRow, StoreError
@@ -56,17 +61,30 @@ def _intake(node: Node) -> Intake:
     )
 
 
-def _health(node: Node) -> Health:
+def _admission(node: Node) -> Admission:
+    limits = node.settings.limits
+    return Admission(
+        AdmissionLimits(
+            requests=limits.requests, body_bytes=limits.body_bytes, delay_s=limits.delay_s
+        ),
+        now=node.clock.monotonic,
+        chance=node.rng.random,
+        room=Room(limits.free_bytes),
+    )
+
+
+def _health(node: Node, room: Room) -> Health:
     origin = node.clock.now() / 1000 - node.clock.monotonic()
 
     async def gather() -> Facts:
         await node.store.revision()
-        stat = await asyncio.to_thread(os.statvfs, node.places.data)
+        free = await asyncio.to_thread(free_bytes, node.places.data)
         now = node.directory.now
         off = node.clock.now() / 1000 - node.clock.monotonic() - origin
         return Facts(
             store_writable=await _writable(node),
-            free_bytes=stat.f_bavail * stat.f_frsize,
+            free_bytes=free,
+            disk_low=room.low,
             relays=sum(relay.state == "enabled" for relay in now.relays),
             sandbox=not now.relays and not now.domains,
             clock_off_ms=int(off * 1000),
@@ -88,7 +106,11 @@ async def _writable(node: Node) -> bool:
 
 
 def _services(
-    node: Node, metrics: Metrics, threads: ThreadPoolExecutor, health: Health
+    node: Node,
+    metrics: Metrics,
+    threads: ThreadPoolExecutor,
+    health: Health,
+    admission: Admission,
 ) -> Services:
     settings = node.settings
     renderer = Renderer(
@@ -138,14 +160,29 @@ def _services(
         read_content=read_content,
         alarms=metrics.alarms,
         exposition=exposition,
+        admission=admission,
         public_url=settings.node.public_url or f"http://{settings.http.listen}",
         durability=settings.store.durability,
         limits=ApiLimits(
             body_bytes=settings.http.body_bytes,
             requests=settings.limits.requests,
-            bodies_bytes=settings.limits.body_bytes,
             schedule_days=settings.intake.schedule_days,
         ),
+    )
+
+
+def _http_limits(settings: Settings) -> HttpLimits:
+    http = settings.http
+    return HttpLimits(
+        connections=settings.limits.connections,
+        head_bytes=http.head_bytes,
+        headers=http.headers,
+        head_timeout=http.head_s,
+        request_timeout=http.request_s,
+        min_rate=http.min_rate,
+        min_rate_grace=http.min_rate_s,
+        write_timeout=http.write_s,
+        keep_alive=http.keep_alive_s,
     )
 
 
@@ -156,27 +193,30 @@ async def open_doors(
     """Serve the API on the inherited sockets (or on its own, when started by hand)."""
     settings = node.settings
     threads = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
-    health = _health(node)
-    services = _services(node, metrics, threads, health)
+    admission = _admission(node)
+    health = _health(node, admission.room)
+    services = _services(node, metrics, threads, health, admission)
     sockets = {
         name: adopt(inherited[name]) for name in ("api", "operator", "admin") if name in inherited
     }
     if "api" not in sockets:
         sockets["api"] = listen(Endpoint.parse(settings.http.listen))
     builders = {"api": build_api, "operator": build_operator, "admin": build_admin}
-    server = HttpServer(
-        HttpLimits(
-            request_timeout=settings.http.request_s,
-            keep_alive=settings.http.keep_alive_s,
-            connections=settings.limits.connections,
-        )
+    server = HttpServer(_http_limits(settings), admission=admission)
+    watch = Watch(
+        data=node.places.data,
+        admission=admission,
+        server=server,
+        connections=settings.limits.connections,
     )
-    tasks = []
+    await watch.look()
+    metrics.flush()  # its files are open before descriptors can run out
+    tasks = [asyncio.create_task(watch.run())]
     for name, sock in sockets.items():
         ready = asyncio.Event()
-        tasks.append(
-            asyncio.create_task(server.serve(builders[name](services), [sock], ready=ready))
-        )
+        mail = MAIL if name == "api" else frozenset[bytes]()
+        serving = server.serve(builders[name](services), [sock], ready=ready, mail=mail)
+        tasks.append(asyncio.create_task(serving))
         await ready.wait()
     try:
         yield

@@ -20,6 +20,7 @@ from everpost.delivery import Carrier, Timeouts
 from everpost.dispatch import Dispatcher, DispatchLimits, DotLog, Renderer
 from everpost.ids import text
 from everpost.monitoring.metrics import Metrics
+from everpost.net.descriptors import raise_limit
 from everpost.net.wake import WakeListener, Waker
 from everpost.recovery.rescuer import Rescuer
 from everpost.recovery.supervisor import die_with_parent
@@ -43,6 +44,7 @@ def run(
     if parent_pipe is not None:
         die_with_parent(parent_pipe)
     _log_to(settings, roles)
+    raise_limit()
     metrics = Metrics(settings.node.data / "run" / "metrics", name)
     try:
         return uvloop.run(_run(settings, roles, inherited, metrics))

@@ -157,11 +157,51 @@ class Http:
         low=KIB,
         high=1024 * MIB,
     )
+    head_bytes: int = _setting(
+        32 * KIB,
+        "Largest header section of a request, and what its body may hold beside data (trailers, "
+        "chunk extensions); more answers 431.",
+        unit="bytes",
+        low=KIB,
+        high=MIB,
+    )
+    headers: int = _setting(
+        100, "Most header fields of a request; more answers 431.", low=10, high=10_000
+    )
+    head_s: float = _setting(
+        15.0,
+        "A request's headers must have arrived within this time, else 408.",
+        unit="seconds",
+        low=0.1,
+        high=3600,
+    )
     request_s: float = _setting(
         60.0,
-        "A request's headers and body must have arrived within this time.",
+        "A request's headers and body must have arrived within this time, else 408.",
         unit="seconds",
         low=1,
+        high=3600,
+    )
+    min_rate: int = _setting(
+        500,
+        "A request's body must arrive at this rate, on average, else 408. 0: at any rate, within "
+        "`http.request_s`.",
+        unit="bytes a second",
+        low=0,
+        high=MIB,
+    )
+    min_rate_s: float = _setting(
+        10.0,
+        "For so long the rate is not looked at, so that a short stop is no offence.",
+        unit="seconds",
+        low=0.1,
+        high=3600,
+    )
+    write_s: float = _setting(
+        60.0,
+        "How long a client may leave an answer unread before it is cut off.",
+        unit="seconds",
+        low=0.1,
         high=3600,
     )
     keep_alive_s: float = _setting(
@@ -185,23 +225,41 @@ class Limits:
     """Where one API process refuses more work (503 with Retry-After) rather than fall over."""
 
     connections: int = _setting(
-        2000, "Open HTTP connections of one API process.", low=10, high=1_000_000
+        2000,
+        "Open HTTP connections of one listener. Fewer where the process may open fewer files "
+        "(`LimitNOFILE`): some are kept for the store.",
+        low=10,
+        high=1_000_000,
     )
     requests: int = _setting(
-        512, "Requests being worked on at once in one API process.", low=1, high=100_000
+        512,
+        "Emails being worked on at once in one API process, and as many other requests. When "
+        "accepts are slow (`limits.delay_s`) it takes fewer emails.",
+        low=1,
+        high=100_000,
+    )
+    delay_s: float = _setting(
+        2.0,
+        "While even the quickest accept takes longer than this, fewer emails are taken in hand "
+        "and more are refused, so that those that are taken are answered in time. Less than half "
+        "of your clients' patience.",
+        unit="seconds",
+        low=0.01,
+        high=60,
     )
     body_bytes: int = _setting(
         256 * MIB,
-        "Bodies of all requests in hand in one API process, together. Must hold the largest "
-        "single body (`http.body_bytes`).",
+        "Bodies of all requests in one API process, together; the process needs up to four "
+        "times as much memory for them. Must hold the largest single body (`http.body_bytes`).",
         unit="bytes",
         low=MIB,
         high=64 * 1024 * MIB,
     )
     free_bytes: int = _setting(
         256 * MIB,
-        "Below this much free space in the data directory's file system, readiness fails, so that "
-        "a balancer sends no more here while what was accepted is still settled.",
+        "Below this much free space in the data directory's file system, new mail is refused and "
+        "readiness fails, while what was accepted is still delivered. A quarter more must be free "
+        "before mail is taken again. 0: never.",
         unit="bytes",
         low=0,
     )

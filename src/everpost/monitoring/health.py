@@ -24,6 +24,8 @@ class Facts(msgspec.Struct, frozen=True):
     sandbox: bool
     clock_off_ms: int = 0
     draining: bool = False
+    disk_low: bool = False
+    """New mail is refused for want of room (`Room`)."""
 
 
 class HealthLimits(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ class Judgement(msgspec.Struct, frozen=True):
 
 def judge(facts: Facts, limits: HealthLimits) -> Judgement:
     """Pure."""
-    room = facts.free_bytes >= limits.free_bytes
+    room = facts.free_bytes >= limits.free_bytes and not facts.disk_low
     steady = abs(facts.clock_off_ms) <= limits.clock_off_ms
     way = facts.relays > 0 or facts.sandbox
     checks = (

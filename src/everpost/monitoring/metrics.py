@@ -74,8 +74,11 @@ class Metrics:
         try:
             while True:
                 await asyncio.sleep(period)
-                self.attach()
-                self.flush()
+                try:
+                    self.attach()
+                    self.flush()
+                except OSError as error:  # no descriptor for a file: work goes on, uncounted
+                    telemetry.event("metrics.flush_failed", error=str(error))
         finally:
             self.flush()
 
@@ -184,9 +187,9 @@ class _Gauge:
         self._set(self._values.get(labels, 0.0) + amount, *labels)
 
     def flush(self) -> None:
-        changed, self._changed = self._changed, set()
-        for labels in changed:
+        for labels in tuple(self._changed):
             child = self._gauge.labels(*labels) if labels else self._gauge
+            self._changed.discard(labels)
             child.set(self._values[labels])
 
 

@@ -11,7 +11,16 @@ import pytest
 
 from everpost import ids
 from everpost.access import OPERATOR, Access
-from everpost.api import ApiLimits, App, Services, build_admin, build_api, build_operator
+from everpost.api import (
+    Admission,
+    AdmissionLimits,
+    ApiLimits,
+    App,
+    Services,
+    build_admin,
+    build_api,
+    build_operator,
+)
 from everpost.catalog import ApiKeys, Domains, Relays
 from everpost.ids import Id, IdMaker
 from everpost.intake import Intake, Limits
@@ -415,7 +424,12 @@ async def _furnish(door: Door) -> None:
     await door.directory.refresh()
 
 
-def new_door(durability: Durability = Durability.COMMITTED, **limits: Any) -> Door:
+def new_door(
+    durability: Durability = Durability.COMMITTED,
+    *,
+    admission: Admission | None = None,
+    **limits: Any,
+) -> Door:
     clock, store = StoppedClock(), Shelf()
     sealer: Any = OpenSealer()
     shelf = cast(Store, store)
@@ -457,6 +471,8 @@ def new_door(durability: Durability = Durability.COMMITTED, **limits: Any) -> Do
         read_content=read_content,
         alarms=lambda: ("disk_low",),
         exposition=exposition,
+        admission=admission
+        or Admission(AdmissionLimits(), now=clock.monotonic, chance=lambda: 0.5),
         public_url="http://api.test",
         durability=durability,
         limits=ApiLimits(**limits),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from everpost.api import Admission, AdmissionLimits
 from everpost.api.drafts import decode
 from everpost.model.errors import Refusal
 from tests.support.hostile import REQUESTS, HostileRequest
@@ -74,12 +75,15 @@ def test_endless_chunked_body_is_cut_at_the_limit(make_door: Callable[..., Door]
 def test_bodies_in_hand_are_bounded_together_and_given_back(
     make_door: Callable[..., Door],
 ) -> None:
-    door = make_door(bodies_bytes=1000)
+    limits = AdmissionLimits(body_bytes=1000)
+    admission = Admission(limits, now=lambda: 1.0, chance=lambda: 0.5)
+    door = make_door(admission=admission)
     for _ in range(3):
         refused = door.ask("POST", "/emails", chunks=[b" " * 600, b" " * 600])
         assert refused.status == 503
         assert "retry-after" in refused.headers
     assert door.ask("POST", "/emails", email()).status == 200
+    assert admission.held == 0
 
 
 def test_work_grows_with_the_size_of_a_body_not_faster() -> None:

@@ -76,6 +76,37 @@ async def _accepts(port: int) -> bool:
         return True
 
 
+def test_connections_wait_while_nothing_is_accepted() -> None:
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server, ready = HttpServer(), asyncio.Event()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(server.serve(_say(b"done"), [listener], ready=ready))
+            await ready.wait()
+            port = listener.getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(2):
+                server.pause()
+                server.pause()
+                waiting = group.create_task(answers(port, GET, 1))
+                writer.write(GET)  # what is connected is served
+                await reader.readuntil(b"done")
+                assert server.connections == 1
+                assert not waiting.done()
+                await server.resume()
+                await server.resume()
+                (answer,) = await waiting
+                assert answer.endswith(b"done")
+                while server.connections > 1:
+                    await asyncio.sleep(0)
+            server.pause()
+            writer.transport.abort()
+            await server.shutdown(1)
+            assert not await _accepts(port)
+
+    uvloop.run(main())
+
+
 def test_request_in_hand_is_answered_before_the_end() -> None:
     entered, leave = asyncio.Event(), asyncio.Event()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from everpost.api import HttpLimits, HttpServer
+from everpost.api import MAIL, Admission, HttpLimits, HttpServer
 from everpost.api.asgi import Receive, Scope, Send
 from tests.support.hostile import SMUGGLED, WIRES, HostileWire
 
@@ -34,14 +34,23 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
-def with_server(talk: Talk, *, app: Any = echo, limits: HttpLimits | None = None) -> None:
+def with_server(
+    talk: Talk,
+    *,
+    app: Any = echo,
+    limits: HttpLimits | None = None,
+    admission: Admission | None = None,
+    send_buffer: int | None = None,
+) -> None:
     """Run `talk(port)` against a server of the test's own."""
 
     async def main() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
-        server, ready = HttpServer(limits), asyncio.Event()
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        server, ready = HttpServer(limits, admission=admission), asyncio.Event()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-            serving = group.create_task(server.serve(app, [listener], ready=ready))
+            serving = group.create_task(server.serve(app, [listener], ready=ready, mail=MAIL))
             await ready.wait()
             port = listener.getsockname()[1]
             try:
