@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["WIDTH", "ms", "summary"]
+__all__ = ["WIDTH", "ms", "summary", "wanted"]
 
 WIDTH = 80
 _STEPS = 6
@@ -13,7 +13,7 @@ _STAGES = 4
 def summary(found: dict[str, Any]) -> list[str]:
     """The lines for a terminal."""
     lines = [_head(found), ""]
-    lines += _steps(found["steps"], found["missed"])
+    lines += _steps(_shown(found), found["steps"])
     lines.append("")
     lines += _latencies(found)
     lines += _errors(found)
@@ -49,10 +49,33 @@ def _head(found: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _steps(steps: Sequence[dict[str, Any]], missed: Sequence[str]) -> Iterator[str]:
+def wanted(objective: dict[str, Any]) -> str:
+    """The objective in words."""
+    words = [f"at most {objective['errors'] * 100:g} % of the requests fail"]
+    if objective["p99_ms"] is not None:
+        words.append(f"p99 until accepted within {ms(objective['p99_ms'])}")
+    if objective["delivered_p99_ms"] is not None:
+        words.append(f"p99 until arrived within {ms(objective['delivered_p99_ms'])}")
+    if objective["keep_up"]:
+        words.append("delivery keeps up")
+    return ", ".join(words)
+
+
+def _shown(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps that there is room for: the last ones, or those of a search around its answer, by
+    their rates."""
+    measured = [step for step in found["steps"] if step["measured"]]
+    search = found["search"]
+    if search is None:
+        return measured[-_STEPS:]
+    answer = search["rate"] or 0.0
+    near = sorted(measured, key=lambda step: abs(float(step["first"]) - answer))[:_STEPS]
+    return sorted(near, key=lambda step: float(step["first"]))
+
+
+def _steps(shown: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield _row(("rate", "sent/s", "accepted/s", "arrived/s", "p50", "p99", "errors"))
-    measured = [step for step in steps if step["measured"]]
-    for step in measured[-_STEPS:]:
+    for step in shown:
         decided = step["accepted"] + step["failed"]
         share = step["failed"] / decided if decided else 0.0
         yield _row(
@@ -66,8 +89,9 @@ def _steps(steps: Sequence[dict[str, Any]], missed: Sequence[str]) -> Iterator[s
                 f"{share:.1%}" if step["failed"] else "0",
             )
         )
-    if len(measured) > _STEPS:
-        yield f"  (and {len(measured) - _STEPS} before)"
+    more = sum(step["measured"] for step in steps) - len(shown)
+    if more:
+        yield f"(and {more} more)"
 
 
 def _row(cells: Sequence[str]) -> str:
