@@ -191,9 +191,9 @@ def _lines(
         chart.range = (_log(marks[0]), _log(marks[-1]))
     elif values:
         chart.range = (0, max(*values, 1.0) * 1.05)
-    if ticks:
+    if ticks and values:
         chart.x_labels = [{"value": at, "label": label} for at, label in ticks]
-        furthest = max((at for line in shown.values() for at, _ in line), default=1.0)
+        furthest = max(at for line in shown.values() for at, _ in line)
         chart.xrange = (0.0, furthest + 0.2)
     for name, line in shown.items():
         chart.add(name, [(at, _log(v) if logarithmic else v) for at, v in line])
@@ -210,7 +210,7 @@ def _powers(least: float, most: float) -> list[float]:
     low, high = math.floor(math.log10(least)), math.ceil(math.log10(most))
     steps = (1, 2, 5) if high - low <= 3 else (1,)
     marks = [step * 10.0**exponent for exponent in range(low, high + 1) for step in steps]
-    first = max(mark for mark in marks if mark <= least)
+    first = max((mark for mark in marks if mark <= least), default=marks[0])
     last = min((mark for mark in marks if mark >= most), default=marks[-1])
     return [mark for mark in marks if first <= mark <= max(last, first * 10)]
 

@@ -8,7 +8,8 @@ from everpost.loadtest.measure import StepTally
 __all__ = ["Objective", "Search", "Trial", "generator_fell_behind", "judge"]
 
 _LAG_S = 0.05
-"""A generator whose 99th percentile of delay is above this does not keep its rate."""
+"""A generator that starts a twentieth of its requests later than this does not keep its rate; a
+single hiccup of a busy machine is none."""
 _SHARE = 0.05
 _FEW = 5
 
@@ -53,7 +54,7 @@ def _slack(tally: StepTally) -> float:
 
 def generator_fell_behind(tally: StepTally) -> bool:
     """Whether the generator itself, not the server, limited the step."""
-    lag = tally.lag.at(0.99)
+    lag = tally.lag.at(0.95)
     return lag is not None and lag > _LAG_S
 
 

@@ -217,10 +217,10 @@ def _notes(setup: Setup, outcome: Outcome, missing: int) -> list[str]:
     notes = []
     slow = [tally for tally in measure.measured() if generator_fell_behind(tally)]
     if slow:
-        worst = max(tally.lag.at(0.99) or 0.0 for tally in slow)
+        worst = max(tally.lag.at(0.95) or 0.0 for tally in slow)
         notes.append(
             f"The generator could not keep the rate ({', '.join(t.step.label for t in slow)}): it "
-            f"started requests up to {worst * 1000:.0f} ms late (p99). Those figures are its own "
+            f"started requests up to {worst * 1000:.0f} ms late (p95). Those figures are its own "
             "limit as much as the server's."
         )
     if outcome.most_connections >= target.connections and outcome.most_waiting:
