@@ -3,6 +3,7 @@ that plots follow its light or dark scheme."""
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -131,10 +132,8 @@ def search(found: dict[str, Any]) -> str:
 
 def stages(found: dict[str, Any]) -> str:
     """What each stage adds to the way of one message."""
-    from pygal import HorizontalStackedBar
-
     ran = [stage for stage in found["stages"] if stage["count"]][::-1]
-    chart = HorizontalStackedBar(
+    chart = _pygal().HorizontalStackedBar(
         **_config(["work", "wait"], size=(_WIDTH, 70 + 26 * len(ran))),
         value_formatter=lambda value: _ms(value) if value else "",
         truncate_label=-1,
@@ -164,9 +163,7 @@ def _lines(
 ) -> str:
     """Lines over numbers. With `logarithmic` the upright axis is, and what is not above zero is
     left out (pygal's own setting would bend both axes)."""
-    from pygal import XY
-
-    chart = XY(
+    chart = _pygal().XY(
         **_config(list(lines), size=_HALF if half else (_WIDTH, _HEIGHT), fill=fill),
         show_dots=dots,
         dots_size=3,
@@ -215,10 +212,17 @@ def _powers(least: float, most: float) -> list[float]:
     return [mark for mark in marks if first <= mark <= max(last, first * 10)]
 
 
-def _config(names: Sequence[str], *, size: tuple[int, int], fill: bool = False) -> dict[str, Any]:
-    from pygal.style import Style
+def _pygal() -> Any:
+    """The library, without the import hook for plug-ins that it installs: of a kind that Python
+    gave up, and every later import would meet it."""
+    import pygal
 
-    style = Style(
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+    return pygal
+
+
+def _config(names: Sequence[str], *, size: tuple[int, int], fill: bool = False) -> dict[str, Any]:
+    style = _pygal().style.Style(
         background="transparent",
         plot_background="transparent",
         foreground="var(--text)",

@@ -100,7 +100,7 @@ async def play(
     try:
         await generator.play(step, clock.monotonic())
         async with asyncio.timeout(10):
-            while not generator.quiet:  # noqa: ASYNC110
+            while not generator.quiet:
                 await asyncio.sleep(0)
     finally:
         await generator.close()

@@ -1,5 +1,6 @@
 """Plans: when messages are due, and what is refused before the first one."""
 
+import itertools
 import random
 
 import pytest
@@ -28,7 +29,7 @@ def _due(step: Step, arrivals: Arrivals = UNIFORM, *, seed: int = 1, batch: int 
 def test_a_steady_rate_is_not_steady() -> None:
     due = _due(Step.steady(200, 2))
     assert len(due) == 400
-    gaps = {round(b - a, 9) for a, b in zip(due, due[1:], strict=False)}
+    gaps = {round(b - a, 9) for a, b in itertools.pairwise(due)}
     assert (due[0], gaps) == (0.0, {0.005})
 
 
@@ -57,7 +58,7 @@ def test_a_ramp_sends_as_much_in_its_first_half_as_in_its_second() -> None:
 
 def test_chance_arrivals_that_are_evenly_spread_or_of_another_rate() -> None:
     due = _due(Step.steady(500, 20), POISSON)
-    gaps = [b - a for a, b in zip(due, due[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(due)]
     mean = sum(gaps) / len(gaps)
     deviation = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
     assert mean == pytest.approx(1 / 500, rel=0.05)

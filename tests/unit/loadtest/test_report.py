@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 from html.parser import HTMLParser
 from typing import Any
 
@@ -125,6 +126,12 @@ def test_a_report_runs_something_or_loads_something(name: str) -> None:
     assert page.charts >= 3
     assert "alert(1)</script>" not in text
     assert not re.search(r"@import|url\(", text)
+
+
+def test_drawing_changes_how_everything_else_is_imported() -> None:
+    before = list(sys.meta_path)
+    html(_found())
+    assert sys.meta_path == before
 
 
 @pytest.mark.parametrize("name", sorted(RUNS))
