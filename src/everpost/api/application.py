@@ -33,6 +33,8 @@ _SECONDS = telemetry.histogram(
     "everpost_http_request_seconds", "From a request's head to its answer", ("route",)
 )
 
+_AUTH = telemetry.histogram("everpost_http_auth_seconds", "Recognising a request's API key")
+
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -145,7 +147,9 @@ class Application:
             if self._credential is not None:
                 request.credential = self._credential
             else:
+                began = services.clock.monotonic()
                 request.credential = await services.access.recognise(request.token())
+                _AUTH.observe(services.clock.monotonic() - began)
             require(request.credential, route.right)
         if route.body is None:
             return await route.handler(services, request)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from everpost import ids
+from everpost import ids, telemetry
 from everpost.api import drafts
 from everpost.api.answers import encode
 from everpost.api.bodies import EmailBody
@@ -15,13 +15,18 @@ from everpost.model.errors import Invalid, Refusal
 
 __all__ = ["send", "send_batch"]
 
+_PARSE = telemetry.histogram("everpost_http_parse_seconds", "Decoding the JSON of a request's mail")
+
 
 async def send(
     services: Services, request: Request, body: Annotated[bytes, EmailBody]
 ) -> Annotated[bytes, Created]:
     """Accept one email. It is durable when the answer arrives."""
     key = _key(request)
+    now = services.clock.monotonic
+    began = now()
     email = drafts.decode(body)
+    _PARSE.observe(now() - began)
     credential = request.credential
     draft = drafts.draft(email)
     if draft.scheduled_at is not None:
@@ -48,11 +53,15 @@ async def send_batch(
     mode = request.header(b"x-batch-validation") or "strict"
     if mode not in {"strict", "permissive"}:
         raise Invalid("Invalid `x-batch-validation` header. It must be strict or permissive.")
+    now = services.clock.monotonic
+    began = now()
     if mode == "strict":
         emails: list[EmailBody] = drafts.decode_batch(body)
+        _PARSE.observe(now() - began)
         prepared, errors = await _prepare_all(services, request, emails), None
     else:
         items = drafts.decode_items(body)
+        _PARSE.observe(now() - began)
         prepared, errors, emails = await _prepare_good(services, request, items)
     made = [Created(ids.text(each.message.id)) for each in prepared]
     answer = encode(BatchAnswer(made, errors))

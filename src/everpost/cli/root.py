@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "config": ("config", "Show, check and explain the settings."),
     "db": ("db", "The store's file."),
     "doctor": ("doctor", "Check this machine and its network."),
+    "loadtest": ("loadtest", "Find out what a server bears."),
     "sink": ("sink", "A mail server that swallows mail, for tests."),
 }
 """Command: its file in this package, which holds it as `command`, and a line on what it is for."""

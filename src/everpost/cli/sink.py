@@ -48,6 +48,12 @@ __all__ = ["command"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="At the end, write Message-ID and time of each message there (JSON lines).",
 )
+@click.option(
+    "--feed",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write each arrival there at once (JSON lines; - is stdout), for `everpost loadtest`.",
+)
+@click.option("--until-eof", is_flag=True, help="End when standard input does.")
 @click.option("--stop-after", type=click.IntRange(min=1), help="End after so many messages.")
 @click.option(
     "--every", type=click.FloatRange(min=0.1), default=10.0, show_default=True,
@@ -62,6 +68,7 @@ def command(
     users: Sequence[str],
     stop_after: int | None,
     every: float,
+    until_eof: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -108,6 +115,7 @@ def command(
                 on_stats=lambda stats: _counts(out, stats),
                 every=every,
                 stop_after=stop_after,
+                until_eof=0 if until_eof else None,
             )
         )
     except (ListenError, OSError) as error:

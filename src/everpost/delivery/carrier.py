@@ -27,6 +27,12 @@ TRANSACTIONS_PER_SESSION = 1000
 _OPENED = telemetry.counter(
     "everpost_relay_connections_total", "Sessions opened to relays", ("relay", "result")
 )
+_CONNECT = telemetry.histogram(
+    "everpost_relay_connect_seconds", "Opening a session: connect, greet, secure, log in"
+)
+_SESSION = telemetry.histogram(
+    "everpost_relay_session_seconds", "One transaction, from MAIL to the answer to its content"
+)
 _CLOSING = Deferred("delivery is closing", Phase.ROUTE, Speaker.SELF)
 _NO_RELAY = Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
 _LACKING = Deferred(
@@ -169,7 +175,9 @@ class Carrier:
             attempt.outcomes = transaction.outcomes
             if not await self._prepared(attempt, transaction, envelope, render):
                 return
+            began = self._clock.monotonic()
             await session.hand_over(transaction)
+            _SESSION.observe(self._clock.monotonic() - began)
             if kept and transaction.untouched:
                 kept = False
                 self._busy.discard(session)
@@ -184,7 +192,9 @@ class Carrier:
         lane = attempt.lane
         attempt.session = session = Session(lane.relay, self._outset)
         self._busy.add(session)
+        began = self._clock.monotonic()
         refusal = await session.open()
+        _CONNECT.observe(self._clock.monotonic() - began)
         attempt.timings.update(session.timings)
         if refusal is None:
             _OPENED.add(1, lane.relay.name, "opened")

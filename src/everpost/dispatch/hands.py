@@ -23,12 +23,14 @@ assembled, framed for the wire, and what the transport has not passed on yet."""
 
 class Work:
     """What goes out in one transaction: the recipients claimed of one message. `weight`: bytes that
-    it takes in memory while it is carried; 0 for a small one, which the window bounds."""
+    it takes in memory while it is carried; 0 for a small one, which the window bounds. `since`:
+    when it was claimed, in monotonic seconds."""
 
-    __slots__ = ("claimed", "dotted", "on_its_way", "route", "weight")
+    __slots__ = ("claimed", "dotted", "on_its_way", "route", "since", "weight")
 
-    def __init__(self, claimed: Claimed) -> None:
+    def __init__(self, claimed: Claimed, *, since: float = 0.0) -> None:
         self.claimed = claimed
+        self.since = since
         self.route = claimed.claims[0].route
         self.weight = claimed.size * _COPIES if claimed.size > CLAIMED_BYTES else 0
         self.dotted = False

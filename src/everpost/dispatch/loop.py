@@ -40,6 +40,9 @@ _OUTCOMES = telemetry.counter(
 _CLAIM_WAIT = telemetry.histogram(
     "everpost_claim_wait_seconds", "From a recipient's due time to its claim"
 )
+_SLOT_WAIT = telemetry.histogram(
+    "everpost_slot_wait_seconds", "From a claim to the start of its delivery"
+)
 _TO_END = telemetry.histogram(
     "everpost_accept_to_delivered_seconds", "From a first attempt's due time to its delivery"
 )
@@ -201,7 +204,8 @@ class Dispatcher:
     def _queue(self, claimed: Claimed) -> None:
         stream = self._directory.now.streams.get((claimed.project, claimed.stream))
         broadcast = stream is not None and stream.priority == _BROADCAST
-        self._hands.queue(Work(claimed), broadcast=broadcast)
+        work = Work(claimed, since=self._clock.monotonic())
+        self._hands.queue(work, broadcast=broadcast)
 
     # -- carrying ----------------------------------------------------------------------------------
 
@@ -226,6 +230,7 @@ class Dispatcher:
 
     async def _deliver(self, work: Work) -> None:
         claimed = work.claimed
+        _SLOT_WAIT.observe(self._clock.monotonic() - work.since)
         try:
             try:
                 outcomes, record = await self._attempts.make(work)

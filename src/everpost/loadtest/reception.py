@@ -42,18 +42,22 @@ class Stats:
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A message taken. `at` is the monotonic clock in seconds, which on Linux all processes of a
-    machine share. `message_id` is without angle brackets, empty where there was none."""
+    machine share; `time` is the wall clock in seconds since 1970. `message_id` is without angle
+    brackets, `mark` what stands in X-Loadtest-Id; both empty where there was none."""
 
     message_id: str
     at: float
     sender: str
     recipients: tuple[str, ...]
     size: int
+    mark: str = ""
+    time: float = 0.0
 
 
 _find_message_id = re.compile(
     rb"^message-id:[ \t]*(?:\r\n[ \t]+)?<?([^<>\r\n]*)", re.IGNORECASE | re.MULTILINE
 ).search
+_find_mark = re.compile(rb"^x-loadtest-id:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE).search
 
 
 class Reception:
@@ -66,6 +70,7 @@ class Reception:
         *,
         maildir: Maildir | None = None,
         keep_arrivals: bool = False,
+        on_arrival: Callable[[Arrival], None] | None = None,
         on_message: OnMessage | None = None,
     ) -> None:
         self.script = script
@@ -74,6 +79,7 @@ class Reception:
         self._clock = clock
         self._maildir = maildir
         self._keep = keep_arrivals
+        self._on_arrival = on_arrival
         self._on_message = on_message
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -86,14 +92,29 @@ class Reception:
         stats.messages += 1
         stats.recipients += len(recipients)
         stats.octets += len(content)
-        if self._keep:
-            at = self._clock.monotonic()
-            id_ = _message_id(content)
-            self.arrivals.append(Arrival(id_, at, mail.sender, recipients, len(content)))
+        if self._keep or self._on_arrival is not None:
+            arrival = self._arrival(mail.sender, recipients, content)
+            if self._keep:
+                self.arrivals.append(arrival)
+            if self._on_arrival is not None:
+                self._on_arrival(arrival)
         if self._on_message is not None:
             self._on_message(mail.sender, recipients, content)
         if self._waiters:
             self._wake()
+
+    def _arrival(self, sender: str, recipients: tuple[str, ...], content: bytes) -> Arrival:
+        end = content.find(b"\r\n\r\n")
+        head = content if end < 0 else content[: end + 2]
+        return Arrival(
+            _found(_find_message_id(head)),
+            self._clock.monotonic(),
+            sender,
+            recipients,
+            len(content),
+            _found(_find_mark(head)),
+            self._clock.now() / 1000,
+        )
 
     async def wait_for(self, messages: int, timeout: float | None) -> None:
         """Return once that many messages were taken since the start; TimeoutError after `timeout`
@@ -120,7 +141,5 @@ class Reception:
                 reached.set_result(None)
 
 
-def _message_id(content: bytes) -> str:
-    end = content.find(b"\r\n\r\n")
-    found = _find_message_id(content, 0, len(content) if end < 0 else end)
+def _found(found: re.Match[bytes] | None) -> str:
     return "" if found is None else found[1].strip().decode("utf-8", "replace")

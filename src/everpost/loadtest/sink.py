@@ -22,6 +22,7 @@ import msgspec
 
 from everpost.clock import Clock, SystemClock
 from everpost.loadtest.behaviour import Behaviour, Script
+from everpost.loadtest.feed import FeedWriter, watch_end
 from everpost.loadtest.maildir import Maildir
 from everpost.loadtest.reception import Arrival, OnMessage, Reception
 from everpost.loadtest.sink_session import Session, Terms
@@ -57,6 +58,8 @@ class SinkOptions:
     * `connections`: more than that many at once get 421. `idle`: seconds without a word until 421.
     * `keep_arrivals`: keep Message-ID and time of each message; `run_sink` writes them to
       `arrivals_file` (JSON lines) at the end.
+    * `feed`: `run_sink` writes each arrival there as it comes (JSON lines; "-" is stdout), for
+      `everpost loadtest`.
     """
 
     host: str = "127.0.0.1"
@@ -80,6 +83,7 @@ class SinkOptions:
     idle: float = 300.0
     keep_arrivals: bool = False
     arrivals_file: Path | None = None
+    feed: Path | None = None
 
     def __post_init__(self) -> None:
         unknown = self.hide - EXTENSIONS.keys()
@@ -120,6 +124,7 @@ class Sink:
         options: SinkOptions | None = None,
         *,
         on_message: OnMessage | None = None,
+        on_arrival: Callable[[Arrival], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.options = options or SinkOptions()
@@ -136,6 +141,7 @@ class Sink:
             clock,
             maildir=maildir,
             keep_arrivals=self.options.keep_arrivals or self.options.arrivals_file is not None,
+            on_arrival=on_arrival,
             on_message=on_message,
         )
         self._sessions: set[Session] = set()
@@ -233,8 +239,10 @@ async def run_sink(
     on_stats: Callable[[dict[str, Any]], None] | None = None,
     every: float = 10.0,
     stop_after: int | None = None,
+    until_eof: int | None = None,
 ) -> dict[str, Any]:
-    """Run a sink until SIGINT or SIGTERM, or until `stop_after` messages; its final stats.
+    """Run a sink until SIGINT or SIGTERM, until `stop_after` messages, or until the descriptor
+    `until_eof` ends; its final stats.
 
     `on_ready` gets host and port once it listens, `on_stats` the stats every `every` seconds.
     """
@@ -242,15 +250,22 @@ async def run_sink(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    sink = Sink(options)
+    if until_eof is not None:
+        watch_end(until_eof, stop.set)
+    feed = None if options.feed is None else FeedWriter(options.feed, ended=stop.set)
+    sink = Sink(options, on_arrival=None if feed is None else feed.add)
     try:
         async with sink:
+            if feed is not None:
+                feed.open(sink.host, sink.port)
             if on_ready is not None:
                 on_ready(sink.host, sink.port)
             await _until_done(sink, stop, on_stats=on_stats, every=every, stop_after=stop_after)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+        if feed is not None:
+            feed.close()
         if options.arrivals_file is not None:
             _write_arrivals(options.arrivals_file, sink.arrivals)
     return sink.stats()

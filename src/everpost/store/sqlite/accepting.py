@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from everpost.ids import day
 from everpost.model.message import NewMessage, Priority
-from everpost.model.states import State
+from everpost.model.states import State, Verb
 from everpost.store.interface import Accepted, Conflicting, IdempotencyKey, Replayed
 from everpost.store.queries import Rows
 from everpost.store.sqlite.connection import SQL
@@ -40,6 +40,7 @@ class Accept(Work[Answer]):
 
     __slots__ = ("due", "key", "project", "recipients", "tables")
     merged: ClassVar[bool] = True
+    verb: ClassVar[str] = Verb.ACCEPT
 
     def __init__(
         self,

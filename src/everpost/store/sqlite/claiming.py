@@ -1,13 +1,13 @@
 """claim, extend, resign: recipients in the hands of one process, for a term."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import apsw
 
 from everpost import telemetry
 from everpost.ids import Id, made_at
-from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb
 from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
 from everpost.store.queries import Rows
 from everpost.store.sqlite.accepting import checksum
@@ -65,6 +65,7 @@ class ClaimWork(Work[Sequence[Taken]]):
     """One call of claim."""
 
     __slots__ = ("_busy", "_lease_ms", "_limit", "_now", "_owner", "_turns")
+    verb: ClassVar[str] = Verb.CLAIM
 
     def __init__(
         self, owner: Id, *, limit: int, lease_ms: int, busy: Sequence[str], turns: Turns, now: int

@@ -84,9 +84,13 @@ class Transaction:
 
 class Work(ABC, Generic[T]):
     """One verb on its way to the writer. `withdrawn`: its caller has gone, it must not start.
-    `queued` is set when done: recipients that it made due."""
+    `queued` is set when done: recipients that it made due. `since` and `began`: monotonic seconds
+    when it was handed in and when its transaction began, 0.0 before."""
 
-    __slots__ = ("future", "queued", "since", "withdrawn")
+    __slots__ = ("began", "future", "queued", "since", "withdrawn")
+
+    verb: ClassVar[str] = "other"
+    """What metrics call it."""
 
     merged: ClassVar[bool] = False
     """Whether works of this class share their statements (`run` gets all of a batch)."""
@@ -94,6 +98,7 @@ class Work(ABC, Generic[T]):
     def __init__(self) -> None:
         self.future: asyncio.Future[T] | None = None
         self.since = 0.0
+        self.began = 0.0
         self.withdrawn = False
         self.queued = 0
 

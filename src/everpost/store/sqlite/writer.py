@@ -37,6 +37,12 @@ _COMMIT = telemetry.histogram(
 _LOCK_WAIT = telemetry.histogram(
     "everpost_store_lock_wait_seconds", "Waiting for the other processes' writers"
 )
+_WAIT = telemetry.histogram(
+    "everpost_store_wait_seconds", "From handing in a verb to BEGIN of its transaction", ("verb",)
+)
+_WRITE = telemetry.histogram(
+    "everpost_store_write_seconds", "From BEGIN of a verb's transaction to its answer", ("verb",)
+)
 _BATCH = telemetry.histogram(
     "everpost_store_batch_verbs",
     "Store verbs that shared one commit",
@@ -128,8 +134,12 @@ class Writer:
 
     def _tell(self, outcomes: Sequence[_Outcome]) -> None:
         queued = 0
+        now = self._clock.monotonic()
         for work, answer, error in outcomes:
             self._pending.pop(work, None)
+            if work.began:
+                _WAIT.observe(work.began - work.since, work.verb)
+                _WRITE.observe(now - work.began, work.verb)
             queued += work.queued
             future = work.future
             if future is None or future.done():
@@ -219,6 +229,8 @@ class Writer:
         if not live:
             return gone
         began = self._clock.monotonic()
+        for work in live:
+            work.began = began
         try:
             outcomes = self._commit(self._connection(), live)
         except Exception as error:
