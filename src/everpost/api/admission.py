@@ -31,7 +31,7 @@ _WINDOW_S = 0.25
 """Shortest time between two looks at the delay; longer when the delay is."""
 _FLOOR = 32
 """Emails in hand that are always allowed: fewer would leave the store's commits empty."""
-_START = 64
+_START = 128
 """In hand at first; as TCP does, it doubles with each round of quick answers that it holds up."""
 _QUICK = 0.25
 """Part of the target that is a quick answer."""

@@ -147,7 +147,7 @@ def test_slow_answers_to_few_requests_are_no_queue() -> None:
         since = admission.enter()
         clock.at += 3.0
         admission.leave(since, accepted=10)
-    assert admission.limit == 64
+    assert admission.limit == 128
 
 
 def test_quick_refusals_do_not_hide_a_queue() -> None:
