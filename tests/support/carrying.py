@@ -2,6 +2,7 @@
 that need no composing, and a before_dot that counts."""
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,6 +13,7 @@ from everpost.delivery import Carrier, Envelope, Extensions, Render, Report, Tim
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import Outcome
 from everpost.model.relay import Relay, TlsPolicy
+from everpost.net.resolver import Resolver
 
 __all__ = ["LOOPS", "MESSAGE", "Dots", "carrier", "carry", "only", "relay", "render", "run"]
 
@@ -53,7 +55,14 @@ def relay(port: int, *, name: str = "r1", tls: TlsPolicy = TlsPolicy.NONE, **oth
 
 
 def carrier(*relays: Relay, timeouts: Timeouts | None = None, **other: Any) -> Carrier:
-    made = Carrier(clock=SystemClock(), helo="me.test", timeouts=timeouts or Timeouts(), **other)
+    other.setdefault("resolver", Resolver(["127.0.0.1"], 1))
+    made = Carrier(
+        clock=SystemClock(),
+        helo="me.test",
+        rng=random.Random(1),
+        timeouts=timeouts or Timeouts(),
+        **other,
+    )
     made.use(relays)
     return made
 
