@@ -27,7 +27,7 @@ _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
 _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _LITERAL = re.compile(r"\[(?:IPv6:)?([0-9A-Fa-f.:]{2,45})\]")
 _LONGEST_LOGIN = 1024
-_MX = re.compile(r"mx(:(//)?)?", re.IGNORECASE)
+_MX = re.compile(r"mx(:.*)?", re.IGNORECASE | re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -76,6 +76,8 @@ def read_form(
         "eight_bit": bool(eight_bit),
     }
     if _MX.fullmatch(url):
+        if len(url) > len("mx"):
+            raise Invalid("Invalid `url` field. `mx` stands alone; see `port`.", field="url")
         _not_with_mx(username=username, password=password, auth=auth)
         own = _direct(tls, destination_connections, allow_private)
         port = _count(port, "port", low=1, high=65_535, default=_DEFAULT_PORTS["smtp"])
