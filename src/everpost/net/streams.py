@@ -1,15 +1,19 @@
-"""Outgoing TCP and TLS: connect by a deadline, and the TLS contexts of each policy."""
+"""Outgoing TCP and TLS: connect by a deadline, and the TLS contexts of each policy.
+
+The race of addresses is our own: uvloop's `create_connection` has none, and what libraries for it
+hand over (a connected socket, to be adopted) uvloop may close twice when the connection ends early
+(its issue 738 and the like). A descriptor closed twice is somebody else's, the database's perhaps.
+"""
 
 import asyncio
+import errno
 import hashlib
 import ipaddress
 import socket
 import ssl
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
-
-from aiohappyeyeballs import AddrInfoType, start_connection
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from typing import TypeVar, cast
 
 from everpost.net.addresses import by_family, family
 
@@ -24,6 +28,8 @@ __all__ = [
 ]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+Made = tuple[asyncio.Transport, asyncio.BaseProtocol]
 
 _HEAD_START = 0.25
 """Seconds before the next address is tried, too: RFC 8305 §5's connection attempt delay."""
@@ -109,66 +115,77 @@ async def connect(
             found = [address for address in found if family(address) in families]
         if not found:
             raise ConnectionError(f"{host} has no address" + " of our family" * bool(source))
-        sock = await _first(misses.order(found) if misses else found, port, source, misses)
-        try:
-            _, protocol = await loop.create_connection(factory, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-    return protocol
+        local = {family(ours): (ours, 0) for ours in source}
+
+        async def begin(address: str) -> Made:
+            try:
+                return await loop.create_connection(
+                    factory, address, port, local_addr=local.get(family(address))
+                )
+            except OSError as error:
+                if source and error.errno == errno.EADDRNOTAVAIL:
+                    ours = local[family(address)][0]
+                    raise SourceUnusable(error.errno, f"{ours} is no address of ours") from error
+                raise
+
+        if misses is not None:
+            found = misses.order(found)
+        _, protocol = await _first(begin, found, misses)
+    return cast(P, protocol)
 
 
 async def _first(
-    addresses: Sequence[str], port: int, source: Sequence[str], misses: Misses | None
-) -> socket.socket:
-    """The socket that was connected first; `misses` learns who lost."""
-    started: list[str] = []
-    unbound: list[OSError] = []
-
-    def begin(info: AddrInfoType) -> socket.socket:
-        sock = socket.socket(info[0], info[1], info[2])
-        try:
-            for ours in source:
-                if family(ours) == family(info[4][0]):
-                    sock.bind(_info(ours, 0)[4])
-        except OSError as error:
-            sock.close()
-            unbound.append(SourceUnusable(error.errno, f"{ours} cannot be used: {error.strerror}"))
-            raise unbound[0] from error
-        started.append(info[4][0])
-        return sock
-
+    begin: Callable[[str], Coroutine[None, None, Made]],
+    addresses: Sequence[str],
+    misses: Misses | None,
+) -> Made:
+    """The connection that is made first. `misses` learns who lost."""
+    racing: dict[asyncio.Task[Made], str] = {}
+    waiting = deque(addresses)
+    tried: list[str] = []
     won = ""
+    failure: BaseException = ConnectionError("no address")
     try:
-        sock = await start_connection(
-            [_info(address, port) for address in addresses],
-            happy_eyeballs_delay=_HEAD_START if len(addresses) > 1 else None,
-            socket_factory=begin,
-        )
-        won = str(sock.getpeername()[0])
-    except (OSError, RuntimeError) as error:
-        if unbound:
-            raise unbound[0] from error
-        if isinstance(error, RuntimeError):  # uvloop's word for a socket closed under it
-            raise ConnectionError(str(error)) from error
-        raise
+        while waiting or racing:
+            if waiting:
+                tried.append(waiting.popleft())
+                task = asyncio.ensure_future(begin(tried[-1]))
+                racing[task] = tried[-1]
+            done, _ = await asyncio.wait(
+                racing,
+                timeout=_HEAD_START if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in [task for task in racing if task in done]:
+                address, error = racing.pop(task), task.exception()
+                if error is None:
+                    won = address
+                    return task.result()
+                failure = error
+                if isinstance(error, SourceUnusable):
+                    tried.remove(address)
+        raise failure
     finally:
         if misses is not None:
-            for address in started:
-                if address != won:
-                    misses.missed(address)
-            if won:
-                misses.reached(won)
-    return sock
+            _learn(misses, won, tried)
+        await _call_off(racing)
 
 
-def _info(address: str, port: int) -> AddrInfoType:
-    """As getaddrinfo gives it; `%` names an interface (RFC 4007 §11)."""
-    if family(address) == 4:
-        return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)
-    bare, _, zone = address.partition("%")
-    scope = socket.if_nametoindex(zone) if zone else 0
-    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (bare, port, 0, scope)
+def _learn(misses: Misses, won: str, tried: Sequence[str]) -> None:
+    for address in tried:
+        if address != won:
+            misses.missed(address)
+    if won:
+        misses.reached(won)
+
+
+async def _call_off(racing: Collection[asyncio.Task[Made]]) -> None:
+    """End the attempts that lost, one that came in second at the same moment included."""
+    for task in racing:
+        task.cancel()
+    for result in await asyncio.gather(*racing, return_exceptions=True):
+        if not isinstance(result, BaseException):
+            result[0].abort()
 
 
 async def _addresses(host: str, port: int) -> list[str]:

@@ -235,22 +235,40 @@ class Server(asyncio.DatagramProtocol):
             self.transport.sendto(wire, addr)
 
 
-def _against(reply: Reply, *names: str, timeout: float = 5.0) -> tuple[list[Answer], int]:
-    """Answers to TXT questions, and how many datagrams it took."""
+def _with(
+    reply: Reply,
+    work: Callable[[Resolver], Awaitable[None]],
+    *,
+    timeout: float = 5.0,
+    clock: Time | None = None,
+) -> int:
+    """Let `work` ask such a server; how many datagrams it took."""
 
-    async def run() -> tuple[list[Answer], int]:
+    async def run() -> int:
         loop = asyncio.get_running_loop()
         transport, server = await loop.create_datagram_endpoint(
             lambda: Server(reply), local_addr=("127.0.0.1", 0)
         )
         try:
             port = transport.get_extra_info("sockname")[1]
-            resolver = Resolver(["127.0.0.1"], port, timeout, clock=Time())
-            return [await resolver.txt(name) for name in names], server.asked
+            await work(Resolver(["127.0.0.1"], port, timeout, clock=clock or Time()))
+            return server.asked
         finally:
             transport.close()
 
     return asyncio.run(run())
+
+
+def _against(reply: Reply, *names: str, timeout: float = 5.0) -> tuple[list[Answer], int]:
+    """Answers to TXT questions, and how many datagrams it took."""
+    answers: list[Answer] = []
+
+    async def work(resolver: Resolver) -> None:
+        for name in names:
+            answers.append(await resolver.txt(name))
+
+    asked = _with(reply, work, timeout=timeout)
+    return answers, asked
 
 
 def _answer(question: dns.message.Message, *, ttl: int = 60, flags: int = 0) -> bytes:
@@ -291,19 +309,94 @@ def test_silence_ends_at_the_deadline() -> None:
     assert asked >= 1
 
 
-def test_failure_is_not_kept() -> None:
-    replies = iter([dns.rcode.SERVFAIL, dns.rcode.NOERROR])
+def _servfail(question: dns.message.Message) -> bytes:
+    failure = dns.message.make_response(question)
+    failure.set_rcode(dns.rcode.SERVFAIL)
+    return failure.to_wire()
 
-    def reply(question: dns.message.Message) -> bytes:
-        if next(replies) is dns.rcode.NOERROR:
-            return _answer(question)
-        failure = dns.message.make_response(question)
-        failure.set_rcode(dns.rcode.SERVFAIL)
-        return failure.to_wire()
 
-    answers, _ = _against(reply, "flaky.test", "flaky.test")
-    assert isinstance(answers[0], Unresolved)
-    assert answers[1] == Found(("x",), 60)
+def _in_turn(*replies: Reply) -> Reply:
+    each = iter(replies)
+    return lambda question: next(each)(question)
+
+
+def test_dead_name_server_is_asked_for_every_message_or_never_again() -> None:
+    """A failure is kept for seconds: long enough for a hundred waiting messages, no longer."""
+    time = Time()
+    reply = _in_turn(_servfail, _answer)
+
+    async def work(resolver: Resolver) -> None:
+        first = await resolver.txt("flaky.test")
+        assert isinstance(first, Unresolved)
+        assert first.answered
+        assert await resolver.txt("flaky.test") is first
+        time.seconds += 6
+        assert await resolver.txt("flaky.test") == Found(("x",), 60)
+
+    assert _with(reply, work, clock=time) == 2
+
+
+def test_whoever_does_not_trust_a_kept_failure_asks_anew() -> None:
+    reply = _in_turn(_servfail, _answer)
+
+    async def work(resolver: Resolver) -> None:
+        assert isinstance(await resolver.txt("flaky.test"), Unresolved)
+        assert isinstance(await resolver.txt("flaky.test", fresh=True), Found)
+
+    assert _with(reply, work) == 2
+
+
+def test_hundred_messages_ask_the_same_question_a_hundred_times() -> None:
+    async def work(resolver: Resolver) -> None:
+        answers = await asyncio.gather(*(resolver.txt("busy.test") for _ in range(100)))
+        assert set(answers) == {Found(("x",), 60)}
+
+    assert _with(_answer, work) == 1
+
+
+def test_who_asked_first_is_cancelled_and_takes_the_others_answer_along() -> None:
+    async def work(resolver: Resolver) -> None:
+        first = asyncio.ensure_future(resolver.txt("busy.test"))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(resolver.txt("busy.test"))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == Found(("x",), 60)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    assert _with(_answer, work) == 1
+
+
+def test_thousand_domains_are_asked_for_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most = 0, 0
+    real = Resolver._ask
+
+    async def counted(self: Resolver, name: str, rdtype: str) -> Answer:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        answer = await real(self, name, rdtype)
+        under_way -= 1
+        return answer
+
+    monkeypatch.setattr("everpost.net.resolver._AT_ONCE", 3)
+    monkeypatch.setattr(Resolver, "_ask", counted)
+
+    async def work(resolver: Resolver) -> None:
+        await asyncio.gather(*(resolver.txt(f"n{n}.test") for n in range(12)))
+
+    assert _with(_answer, work) == 12
+    assert most == 3
+
+
+def test_nobody_at_home_is_told_apart_from_a_server_that_cannot_tell() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    (answer,) = _txt(Resolver(["127.0.0.1"], port, 0.5, clock=Time()), "x.test")
+    assert isinstance(answer, Unresolved)
+    assert not answer.answered
 
 
 def test_week_long_ttl_is_not_believed_for_a_week() -> None:
