@@ -317,7 +317,11 @@ def _servfail(question: dns.message.Message) -> bytes:
 
 def _in_turn(*replies: Reply) -> Reply:
     each = iter(replies)
-    return lambda question: next(each)(question)
+
+    def reply(question: dns.message.Message) -> bytes | None:
+        return next(each)(question)
+
+    return reply
 
 
 def test_dead_name_server_is_asked_for_every_message_or_never_again() -> None:
