@@ -111,8 +111,8 @@ async def _ask(
     hostname = settings.node.hostname or socket.getfqdn()  # as assembly does
     return (
         await network.resolver(ask),
-        await network.host_names(ask, hostname, sources),
-        await network.egress([*known, *found]),
+        await network.host_names(ask, hostname, sources or known.sources),
+        await network.egress([*known.targets, *found]),
     )
 
 
