@@ -69,7 +69,10 @@ def test_passing_trouble_bounces_mail(house: House, option: str, command: str, p
 
 @pytest.mark.parametrize("command", ["RCPT", "DATA", "."])
 def test_final_refusal_is_tried_for_days(house: House, command: str) -> None:
-    with SmtpSink("-f", command, "-B", "550 5.1.1 unknown user") as sink, relays(house, mx=mx(sink.port)):
+    with (
+        SmtpSink("-f", command, "-B", "550 5.1.1 unknown user") as sink,
+        relays(house, mx=mx(sink.port)),
+    ):
         id_ = house.send(to="you@there.test")
         house.wait_status(id_, "bounced")
         assert attempts_of(house, id_)[0]["outcome"]["speaker"] == "destination"

@@ -120,7 +120,7 @@ def test_mail_is_bounced_or_lost_while_dns_is_out(stage: tuple[House, Knot]) -> 
             attempts = len(house.recipients(id_)[0]["attempts"])
             come_due(house, id_)
             wait_attempts(house, id_, attempts + 1)
-            return house.recipients(id_)[0]["status"] == "delivered"
+            return bool(house.recipients(id_)[0]["status"] == "delivered")
 
         wait_until(arrived, seconds=20, what="the mail to go out")
         assert len(far.mail) == 1
