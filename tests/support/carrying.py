@@ -2,7 +2,8 @@
 that need no composing, and a before_dot that counts."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import uvloop
@@ -11,9 +12,22 @@ from everpost.clock import SystemClock
 from everpost.delivery import Carrier, Envelope, Extensions, Render, Report, Timeouts
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import Outcome
-from everpost.model.relay import Relay, TlsPolicy
+from everpost.model.relay import Relay, RelayKind, TlsPolicy
+from everpost.net.resolver import Absent, Answer, Found, Resolver
 
-__all__ = ["LOOPS", "MESSAGE", "Dots", "carrier", "carry", "only", "relay", "render", "run"]
+__all__ = [
+    "LOOPS",
+    "MESSAGE",
+    "Dots",
+    "Names",
+    "carrier",
+    "carry",
+    "direct",
+    "only",
+    "relay",
+    "render",
+    "run",
+]
 
 MESSAGE = b"Subject: hello\r\n\r\n.leading dot\r\nbye\r\n"
 
@@ -52,8 +66,39 @@ def relay(port: int, *, name: str = "r1", tls: TlsPolicy = TlsPolicy.NONE, **oth
     return Relay(id=name.encode(), name=name, port=port, tls=tls, **settings)
 
 
+def direct(port: int, *, name: str = "mx", **other: Any) -> Relay:
+    """A relay that delivers to MX hosts on this port, loopback included."""
+    settings: dict[str, Any] = {"tls": TlsPolicy.NONE, "allow_private": True, **other}
+    return Relay(id=name.encode(), name=name, host="mx", kind=RelayKind.MX, port=port, **settings)
+
+
+class Names(Resolver):
+    """A resolver that knows what it is told: `("there.test", "MX"): ["10 a.test."]`, or an answer;
+    all else does not exist. `asked` holds the questions that reached it past the cache."""
+
+    def __init__(self, records: Mapping[tuple[str, str], Sequence[str] | Answer]) -> None:
+        super().__init__(["127.0.0.1"], 1)
+        self.records = dict(records)
+        self.asked: list[tuple[str, str]] = []
+
+    async def _ask(self, name: str, rdtype: str) -> Answer:
+        self.asked.append((name, rdtype))
+        known = self.records.get((name, rdtype))
+        if known is None:
+            exists = any(name == there for there, _ in self.records)
+            return Absent("nodata" if exists else "nxdomain", 60)
+        return Found(tuple(known), 60) if isinstance(known, Sequence) else known
+
+
 def carrier(*relays: Relay, timeouts: Timeouts | None = None, **other: Any) -> Carrier:
-    made = Carrier(clock=SystemClock(), helo="me.test", timeouts=timeouts or Timeouts(), **other)
+    other.setdefault("resolver", Resolver(["127.0.0.1"], 1))
+    made = Carrier(
+        clock=SystemClock(),
+        helo="me.test",
+        rng=random.Random(1),
+        timeouts=timeouts or Timeouts(),
+        **other,
+    )
     made.use(relays)
     return made
 
@@ -72,9 +117,10 @@ async def carry(
     rendering: Render | None = None,
     dots: Callable[[], None] | None = None,
     avoid: frozenset[bytes] = frozenset(),
+    destination: str = "",
 ) -> Report:
     return await carrier.carry(
-        Envelope(sender, recipients or ("you@there.test",), b"t" * 16, avoid),
+        Envelope(sender, recipients or ("you@there.test",), b"t" * 16, avoid, destination),
         rendering or render(),
         before_dot=dots or Dots(),
     )

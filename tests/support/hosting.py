@@ -11,14 +11,16 @@ __all__ = ["hosted", "url_of"]
 
 
 @contextmanager
-def hosted(server: ScriptedServer) -> Iterator[ScriptedServer]:
+def hosted(
+    server: ScriptedServer, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[ScriptedServer]:
     """The server on a loopback port until the end of the block."""
     listens, stop = threading.Event(), asyncio.Event()
     loop: asyncio.AbstractEventLoop | None = None
 
     async def main() -> None:
         nonlocal loop
-        async with serve(server):
+        async with serve(server, host, port):
             loop = asyncio.get_running_loop()
             listens.set()
             await stop.wait()

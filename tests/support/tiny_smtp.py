@@ -245,9 +245,11 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def serve(server: ScriptedServer) -> AsyncIterator[ScriptedServer]:
+async def serve(
+    server: ScriptedServer, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[ScriptedServer]:
     """The server on a loopback port; everything is closed at the end."""
-    listener = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=server.tls)
+    listener = await asyncio.start_server(server.handle, host, port, ssl=server.tls)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server

@@ -194,7 +194,12 @@ class NewRelayBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=Tru
     """A mail server that Everpost hands mail to."""
 
     url: Annotated[
-        str, _say("`smtp://` or `smtps://`, with user, password, port.", "smtp://mail.example:587")
+        str,
+        _say(
+            "`smtp://` or `smtps://`, with user, password, port; or `mx`: straight to the MX hosts"
+            " of each destination.",
+            "smtp://mail.example:587",
+        ),
     ]
     name: Annotated[str | None, _say("Default: the host.")] = None
     username: Annotated[str | None, _say("In place of the one in `url`.")] = None
@@ -215,6 +220,17 @@ class NewRelayBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=Tru
     eight_bit: Annotated[bool | None, _say("Use 8BITMIME where it is offered.")] = None
     signed_headers: Annotated[
         list[str] | None, _say("DKIM signs these, where the relay rewrites others.")
+    ] = None
+    port: Annotated[int | None, _say("`mx` only: the port of MX hosts. Default: 25.")] = None
+    source: Annotated[
+        list[str] | None,
+        _say("Addresses of this machine to connect from, one IPv4 and one IPv6 at most."),
+    ] = None
+    destination_connections: Annotated[
+        int | None, _say("`mx` only: most connections of one process to one destination.")
+    ] = None
+    allow_private: Annotated[
+        bool | None, _say("`mx` only: also connect to addresses that are not public.")
     ] = None
 
 

@@ -110,7 +110,8 @@ async def add_relay(services: Services, request: Request, body: NewRelayBody) ->
     """Add a relay. Its password is sealed and never shown."""
     chosen = _given(
         body, "name", "username", "password", "auth", "tls", "connections", "weight", "helo",
-        "site", "eight_bit", "signed_headers",
+        "site", "eight_bit", "signed_headers", "port", "source", "destination_connections",
+        "allow_private",
     )  # fmt: skip
     return views.relay(await services.relays.add(request.credential, body.url, **chosen))
 

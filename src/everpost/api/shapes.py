@@ -236,6 +236,7 @@ class RelayAnswer(msgspec.Struct):
 
     id: str
     name: str
+    kind: Annotated[str, Meta(description="smart_host, or mx: each destination's own hosts.")]
     host: str
     port: int
     state: str
@@ -250,6 +251,9 @@ class RelayAnswer(msgspec.Struct):
     weight: int
     eight_bit: bool
     signed_headers: list[str] | None
+    source: list[str] | None
+    destination_connections: int | None
+    allow_private: bool | None
     created_at: _Time
     object: str = "relay"
 

@@ -200,6 +200,7 @@ def relay(view: RelayView) -> RelayAnswer:
     return RelayAnswer(
         id=ids.text(row.id),
         name=row.name,
+        kind=settings.get("kind", "smart_host"),
         host=row.host,
         port=row.port,
         state=row.state,
@@ -214,5 +215,8 @@ def relay(view: RelayView) -> RelayAnswer:
         weight=settings.get("weight", 1),
         eight_bit=settings.get("eight_bit", False),
         signed_headers=settings.get("signed_headers"),
+        source=settings.get("source"),
+        destination_connections=settings.get("destination_connections"),
+        allow_private=settings.get("allow_private"),
         created_at=timestamp(row.created_at),
     )

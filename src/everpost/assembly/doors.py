@@ -33,7 +33,6 @@ from everpost.monitoring.health import Facts, Health, HealthLimits
 from everpost.monitoring.metrics import Metrics
 from everpost.monitoring.room import Room
 from everpost.net.listener import Endpoint, adopt, listen
-from everpost.net.resolver import Resolver
 from everpost.store.interface import MessageRow, StoreError
 
 __all__ = ["open_doors"]
@@ -140,7 +139,7 @@ def _services(
             node.store,
             node.directory,
             sealer=node.sealer,
-            resolver=Resolver(),
+            resolver=node.resolver,
             clock=node.clock,
             ids=node.ids,
         ),

@@ -5,10 +5,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from everpost.assembly.dns import resolver_for
 from everpost.assembly.places import Places
 from everpost.clock import Clock, SystemClock
 from everpost.config import Settings
 from everpost.ids import IdMaker
+from everpost.net.resolver import Resolver
 from everpost.security import MasterKey, Sealer
 from everpost.store.directory import Directory
 from everpost.store.sqlite import SqliteStore
@@ -30,6 +32,7 @@ class Node:
     store: SqliteStore
     sealer: Sealer
     directory: Directory
+    resolver: Resolver
     boot: str
 
 
@@ -76,6 +79,7 @@ async def open_node(
         store=store,
         sealer=sealer,
         directory=directory,
+        resolver=resolver_for(settings, clock),
         boot=_boot_id(),
     )
 

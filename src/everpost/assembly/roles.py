@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import uvloop
 
@@ -16,7 +17,7 @@ from everpost.assembly.doors import open_doors
 from everpost.assembly.node import Node, open_node
 from everpost.catalog import Relays
 from everpost.config import Settings
-from everpost.delivery import Carrier, Timeouts
+from everpost.delivery import Carrier, Reach, Timeouts
 from everpost.dispatch import Dispatcher, DispatchLimits, DotLog, Renderer
 from everpost.ids import text
 from everpost.monitoring.metrics import Metrics
@@ -170,7 +171,11 @@ async def _dispatch(node: Node) -> AsyncIterator[None]:
     carrier = Carrier(
         clock=node.clock,
         helo=node.settings.node.hostname or socket.getfqdn(),
+        resolver=node.resolver,
+        rng=node.rng,
         timeouts=_timeouts(node.settings),
+        mx_timeouts=_mx_timeouts(node.settings),
+        reach=Reach(node.settings.delivery.mx_addresses, node.settings.delivery.mx_sessions),
     )
     relays = _Relays(node, carrier)
     threads = ThreadPoolExecutor(settings.signing_threads, thread_name_prefix="sign")
@@ -241,7 +246,12 @@ class _Relays:
         self._node = node
         self._carrier = carrier
         self._catalog = Relays(
-            node.store, node.directory, sealer=node.sealer, clock=node.clock, ids=node.ids
+            node.store,
+            node.directory,
+            sealer=node.sealer,
+            connections=node.settings.delivery.connections,
+            clock=node.clock,
+            ids=node.ids,
         )
         self._seen = -1
 
@@ -275,3 +285,8 @@ def _timeouts(settings: Settings) -> Timeouts:
         dot=d.dot_s,
         idle=d.idle_s,
     )
+
+
+def _mx_timeouts(settings: Settings) -> Timeouts:
+    d = settings.delivery
+    return replace(_timeouts(settings), connect=d.mx_connect_s, greet=d.mx_greet_s)

@@ -1,8 +1,10 @@
-"""A relay as its operator describes it: a URL and options, judged here before anything is kept.
+"""A relay as its operator describes it: a URL (or `mx`) and options, judged here before anything
+is kept.
 
 No refusal repeats what stood in the URL, since that may be a piece of a password.
 """
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +14,7 @@ import msgspec
 
 from everpost.catalog.checks import host_name, is_loopback, title
 from everpost.model.errors import Invalid
-from everpost.model.relay import TlsPolicy
+from everpost.model.relay import RelayKind, TlsPolicy
 
 __all__ = ["MECHANISMS", "RelayForm", "read_form"]
 
@@ -25,6 +27,7 @@ _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
 _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _LITERAL = re.compile(r"\[(?:IPv6:)?([0-9A-Fa-f.:]{2,45})\]")
 _LONGEST_LOGIN = 1024
+_MX = re.compile(r"mx(:.*)?", re.IGNORECASE | re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -55,8 +58,82 @@ def read_form(
     username: str | None,
     password: str | None,
     auth: str | None,
+    port: int | None,
+    source: Sequence[str] | None,
+    destination_connections: int | None,
+    allow_private: bool | None,
 ) -> RelayForm:
     """Judge all of it. Raises Invalid or Missing naming the field."""
+    shared = {
+        "helo": _helo(helo),
+        "site": _site(site),
+        "connections": _count(connections, "connections", low=1, high=_MOST_CONNECTIONS),
+        "signed_headers": _signed_headers(signed_headers),
+        "source": _source(source),
+    }
+    shared = {key: value for key, value in shared.items() if value is not None} | {
+        "weight": _count(weight, "weight", low=0, high=_MOST_WEIGHT, default=1),
+        "eight_bit": bool(eight_bit),
+    }
+    if _MX.fullmatch(url):
+        if len(url) > len("mx"):
+            raise Invalid("Invalid `url` field. `mx` stands alone; see `port`.", field="url")
+        _not_with_mx(username=username, password=password, auth=auth)
+        own = _direct(tls, destination_connections, allow_private)
+        port = _count(port, "port", low=1, high=65_535, default=_DEFAULT_PORTS["smtp"])
+        assert port is not None
+        return RelayForm(
+            name=title(name or "mx", "name"),
+            host="mx",
+            port=port,
+            settings=own | shared,
+            password=None,
+        )
+    _only_with_mx(
+        port=port, destination_connections=destination_connections, allow_private=allow_private
+    )
+    own, host, port, password = _smart_host(url, tls, username, password, auth)
+    if name is None:
+        shown = f"[{host}]" if ":" in host else host
+        name = host if port in {25, 465, 587} else f"{shown}:{port}"
+    return RelayForm(
+        name=title(name, "name"), host=host, port=port, settings=own | shared, password=password
+    )
+
+
+def _direct(
+    tls: str | None, destination_connections: int | None, allow_private: bool | None
+) -> dict[str, Any]:
+    """Settings of a relay that delivers to the MX hosts of each destination."""
+    policy = _policy(tls) if tls is not None else TlsPolicy.OPPORTUNISTIC
+    settings = {
+        "kind": RelayKind.MX.value,
+        "tls": policy.value,
+        "allow_private": bool(allow_private),
+        "destination_connections": _count(
+            destination_connections, "destination_connections", low=1, high=_MOST_CONNECTIONS
+        ),
+    }
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _not_with_mx(**given: str | None) -> None:
+    for field, value in given.items():
+        if value is not None:
+            raise Invalid(f"Invalid `{field}` field. MX hosts ask for no login.", field=field)
+
+
+def _only_with_mx(**given: int | bool | None) -> None:
+    for field, value in given.items():
+        if value is not None:
+            reason = "The `url` names it" if field == "port" else "It goes with `mx` only"
+            raise Invalid(f"Invalid `{field}` field. {reason}.", field=field)
+
+
+def _smart_host(
+    url: str, tls: str | None, username: str | None, password: str | None, auth: str | None
+) -> tuple[dict[str, Any], str, int, str | None]:
+    """Settings of a relay that takes all mail, its host and port, and the password."""
     parts = _split(url)
     implicit = parts.scheme == "smtps"
     host = host_name(parts.hostname or "", "url")
@@ -65,29 +142,14 @@ def read_form(
     settings: dict[str, Any] = {
         "implicit_tls": implicit,
         "tls": _tls(tls, implicit, has_login=username is not None, loopback=is_loopback(host)),
-        "weight": _count(weight, "weight", low=0, high=_MOST_WEIGHT, default=1),
-        "eight_bit": bool(eight_bit),
     }
-    optional = {
-        "username": username,
-        "auth": _mechanism(auth, has_login=username is not None),
-        "helo": _helo(helo),
-        "site": _site(site),
-        "connections": _count(connections, "connections", low=1, high=_MOST_CONNECTIONS),
-        "signed_headers": _signed_headers(signed_headers),
-    }
+    mechanism = _mechanism(auth, has_login=username is not None)
+    optional = {"username": username, "auth": mechanism}
     settings |= {key: value for key, value in optional.items() if value is not None}
-    if name is None:
-        shown = f"[{host}]" if ":" in host else host
-        name = host if port in {25, 465, 587} else f"{shown}:{port}"
-    return RelayForm(
-        name=title(name, "name"), host=host, port=port, settings=settings, password=password
-    )
+    return settings, host, port, password
 
 
 def _split(url: str) -> SplitResult:
-    if re.fullmatch(r"mx(:.*)?", url, re.IGNORECASE | re.DOTALL):
-        raise Invalid("Invalid `url` field. Direct MX comes with a later release.", field="url")
     # urlsplit drops some control characters in silence
     if not url.isprintable() or " " in url or len(url) > 2 * _LONGEST_LOGIN:
         raise _bad_url("It holds a space or a control character, or is too long.")
@@ -159,10 +221,7 @@ def _tls(given: str | None, implicit: bool, *, has_login: bool, loopback: bool) 
             return TlsPolicy.VERIFY.value
         # Nobody listens on loopback, so a login may go in clear there.
         return (TlsPolicy.NONE if has_login else TlsPolicy.OPPORTUNISTIC).value
-    try:
-        policy = TlsPolicy(given)
-    except ValueError:
-        raise Invalid(f"Invalid `tls` field. One of {', '.join(TlsPolicy)}.", field="tls") from None
+    policy = _policy(given)
     if implicit and policy in {TlsPolicy.NONE, TlsPolicy.OPPORTUNISTIC}:
         raise Invalid("Invalid `tls` field. smtps:// is verify or require.", field="tls")
     if guarded and policy is TlsPolicy.OPPORTUNISTIC:
@@ -172,6 +231,13 @@ def _tls(given: str | None, implicit: bool, *, has_login: bool, loopback: bool) 
             field="tls",
         )
     return policy.value
+
+
+def _policy(given: str) -> TlsPolicy:
+    try:
+        return TlsPolicy(given)
+    except ValueError:
+        raise Invalid(f"Invalid `tls` field. One of {', '.join(TlsPolicy)}.", field="tls") from None
 
 
 def _mechanism(auth: str | None, *, has_login: bool) -> str | None:
@@ -192,6 +258,24 @@ def _helo(helo: str | None) -> str | None:
         host_name(literal[1], "helo")
         return helo
     return host_name(helo, "helo")
+
+
+def _source(source: Sequence[str] | None) -> list[str] | None:
+    """Addresses in canonical form, one a family at most: which of two would be taken is not ours
+    to guess."""
+    if source is None:
+        return None
+    try:
+        addresses = [ipaddress.ip_address(one) for one in source]
+    except ValueError:
+        addresses = []
+    families = {address.version for address in addresses}
+    if not addresses or len(families) < len(addresses):
+        raise Invalid(
+            "Invalid `source` field. IP addresses of this machine, one a family at most.",
+            field="source",
+        )
+    return [str(address) for address in addresses]
 
 
 def _site(site: str | None) -> str | None:

@@ -12,7 +12,7 @@ from everpost.clock import Clock
 from everpost.ids import Id, IdMaker
 from everpost.model.credential import Credential
 from everpost.model.errors import Conflict, Invalid, NotFound
-from everpost.model.relay import Relay, RelayState
+from everpost.model.relay import Relay, RelayKind, RelayState
 from everpost.security import Sealer, Unsealable
 from everpost.store.directory import Directory
 from everpost.store.interface import Catalog, RelayRow
@@ -21,8 +21,11 @@ __all__ = ["Relays"]
 
 _SETTINGS = (
     "implicit_tls", "tls", "username", "auth", "helo", "connections", "weight", "site",
-    "signed_headers", "eight_bit",
+    "signed_headers", "eight_bit", "kind", "source", "destination_connections", "allow_private",
 )  # fmt: skip
+
+_DIRECT_CONNECTIONS = 100
+"""Sessions of one process to all MX hosts together, where a relay says nothing of its own."""
 
 
 class Relays:
@@ -64,10 +67,16 @@ class Relays:
         username: str | None = None,
         password: str | None = None,
         auth: str | None = None,
+        port: int | None = None,
+        source: Sequence[str] | None = None,
+        destination_connections: int | None = None,
+        allow_private: bool | None = None,
     ) -> RelayView:
         """A new relay, enabled. `url` is `smtp://[user:password@]host[:port]` (port 25, with a
         login 587) or `smtps://…` (465, TLS from the first byte); user and password are
-        percent-encoded there, or given apart as they are.
+        percent-encoded there, or given apart as they are. The `url` `mx` delivers straight to the
+        MX hosts of each destination; `port` (25), `destination_connections` and `allow_private`
+        go with it only. `source` holds the addresses to connect from, one a family at most.
 
         Where `tls` is not said: verify with smtps or a login across a network; none with a login on
         this machine itself; else opportunistic. With a login, opportunistic is refused across a
@@ -78,7 +87,8 @@ class Relays:
         form = read_form(
             url, name=name, tls=tls, connections=connections, weight=weight, helo=helo, site=site,
             eight_bit=eight_bit, signed_headers=signed_headers, username=username,
-            password=password, auth=auth,
+            password=password, auth=auth, port=port, source=source,
+            destination_connections=destination_connections, allow_private=allow_private,
         )  # fmt: skip
         if any(row.name == form.name for row in await self._store.relays()):
             raise Conflict(
@@ -153,7 +163,8 @@ class Relays:
         alarm `relay_unusable:<name>` and comes out disabled: its mail waits or goes elsewhere."""
         alarm = telemetry.alarm(f"relay_unusable:{row.name}")
         known = {key: row.settings[key] for key in _SETTINGS if key in row.settings}
-        known.setdefault("connections", self._connections)
+        direct = known.get("kind") == RelayKind.MX.value
+        known.setdefault("connections", _DIRECT_CONNECTIONS if direct else self._connections)
         try:
             if row.password is not None:
                 clear = self._sealer.unseal(row.key_id, row.password, context=row.id)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from everpost import ids
-from everpost.model.relay import TlsPolicy
+from everpost.model.relay import RelayKind, TlsPolicy
 from everpost.store.interface import ApiKeyRow, DomainRow, RelayRow
 
 __all__ = ["DnsRecord", "DomainView", "RelayView", "api_key_json"]
@@ -65,6 +65,7 @@ class RelayView(msgspec.Struct, frozen=True):
         return {
             "id": ids.text(row.id),
             "name": row.name,
+            "kind": settings.get("kind", RelayKind.SMART_HOST.value),
             "host": row.host,
             "port": row.port,
             "state": row.state,
@@ -79,6 +80,9 @@ class RelayView(msgspec.Struct, frozen=True):
             "weight": settings.get("weight", 1),
             "site": settings.get("site"),
             "eight_bit": settings.get("eight_bit", False),
+            "source": settings.get("source"),
+            "destination_connections": settings.get("destination_connections"),
+            "allow_private": settings.get("allow_private"),
             "signed_headers": settings.get("signed_headers"),
         }
 

@@ -45,6 +45,24 @@ def command() -> None:
     metavar="NAME",
     help="DKIM signs these headers only, for a provider that rewrites others. May be repeated.",
 )
+@click.option(
+    "--source",
+    multiple=True,
+    metavar="IP",
+    help="Address of this machine to connect from; one IPv4 and one IPv6 at most.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="mx only: the MX hosts' port, not 25.")
+@click.option(
+    "--destination-connections",
+    type=click.IntRange(min=1),
+    help="mx only: most at once to one destination from one process.",
+)
+@click.option(
+    "--allow-private",
+    is_flag=True,
+    default=None,
+    help="mx only: also connect to addresses that are not public.",
+)
 @click.option("--eight-bit", is_flag=True, default=None, help="Send 8-bit bodies where offered.")
 @connected
 def add(
@@ -55,10 +73,11 @@ def add(
     password_file: IO[str] | None,
     password_prompt: bool,
     signed_headers: tuple[str, ...],
+    source: tuple[str, ...],
     **own: Any,
 ) -> None:
     """Add the relay at URL: smtp://[USER[:PASSWORD]@]HOST[:PORT], or smtps:// for TLS from the
-    first byte.
+    first byte. The URL mx delivers straight to the MX hosts of each destination.
 
     A password in URL is seen by other users of this machine; --password-file and
     --password-prompt keep it from them.
@@ -70,6 +89,8 @@ def add(
         body["password"] = click.prompt("Password", hide_input=True, err=True)
     if signed_headers:
         body["signed_headers"] = list(signed_headers)
+    if source:
+        body["source"] = list(source)
     made = without(api.post("/relays", body), "password")
     if out.as_json:
         out.json(made)
@@ -78,6 +99,8 @@ def add(
 
 
 def _address(row: dict[str, Any]) -> str:
+    if row.get("kind") == "mx":
+        return "mx" if row.get("port") == 25 else f"mx, port {row.get('port')}"
     host = str(row.get("host", ""))
     host = f"[{host}]" if ":" in host else host
     return f"{'smtps' if row.get('implicit_tls') else 'smtp'}://{host}:{row.get('port')}"

@@ -11,6 +11,7 @@ from everpost.config.load import FILE_NAME, ConfigError, Loaded, load, trace
 from everpost.config.settings import (
     DeliverySettings,
     DispatchSettings,
+    DnsSettings,
     Http,
     IntakeSettings,
     Limits,
@@ -26,6 +27,7 @@ __all__ = [
     "DeliverySettings",
     "Described",
     "DispatchSettings",
+    "DnsSettings",
     "Http",
     "IntakeSettings",
     "Limits",

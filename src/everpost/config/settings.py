@@ -8,6 +8,7 @@ is renamed or removed only with a release note.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ __all__ = [
     "META",
     "DeliverySettings",
     "DispatchSettings",
+    "DnsSettings",
     "Http",
     "IntakeSettings",
     "Limits",
@@ -72,6 +74,13 @@ def _is_listen_or_off(text: str) -> bool:
 
 def _is_host_or_empty(text: str) -> bool:
     return text == "" or _HOST_NAME.fullmatch(text) is not None
+
+
+def _is_addresses(text: str) -> bool:
+    try:
+        return all(ip_address(one) for one in text.replace(",", " ").split())
+    except ValueError:
+        return False
 
 
 def _is_site(text: str) -> bool:
@@ -362,7 +371,8 @@ class DispatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySettings:
-    """Conversations with relays. RFC 5321 §4.5.3.2 gives the times; pools wait less to connect."""
+    """Conversations with mail servers. RFC 5321 §4.5.3.2 gives the times; where another relay may
+    take over, less is waited to connect."""
 
     connections: int = _setting(
         10, "Most connections to one relay from one process.", low=1, high=10_000
@@ -374,13 +384,31 @@ class DeliverySettings:
         low=0,
         high=3600,
     )
-    connect_s: float = _setting(5.0, "Wait for a connection.", unit="seconds", low=0.01, high=3600)
+    connect_s: float = _setting(
+        5.0, "Wait for a connection to a relay.", unit="seconds", low=0.01, high=3600
+    )
     greet_s: float = _setting(
         10.0,
-        "Wait for the greeting, and for each answer up to login.",
+        "Wait for a relay's greeting, and for each of its answers up to login.",
         unit="seconds",
         low=0.01,
         high=3600,
+    )
+    mx_connect_s: float = _setting(
+        30.0, "Wait for a connection to an MX host.", unit="seconds", low=0.01, high=3600
+    )
+    mx_greet_s: float = _setting(
+        300.0,
+        "Wait for an MX host's greeting, and for each of its answers before MAIL.",
+        unit="seconds",
+        low=0.01,
+        high=3600,
+    )
+    mx_addresses: int = _setting(
+        5, "Addresses of a destination's MX hosts that one attempt connects to.", low=1, high=100
+    )
+    mx_sessions: int = _setting(
+        2, "Sessions that one attempt opens to a destination's MX hosts.", low=1, high=100
     )
     mail_s: float = _setting(
         300.0, "Wait for the answer to MAIL.", unit="seconds", low=0.01, high=3600
@@ -405,6 +433,27 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsSettings:
+    """Look-ups of mail hosts and of the records of sending domains."""
+
+    servers: str = _setting(
+        "",
+        "Name servers to ask: recursive ones, best a validating one on this machine. "
+        "Empty: those of the system.",
+        form="IP addresses with spaces between them, or empty",
+        check=_is_addresses,
+    )
+    port: int = _setting(53, "Port of `dns.servers`.", low=1, high=65535)
+    timeout_s: float = _setting(
+        5.0,
+        "A look-up with all its retries may take so long.",
+        unit="seconds",
+        low=0.1,
+        high=60,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """The log: events with fields, one JSON object a line."""
 
@@ -422,4 +471,5 @@ class Settings:
     intake: IntakeSettings = field(default_factory=IntakeSettings)
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    dns: DnsSettings = field(default_factory=DnsSettings)
     log: LogSettings = field(default_factory=LogSettings)

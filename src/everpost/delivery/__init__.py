@@ -5,13 +5,24 @@ Promises: whatever a far end or the network does is an outcome, never an excepti
 outcome is definite, and what cannot be known is in doubt; a relay's own refusal never bounces a
 recipient; mail never goes in clear where TLS is required.
 
-Must not live here: stores, composing, retry schedules, sockets. `classify` and `pool` decide and
-are pure; `session`, `handover` and `lanes` do; `carrier` is the face.
+Must not live here: stores, composing, retry schedules, sockets. `classify`, `pool`, `course` and
+`mx` decide and are pure; `route`, `session`, `handover` and `lanes` do; `carrier` is the face.
 """
 
 from everpost.delivery.carrier import Carrier
 from everpost.delivery.envelope import CannotRender, Envelope, Render, Report
-from everpost.delivery.timeouts import Timeouts
+from everpost.delivery.route import Reach
+from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.protocol.smtp.extensions import Extensions
 
-__all__ = ["CannotRender", "Carrier", "Envelope", "Extensions", "Render", "Report", "Timeouts"]
+__all__ = [
+    "TOWARDS_MX",
+    "CannotRender",
+    "Carrier",
+    "Envelope",
+    "Extensions",
+    "Reach",
+    "Render",
+    "Report",
+    "Timeouts",
+]

@@ -1,6 +1,7 @@
 """The face of delivery: an envelope and a way to render go in, outcomes come out."""
 
 import asyncio
+import random
 import ssl
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -12,12 +13,14 @@ from everpost.delivery.course import Course
 from everpost.delivery.envelope import CannotRender, Envelope, Render, Report
 from everpost.delivery.handover import HandOver, lacks
 from everpost.delivery.lanes import Lane, Lanes
+from everpost.delivery.route import FarEnd, Reach, Route, Router
 from everpost.delivery.session import Outset, Session
-from everpost.delivery.timeouts import Timeouts
+from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.model.message import Rendered
 from everpost.model.outcome import AttemptRecord, Deferred, Outcome, Phase, Speaker
 from everpost.model.relay import Relay
-from everpost.net.streams import tls_context
+from everpost.net.resolver import Resolver
+from everpost.net.streams import Misses, tls_context
 
 __all__ = ["Carrier"]
 
@@ -44,22 +47,32 @@ _LACKING = Deferred(
 
 
 class _Attempt:
-    """What one relay made of an envelope."""
+    """What one relay made of an envelope. `far_ends` are those still to be tried, None until they
+    are looked up; `sessions`, how many may yet be opened to them; `met`, whether any could be
+    connected to."""
 
     __slots__ = (
         "course",
+        "destination",
         "elsewhere",
+        "far_ends",
         "lane",
+        "met",
         "outcomes",
         "recipients",
         "rendered",
         "session",
+        "sessions",
         "timings",
     )
 
-    def __init__(self, lane: Lane, recipients: int, course: Course) -> None:
+    def __init__(self, lane: Lane, recipients: int, course: Course, destination: str) -> None:
         self.lane = lane
         self.course = course
+        self.destination = destination
+        self.far_ends: list[FarEnd] | None = None
+        self.sessions = 0
+        self.met = False
         self.recipients = recipients
         self.session: Session | None = None
         self.outcomes: Sequence[Outcome | None] = ()
@@ -71,8 +84,8 @@ class _Attempt:
 class Carrier:
     """Carries mail to relays over sessions that it keeps; knows no store and no composing.
 
-    `helo` is our name; `ca_file` names authorities trusted beside the system's; `source` is the
-    local address to connect from.
+    `helo` is our name; `ca_file` names authorities trusted beside the system's; `resolver` finds
+    the MX hosts of destinations, `rng` mixes equal ones, `reach` bounds how many are tried.
     """
 
     def __init__(
@@ -80,9 +93,12 @@ class Carrier:
         *,
         clock: Clock,
         helo: str,
+        resolver: Resolver,
+        rng: random.Random,
         timeouts: Timeouts = Timeouts(),  # noqa: B008  frozen
+        mx_timeouts: Timeouts = TOWARDS_MX,
+        reach: Reach = Reach(),  # noqa: B008  frozen
         ca_file: str | None = None,
-        source: str | None = None,
     ) -> None:
         @cache
         def tls(verify: bool) -> ssl.SSLContext:
@@ -90,7 +106,8 @@ class Carrier:
 
         self._clock = clock
         self._timeouts = timeouts
-        self._outset = Outset(clock, helo, timeouts, tls, source)
+        self._outset = Outset(clock, helo, timeouts, mx_timeouts, tls, Misses(clock.monotonic))
+        self._router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
         self._lanes = Lanes(clock.monotonic)
         self._busy: set[Session] = set()
         self._farewells: set[asyncio.Task[None]] = set()
@@ -114,6 +131,16 @@ class Carrier:
         """Transactions that could start now without waiting."""
         return self._lanes.free()
 
+    @property
+    def direct(self) -> bool:
+        """Whether mail may go straight to its destinations, for which an envelope has to name one
+        that all its recipients share."""
+        return self._lanes.direct
+
+    def most(self) -> int | None:
+        """Transactions that one destination may have at once; None: as many as there are."""
+        return self._lanes.most()
+
     # --- carrying ---------------------------------------------------------------------------------
 
     async def carry(
@@ -130,13 +157,15 @@ class Carrier:
         course = Course()
         last: _Attempt | None = None
         while not self._closing:
-            lane = None if course.over else await self._lanes.take(envelope.avoid, course.tried)
+            lane = None
+            if not course.over:
+                lane = await self._lanes.take(envelope.avoid, course.tried, envelope.destination)
             if lane is None:
                 if course.turn_back():
                     continue
                 break
             course.arrived(lane.id)
-            last = _Attempt(lane, len(envelope.recipients), course)
+            last = _Attempt(lane, len(envelope.recipients), course, envelope.destination)
             try:
                 await self._try(last, envelope, render, before_dot)
             finally:
@@ -153,9 +182,9 @@ class Carrier:
         before_dot: Callable[[], None],
     ) -> None:
         """One relay. A kept session that turns out to be dead is replaced by a fresh one, once:
-        nothing was accepted on it."""
+        nothing was accepted on it. An MX host that takes no mail now is left for the next one."""
         lane = attempt.lane
-        session = lane.warm()
+        session = lane.warm(attempt.destination)
         if session is not None and session.transactions >= TRANSACTIONS_PER_SESSION:
             # It goes while its place is ours, so that it never stands beside its successor.
             attempt.session = session
@@ -180,29 +209,52 @@ class Carrier:
             _SESSION.observe(self._clock.monotonic() - began)
             if kept and transaction.untouched:
                 kept = False
-                self._busy.discard(session)
-                session.abort()
-                session = None
-                continue
-            self._note(attempt, transaction)
-            return
+            else:
+                self._note(attempt, transaction)
+                if not (attempt.far_ends and attempt.sessions and transaction.host_failed):
+                    return
+            self._busy.discard(session)
+            session.abort()
+            session = None
 
     async def _open(self, attempt: _Attempt) -> Session | None:
-        """A fresh session, or None with everybody's outcome set."""
+        """A fresh session with the next far end that is ready for mail, or None with everybody's
+        outcome set. A far end that cannot be connected to costs no session."""
         lane = attempt.lane
-        attempt.session = session = Session(lane.relay, self._outset)
-        self._busy.add(session)
-        began = self._clock.monotonic()
-        refusal = await session.open()
-        _CONNECT.observe(self._clock.monotonic() - began)
-        attempt.timings.update(session.timings)
-        if refusal is None:
-            _OPENED.add(1, lane.relay.name, "opened")
-            return session
-        _OPENED.add(1, lane.relay.name, refusal.phase.value)
-        attempt.outcomes = (refusal,) * attempt.recipients
-        self._blame(attempt, refusal)
-        attempt.elsewhere = True
+        if attempt.far_ends is None:
+            route = await self._router.find(lane.relay, attempt.destination)
+            if not isinstance(route, Route):
+                attempt.outcomes = (route,) * attempt.recipients
+                return None
+            attempt.far_ends, attempt.sessions = list(route.far_ends), route.sessions
+        attempt.outcomes = (_CLOSING,) * attempt.recipients
+        while attempt.far_ends and attempt.sessions and not self._closing:
+            far_end = attempt.far_ends.pop(0)
+            if lane.direct:
+                self._dismiss(lane.surplus())
+            attempt.session = session = Session(
+                lane.relay, far_end, self._outset, attempt.destination if lane.direct else ""
+            )
+            self._busy.add(session)
+            began = self._clock.monotonic()
+            refusal = await session.open()
+            _CONNECT.observe(self._clock.monotonic() - began)
+            attempt.timings.update(session.timings)
+            if session.peer is not None:
+                attempt.sessions -= 1
+                attempt.met = True
+            if refusal is None:
+                _OPENED.add(1, lane.relay.name, "opened")
+                return session
+            self._busy.discard(session)
+            _OPENED.add(1, lane.relay.name, refusal.phase.value)
+            attempt.outcomes = (refusal,) * attempt.recipients
+            if refusal.relay_fault:
+                self._blame(attempt, refusal)
+                attempt.elsewhere = True
+                return None
+            if not (attempt.far_ends or attempt.met):
+                self._router.unreachable(lane.relay, attempt.destination, refusal)
         return None
 
     def _blame(self, attempt: _Attempt, refusal: Deferred) -> None:
@@ -232,11 +284,13 @@ class Carrier:
         """Whether the message goes to another relay, since this one lacks something for somebody;
         `partly`: not for all. When there is no other, whom it fails bounces; but if one that might
         have served them is at fault, they are deferred as it would have them."""
+        if attempt.lane.direct:  # the destination's own lack: nobody else makes up for it
+            return False
         course, outcomes = attempt.course, transaction.outcomes
         lacking = [i for i, outcome in enumerate(outcomes) if lacks(outcome)]
         if not lacking:
             return False
-        if not course.back and self._lanes.any_beyond(course.tried):
+        if not course.back and self._lanes.any_beyond(course.tried, attempt.destination):
             if partly:
                 course.could_partly(attempt.lane.id)
             attempt.outcomes = (_LACKING,) * attempt.recipients
@@ -256,6 +310,10 @@ class Carrier:
         if transaction.marked:
             timings["dot"] = round(transaction.dot_ms, 3)
         lane = attempt.lane
+        if lane.direct:  # how a destination fares says nothing of the relay
+            if lane.faulted_at is not None:
+                lane.worked()
+            return
         refusal = transaction.fault
         if refusal is None and transaction.relay_failed:
             refusal = next(o for o in transaction.outcomes if isinstance(o, Deferred))
@@ -280,7 +338,7 @@ class Carrier:
                 ended_at=self._clock.now(),
                 relay=relay.name,
                 relay_id=relay.id,
-                host=relay.host,
+                host=session.far_end.name if session else None,
                 peer=session.peer if session else None,
                 tls=session.tls if session else None,
                 timings=attempt.timings,
@@ -305,7 +363,7 @@ class Carrier:
                 self._dismiss([session])
             else:
                 session.abort()
-        self._lanes.give_back(attempt.lane)
+        self._lanes.give_back(attempt.lane, attempt.destination)
         if self._closing and not self._busy:
             self._all_back.set()
 

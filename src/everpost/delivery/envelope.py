@@ -15,12 +15,14 @@ __all__ = ["CannotRender", "Envelope", "Render", "Report"]
 class Envelope(msgspec.Struct, frozen=True):
     """Who gets a message. `sender` is the return path (empty: the null path); `transaction` is the
     id of this SMTP transaction, copied into the record; `avoid` names relays to leave out if any
-    other is enabled."""
+    other is enabled. `destination` is the domain that all recipients share; without it the message
+    can go to smart hosts only."""
 
     sender: str
     recipients: tuple[str, ...]
     transaction: bytes
     avoid: frozenset[bytes] = frozenset()
+    destination: str = ""
 
 
 class CannotRender(Exception):

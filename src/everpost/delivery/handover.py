@@ -21,6 +21,7 @@ from everpost.model.outcome import (
     Phase,
     Reply,
     Speaker,
+    Via,
 )
 from everpost.net.conversation import Garbled, Interrupted, Step
 from everpost.protocol.smtp import client
@@ -62,7 +63,7 @@ class HandOver:
     __slots__ = (
         "_accepted", "_asked", "_before_dot", "_chunked", "_content", "_ends", "_extensions",
         "_go", "_group", "_head", "_left", "_mail_code", "_now", "_rcpts", "_reset", "_since",
-        "_timeouts",
+        "_timeouts", "_via",
         "body_ms", "cut", "dirty", "dot_ms", "envelope_ms", "fault", "marked", "outcomes",
     )  # fmt: skip
 
@@ -75,7 +76,9 @@ class HandOver:
         now: Callable[[], float],
         before_dot: Callable[[], None],
         reset: bool = False,
+        via: Via = Via.RELAY,
     ) -> None:
+        self._via = via
         self._extensions = extensions
         self._timeouts = timeouts
         self._now = now
@@ -107,9 +110,8 @@ class HandOver:
         else:
             unreachable = list(range(len(recipients)))
         for i in unreachable:
-            reply = Reply(
-                553, "the relay does not offer SMTPUTF8, which the address needs", "5.6.7"
-            )
+            text = f"{self._they} does not offer SMTPUTF8, which the address needs"
+            reply = Reply(553, text, "5.6.7")
             self.outcomes[i] = Bounced(reply, Phase.MAIL, Speaker.SELF)
         return len(unreachable) < len(recipients)
 
@@ -119,7 +121,7 @@ class HandOver:
         extensions, data = self._extensions, rendered.data
         outcomes = self.outcomes
         if extensions.size is not None and len(data) > extensions.size:
-            return self._none(_too_large(len(data), extensions.size))
+            return self._none(self._too_large(len(data), extensions.size))
         utf8 = rendered.form is Form.UTF8 or (
             extensions.smtputf8 and not (sender.isascii() and "".join(recipients).isascii())
         )
@@ -147,6 +149,15 @@ class HandOver:
                     outcomes[i] = Failed(str(error), Phase.RCPT, "5.1.3")
         return bool(rcpts)
 
+    @property
+    def _they(self) -> str:
+        return "the mail host" if self._via is Via.MX else "the relay"
+
+    def _too_large(self, size: int, limit: int) -> Bounced:
+        """RFC 1870 §6.1 would have them say it; the message need not travel for that."""
+        text = f"the message has {size} bytes, {self._they} takes {limit}"
+        return Bounced(Reply(552, text, "5.3.4"), Phase.MAIL, Speaker.SELF)
+
     def _none(self, outcome: Outcome) -> bool:
         self._rest(outcome)
         return False
@@ -172,6 +183,15 @@ class HandOver:
         relay may be tried at once."""
         return not self.marked and all(
             isinstance(o, Deferred) and o.relay_fault for o in self.outcomes
+        )
+
+    @property
+    def host_failed(self) -> bool:
+        """Whether nothing can have been delivered, and this MX host is to blame rather than the
+        destination: it hung up, said 421, or would not take any mail now. Another host may do."""
+        return not self.marked and all(
+            isinstance(o, Deferred) and (o.phase is Phase.MAIL or self.fault is not None)
+            for o in self.outcomes
         )
 
     @property
@@ -265,7 +285,7 @@ class HandOver:
                 self._closed_by(reply, self._phase(place))
 
     def _closed_by(self, reply: WireReply, phase: Phase) -> None:
-        self.fault = Deferred(CLOSING, phase, Speaker.RELAY, said(reply), relay_fault=True)
+        self.fault = self._theirs(CLOSING, phase, said(reply))
         self._rest(self.fault)
 
     def _phase(self, place: int) -> Phase:
@@ -277,7 +297,7 @@ class HandOver:
         self._mail_code = reply.code
         if reply.code // 100 != 2:
             self.dirty = False
-            self._rest(classify(said(reply), Phase.MAIL))
+            self._rest(self._classify(reply, Phase.MAIL))
 
     def _judge_rcpt(self, recipient: int, reply: WireReply) -> None:
         if self.outcomes[recipient] is not None:
@@ -285,7 +305,7 @@ class HandOver:
         if reply.code // 100 == 2:
             self._accepted.append(recipient)
         else:
-            self.outcomes[recipient] = classify(said(reply), Phase.RCPT)
+            self.outcomes[recipient] = self._classify(reply, Phase.RCPT)
 
     def _judge_data(self, reply: WireReply) -> None:
         if reply.code == 354:
@@ -294,7 +314,7 @@ class HandOver:
             # Whatever they wait for now, we cannot know: the session is out of step.
             raise Garbled(f"DATA was answered: {reply}"[:MAX_TEXT])
         elif self._accepted:
-            self._rest(classify(said(reply), Phase.DATA))
+            self._rest(self._classify(reply, Phase.DATA))
 
     # --- the content ------------------------------------------------------------------------------
 
@@ -314,13 +334,13 @@ class HandOver:
         self.dot_ms = (self._now() - self._since) * 1000
         self.dirty = False
         if reply.code // 100 == 2:
-            self._rest(Delivered(said(reply)))
+            self._rest(Delivered(said(reply), self._via))
         elif reply.code // 100 == 3:
             raise Garbled(f"an answer that decides nothing: {reply}"[:MAX_TEXT])
         elif reply.code == 421:
             self._closed_by(reply, Phase.DOT)
         else:
-            self._rest(classify(said(reply), Phase.DOT))
+            self._rest(self._classify(reply, Phase.DOT))
 
     def _mark(self) -> None:
         self._before_dot()
@@ -370,14 +390,23 @@ class HandOver:
 
     def _refused_body(self, reply: WireReply) -> None:
         """They refused in the middle of the content: that is heard, and no dot was sent."""
-        outcome = classify(said(reply), Phase.BODY)
+        outcome = self._classify(reply, Phase.BODY)
         if isinstance(outcome, Deferred) and outcome.relay_fault:
             self.fault = outcome
         self._rest(outcome)
 
     def _lost(self, phase: Phase) -> Deferred:
         assert self.cut is not None
-        return Deferred(self.cut.reason, phase, Speaker.RELAY, relay_fault=True)
+        return self._theirs(self.cut.reason, phase)
+
+    def _theirs(self, reason: str, phase: Phase, reply: Reply | None = None) -> Deferred:
+        """The far end failed us: a fault of the relay, unless it is the destination's own host."""
+        direct = self._via is Via.MX
+        speaker = Speaker.DESTINATION if direct else Speaker.RELAY
+        return Deferred(reason, phase, speaker, reply, relay_fault=not direct)
+
+    def _classify(self, reply: WireReply, phase: Phase) -> Outcome:
+        return classify(said(reply), phase, via=self._via)
 
 
 def lacks(outcome: Outcome | None) -> bool:
@@ -390,9 +419,3 @@ def lacks(outcome: Outcome | None) -> bool:
 
 def _refuses(reply: WireReply | None) -> TypeGuard[WireReply]:
     return reply is not None and reply.code >= 400
-
-
-def _too_large(size: int, limit: int) -> Bounced:
-    """RFC 1870 §6.1 would have them say it; the message need not travel for that."""
-    text = f"the message has {size} bytes, the relay takes {limit}"
-    return Bounced(Reply(552, text, "5.3.4"), Phase.MAIL, Speaker.SELF)

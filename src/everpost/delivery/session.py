@@ -1,5 +1,8 @@
-"""One connection to one relay: connect, greet, secure, log in; then one transaction after another,
-and QUIT. What the far end refuses on the way is a value: the deferral that everybody gets."""
+"""One connection to one far end: connect, greet, secure, log in; then one transaction after
+another, and QUIT. What is refused on the way is a value: the deferral that everybody gets.
+
+The far end is a smart host, or one of a destination's MX hosts; the relay says by which rules.
+"""
 
 import asyncio
 import ssl
@@ -11,11 +14,12 @@ from msgspec.structs import replace
 from everpost.clock import Clock
 from everpost.delivery.classify import classify
 from everpost.delivery.handover import HandOver, said
+from everpost.delivery.route import FarEnd
 from everpost.delivery.timeouts import Timeouts
-from everpost.model.outcome import Deferred, Phase, Speaker, TlsFacts
+from everpost.model.outcome import Deferred, Phase, Speaker, TlsFacts, Via
 from everpost.model.relay import Relay, TlsPolicy
 from everpost.net.conversation import Conversation, Interrupted, Lost, Step, TimedOut
-from everpost.net.streams import connect
+from everpost.net.streams import Misses, SourceUnusable, connect
 from everpost.protocol.smtp import client
 from everpost.protocol.smtp.extensions import Extensions, parse_ehlo
 from everpost.protocol.smtp.replies import Reply
@@ -28,14 +32,16 @@ Phased = Generator[Step, list[Reply], Deferred | None]
 @dataclass(frozen=True, slots=True)
 class Outset:
     """What all sessions of a carrier start from. `helo` is how we call ourselves unless the relay
-    has its own; `tls` makes the TLS context with or without verification; `source` is the local
-    address to connect from; `open` holds the connections that exist."""
+    has its own; `timeouts` hold for smart hosts, `mx_timeouts` for MX hosts; `tls` makes the TLS
+    context with or without verification; `misses` remembers addresses that could not be reached;
+    `open` holds the connections that exist."""
 
     clock: Clock
     helo: str
     timeouts: Timeouts
+    mx_timeouts: Timeouts
     tls: Callable[[bool], ssl.SSLContext]
-    source: str | None = None
+    misses: Misses
     open: set[Conversation[Reply]] = field(default_factory=set)
 
 
@@ -43,11 +49,16 @@ class Session:
     """Use: `open` once, `hand_over` as often as `usable`, `quit`.
 
     `peer`, `tls` and `extensions` are facts of the open session; `timings`, milliseconds per phase
-    of opening, are there for the first transaction's record; `transactions` counts.
+    of opening, are there for the first transaction's record; `transactions` counts. `destination`
+    is whose mail it carries, empty where that is everybody's.
     """
 
-    def __init__(self, relay: Relay, outset: Outset) -> None:
+    def __init__(
+        self, relay: Relay, far_end: FarEnd, outset: Outset, destination: str = ""
+    ) -> None:
         self.relay = relay
+        self.far_end = far_end
+        self.destination = destination
         self.extensions = Extensions()
         self.peer: str | None = None
         self.tls: TlsFacts | None = None
@@ -55,6 +66,10 @@ class Session:
         self.transactions = 0
         self.idle_since = 0.0
         self._outset = outset
+        direct = far_end.via is Via.MX
+        self._timeouts = outset.mx_timeouts if direct else outset.timeouts
+        self._speaker = Speaker.DESTINATION if direct else Speaker.RELAY
+        self._they = "the mail host" if direct else "the relay"
         self._conversation: Conversation[Reply] | None = None
         self._dirty = False
         self._phase = Phase.CONNECT
@@ -96,28 +111,32 @@ class Session:
 
     async def _connect(self) -> Deferred | None:
         self._enter(Phase.CONNECT)
-        clock, timeouts = self._outset.clock, self._outset.timeouts
-        started = clock.monotonic()
+        outset, far_end, within = self._outset, self.far_end, self._timeouts.connect
+        started = outset.clock.monotonic()
         try:
             self._conversation = await connect(
                 lambda: Conversation(client.Client()),
-                self.relay.host,
-                self.relay.port,
-                within=timeouts.connect,
-                source=self._outset.source,
+                far_end.name,
+                far_end.port,
+                within=within,
+                source=self.relay.source,
+                addresses=far_end.addresses,
+                misses=outset.misses,
             )
         except TimeoutError:
-            return self._deferred(f"no connection in {timeouts.connect:g} s")
+            return self._deferred(f"no connection in {within:g} s")
+        except SourceUnusable as error:
+            return self._deferred(str(error.strerror), speaker=Speaker.SELF)
         except OSError as error:
             return self._deferred(f"no connection: {error.strerror or error}")
         finally:
             self._took(started)
-        self._conversation.stand_among(self._outset.open)
+        self._conversation.stand_among(outset.open)
         self.peer = self._conversation.peer
         return None
 
     def _greet(self) -> Phased:
-        (banner,) = yield Step(b"", asks=0, within=self._outset.timeouts.greet)
+        (banner,) = yield Step(b"", asks=0, within=self._timeouts.greet)
         if banner.code != 220:
             return self._refused(banner)
         return (yield from self._hello())
@@ -125,7 +144,7 @@ class Session:
     def _hello(self) -> Phased:
         """EHLO, or HELO where that is refused. RFC 5321 §3.2."""
         name = self.relay.helo or self._outset.helo
-        within = self._outset.timeouts.greet
+        within = self._timeouts.greet
         (reply,) = yield Step(client.ehlo(name), asks=1, within=within)
         if reply.code == 250:
             self.extensions = parse_ehlo(reply)
@@ -152,7 +171,7 @@ class Session:
         opportunistic = self.relay.tls is TlsPolicy.OPPORTUNISTIC
         if not self.extensions.starttls:
             self._enter(Phase.SECURE)
-            return None if opportunistic else self._deferred("the relay offers no STARTTLS")
+            return None if opportunistic else self._deferred(f"{self._they} offers no STARTTLS")
         started = self._outset.clock.monotonic()
         try:
             refusal = await self._timed(Phase.SECURE, self._starttls())
@@ -176,7 +195,7 @@ class Session:
         return refusal
 
     def _starttls(self) -> Phased:
-        (reply,) = yield Step(client.STARTTLS, asks=1, within=self._outset.timeouts.greet)
+        (reply,) = yield Step(client.STARTTLS, asks=1, within=self._timeouts.greet)
         return None if reply.code == 220 else self._refused(reply)
 
     async def _handshake(self) -> Interrupted | None:
@@ -185,8 +204,8 @@ class Session:
         outset = self._outset
         failure = await self._conversation.start_tls(
             outset.tls(verify),
-            server_name=self.relay.host,
-            within=outset.timeouts.greet,
+            server_name=self.far_end.name,
+            within=self._timeouts.greet,
         )
         if failure is None:
             version, cipher, peer = self._conversation.tls_facts()
@@ -220,7 +239,7 @@ class Session:
 
     def _authenticate(self, login: client.Login) -> Phased:
         """RFC 4954 §4: AUTH, an answer to each challenge, 235."""
-        within = self._outset.timeouts.greet
+        within = self._timeouts.greet
         (reply,) = yield Step(login.command(), asks=1, within=within)
         for _ in range(4):  # no mechanism of ours takes more
             if reply.code != 334:
@@ -250,9 +269,12 @@ class Session:
             self._took(started)
 
     def _refused(self, reply: Reply) -> Deferred:
-        outcome = classify(said(reply), self._phase)
-        assert isinstance(outcome, Deferred)  # no rule bounces before a recipient was named
-        return outcome
+        """A refusal of the session. Nobody has been named yet, so it bounces nobody, whatever its
+        code; an MX host that greets with 554 is passed over, as in Postfix."""
+        outcome = classify(said(reply), self._phase, via=self.far_end.via)
+        if isinstance(outcome, Deferred):
+            return outcome
+        return self._deferred(f"{self._they} refused the session", reply=reply)
 
     def _unsaid(self, refusal: Deferred) -> Deferred:
         """Without our password, where the far end repeats it: all of this goes on record."""
@@ -265,8 +287,19 @@ class Session:
         text = client.without_login(reply.text, user=user, secret=secret)
         return replace(refusal, reply=replace(reply, text=text))
 
-    def _deferred(self, reason: str, *, speaker: Speaker = Speaker.RELAY) -> Deferred:
-        return Deferred(reason, self._phase, speaker, relay_fault=True)
+    def _deferred(
+        self, reason: str, *, speaker: Speaker | None = None, reply: Reply | None = None
+    ) -> Deferred:
+        """By default it was they who failed us; that is the relay's fault unless they are a
+        destination's host."""
+        speaker = speaker or self._speaker
+        return Deferred(
+            reason,
+            self._phase,
+            speaker,
+            said(reply) if reply is not None else None,
+            relay_fault=speaker is not Speaker.DESTINATION,
+        )
 
     # --- transactions -----------------------------------------------------------------------------
 
@@ -275,10 +308,11 @@ class Session:
         return HandOver(
             self.extensions,
             recipients,
-            timeouts=self._outset.timeouts,
+            timeouts=self._timeouts,
             now=self._outset.clock.monotonic,
             before_dot=before_dot,
             reset=self._dirty,
+            via=self.far_end.via,
         )
 
     async def hand_over(self, transaction: HandOver) -> None:
@@ -297,7 +331,7 @@ class Session:
             return
         if conversation.usable:
             try:
-                await conversation.run(_quit(self._outset.timeouts.quit))
+                await conversation.run(_quit(self._timeouts.quit))
             except Interrupted:
                 pass
         conversation.close()
@@ -308,7 +342,7 @@ class Session:
         if self._conversation is None:
             return
         try:
-            async with asyncio.timeout(self._outset.timeouts.quit):
+            async with asyncio.timeout(self._timeouts.quit):
                 await self._conversation.gone()
         except TimeoutError:
             self._conversation.abort()

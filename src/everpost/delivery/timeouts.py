@@ -1,8 +1,8 @@
-"""How long each phase of a conversation with a relay may take."""
+"""How long each phase of a conversation with a mail server may take."""
 
 from dataclasses import dataclass
 
-__all__ = ["Timeouts"]
+__all__ = ["TOWARDS_MX", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +25,8 @@ class Timeouts:
     """An idle session is kept so long for the next message."""
     quit: float = 2.0
     """For the answer to QUIT, before hanging up anyway."""
+
+
+TOWARDS_MX = Timeouts(connect=30.0, greet=300.0)
+"""An MX host has no stand-in: RFC 5321 §4.5.3.2.1 gives its greeting five minutes. The RFC leaves
+the connection open; 30 s is Postfix's, and passes over several lost packets."""

@@ -118,6 +118,7 @@ class Attempts:
                 sender=content.sender.address,
                 recipients=tuple(c.address for c in claimed.claims),
                 transaction=self._ids(),
+                destination=work.destination,
             ),
             composed,
             before_dot=before_dot,

@@ -6,11 +6,13 @@ Bookkeeping and the order of starting; who may take a slot is `fairness`' word. 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
+
 from everpost.dispatch.dots import Dot
 from everpost.dispatch.fairness import fits, is_greedy, may_take
 from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed, Settlement
 
-__all__ = ["Hands", "Work"]
+__all__ = ["Hands", "Work", "by_destination"]
 
 _SHARE = 4
 """One claim takes at most this part of the free window, whatever route it comes from: a single
@@ -21,22 +23,42 @@ _COPIES = 5
 assembled, framed for the wire, and what the transport has not passed on yet."""
 
 
-class Work:
-    """What goes out in one transaction: the recipients claimed of one message. `weight`: bytes that
-    it takes in memory while it is carried; 0 for a small one, which the window bounds. `since`:
-    when it was claimed, in monotonic seconds."""
+_RECIPIENTS = 100
+"""Of one transaction to an MX host: as many as every server must take (RFC 5321 §4.5.3.1.8)."""
 
-    __slots__ = ("claimed", "dotted", "on_its_way", "route", "since", "weight")
+
+class Work:
+    """What goes out in one transaction: the recipients claimed of one message. `destination` is
+    empty where they have several. `weight`: bytes that it takes in memory while it is carried; 0
+    for a small one, which the window bounds. `since`: when it was claimed, in monotonic seconds."""
+
+    __slots__ = ("claimed", "destination", "dotted", "on_its_way", "route", "since", "weight")
 
     def __init__(self, claimed: Claimed, *, since: float = 0.0) -> None:
+        first = claimed.claims[0]
         self.claimed = claimed
         self.since = since
-        self.route = claimed.claims[0].route
+        self.route = first.route
+        self.destination = first.destination
+        if len(claimed.claims) > 1 and any(
+            claim.destination != first.destination for claim in claimed.claims
+        ):
+            self.destination = ""
         self.weight = claimed.size * _COPIES if claimed.size > CLAIMED_BYTES else 0
         self.dotted = False
         """The final dot may have left."""
         self.on_its_way = False
         """Started, and delivery does not know of it yet."""
+
+
+def by_destination(claimed: Claimed) -> Iterator[Claimed]:
+    """What was claimed of one message, cut into what one MX host can be given at once."""
+    parts: dict[str, list[Claim]] = {}
+    for claim in claimed.claims:
+        parts.setdefault(claim.destination, []).append(claim)
+    for claims in parts.values():
+        for at in range(0, len(claims), _RECIPIENTS):
+            yield msgspec.structs.replace(claimed, claims=tuple(claims[at : at + _RECIPIENTS]))
 
 
 class Hands:
@@ -109,9 +131,10 @@ class Hands:
     def queue(self, work: Work, *, broadcast: bool) -> None:
         self._pending[broadcast].setdefault(work.route, deque()).append(work)
 
-    def startable(self, free: int) -> Iterator[Work]:
+    def startable(self, free: int, most: int | None = None) -> Iterator[Work]:
         """Work that may start while delivery has `free` slots: transactional mail first, routes in
-        turn, none beyond its fair share. Each that is taken counts as carried at once.
+        turn, none beyond its fair share, nor beyond `most` slots. Each that is taken counts as
+        carried at once.
 
         A large message that finds no room in memory is the next large one to start, or lighter ones
         would pass it for ever; small ones do not wait for it.
@@ -123,6 +146,8 @@ class Hands:
             while started and lanes and self._carrying < capacity:
                 started = False
                 for route in tuple(lanes):
+                    if most is not None and self._carried[route] >= most:
+                        continue
                     if not may_take(self._carried[route], held=self._carrying, capacity=capacity):
                         if self._carrying >= capacity:
                             return

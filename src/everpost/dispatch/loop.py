@@ -15,7 +15,7 @@ from everpost.clock import Clock
 from everpost.delivery import Carrier
 from everpost.dispatch.attempt import Attempts, LeaseLost, LifetimeOver
 from everpost.dispatch.dots import DotLog
-from everpost.dispatch.hands import Hands, Work
+from everpost.dispatch.hands import Hands, Work, by_destination
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy
 from everpost.dispatch.settle import decide, expired, poisoned, returned
@@ -204,8 +204,10 @@ class Dispatcher:
     def _queue(self, claimed: Claimed) -> None:
         stream = self._directory.now.streams.get((claimed.project, claimed.stream))
         broadcast = stream is not None and stream.priority == _BROADCAST
-        work = Work(claimed, since=self._clock.monotonic())
-        self._hands.queue(work, broadcast=broadcast)
+        since = self._clock.monotonic()
+        # A smart host takes all destinations in one transaction, MX hosts only their own.
+        for part in by_destination(claimed) if self._carrier.direct else (claimed,):
+            self._hands.queue(Work(part, since=since), broadcast=broadcast)
 
     # -- carrying ----------------------------------------------------------------------------------
 
@@ -213,8 +215,9 @@ class Dispatcher:
         if self._stopping:
             return
         # Without a relay delivery says so at once, for every message: no slot is needed for that.
-        free = self._carrier.capacity() if self._carrier.ready() else self._limits.window
-        for work in self._hands.startable(free):
+        ready = self._carrier.ready()
+        free = self._carrier.capacity() if ready else self._limits.window
+        for work in self._hands.startable(free, self._carrier.most()):
             self._spawn(self._deliver(work))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

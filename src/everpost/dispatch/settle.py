@@ -17,6 +17,7 @@ from everpost.model.outcome import (
     Outcome,
     Phase,
     Reply,
+    Speaker,
 )
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.store.interface import Claim, Settlement
@@ -84,8 +85,9 @@ def _deferred(
         **_facts(record),
         **_reply(outcome.reply),
     }
-    # Neither a relay's own fault nor the lack of one is the destination's word.
-    ours = outcome.relay_fault or outcome.phase is Phase.ROUTE
+    # Neither a relay's own fault nor the lack of one is the destination's word; what its name
+    # servers fail to say is.
+    ours = outcome.relay_fault or (outcome.phase is Phase.ROUTE and outcome.speaker is Speaker.SELF)
     due = retry_at(
         RELAY_FAULT if ours else policy,
         attempts=claim.attempts + 1,

@@ -4,6 +4,7 @@ from what does not exist (an outage must never look like a missing domain, F62).
 The library is imported at the first question, so that processes that never ask do without it.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -42,16 +43,26 @@ class Absent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unresolved(msgspec.Struct, frozen=True, gc=False):
-    """Not known now: SERVFAIL, no answer in time, no resolver. Ask again later."""
+    """Not known now: SERVFAIL, no answer in time, no resolver. Ask again later. `answered`: a
+    server said that it cannot tell (SERVFAIL, REFUSED), so the fault may be the name's own; else
+    nobody was reached."""
 
     reason: str
+    answered: bool = False
 
 
 Answer = Found | Absent | Unresolved
 
+Question = tuple[str, str]
+
 _LONGEST_TTL = 3600
 _LONGEST_NEGATIVE_TTL = 300
+_FAILURE_S = 5.0
+"""A failure is kept so long, so that a hundred waiting messages do not each wait for the same dead
+server. RFC 2308 §7 allows five minutes; a recovery should be noticed sooner."""
 _CACHED = 10_000
+_AT_ONCE = 100
+"""Questions under way; more wait. A resolver that is flooded answers nobody."""
 _EDNS_PAYLOAD = 1232  # passes any IPv6 path unfragmented (DNS Flag Day 2020)
 _SYSTEM = SystemClock()
 
@@ -59,8 +70,9 @@ _SYSTEM = SystemClock()
 class Resolver:
     """Asks the given name servers (addresses), or those of the system's configuration.
 
-    Answers are kept for their TTL, an hour at most (five minutes where there was none); failures
-    are not kept. `timeout` is in seconds, for a question with all its retries.
+    Answers are kept for their TTL, an hour at most (five minutes where there was none), failures
+    for seconds. Who asks what is being asked already waits for the same answer. `timeout` is in
+    seconds, for a question with all its retries.
     """
 
     def __init__(
@@ -76,7 +88,9 @@ class Resolver:
         self._timeout = timeout
         self._clock = clock
         self._library: Library | None = None
-        self._kept: OrderedDict[tuple[str, str], tuple[float, Found | Absent]] = OrderedDict()
+        self._kept: OrderedDict[Question, tuple[float, Answer]] = OrderedDict()
+        self._under_way: dict[Question, asyncio.Task[Answer]] = {}
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def txt(self, name: str, *, fresh: bool = False) -> Answer:
         """TXT records, each with its strings joined."""
@@ -90,13 +104,30 @@ class Resolver:
             kept = self._kept.get(question)
             if kept is not None and kept[0] > self._clock.monotonic():
                 return kept[1]
-        answer = await self._ask(*question)
+        asked = self._under_way.get(question)
+        if asked is None or fresh:
+            # A task of its own: whoever asked first may be cancelled, the others still wait.
+            asked = asyncio.get_running_loop().create_task(self._answer(question))
+            self._under_way[question] = asked
+        return await asyncio.shield(asked)
+
+    async def _answer(self, question: Question) -> Answer:
+        try:
+            async with self._places:
+                answer = await self._ask(*question)
+        finally:
+            if self._under_way.get(question) is asyncio.current_task():
+                del self._under_way[question]
+        self._keep(question, answer)
+        return answer
+
+    def _keep(self, question: Question, answer: Answer) -> None:
+        seconds = _FAILURE_S if isinstance(answer, Unresolved) else answer.ttl
         self._kept.pop(question, None)
-        if not isinstance(answer, Unresolved) and answer.ttl > 0:
-            self._kept[question] = (self._clock.monotonic() + answer.ttl, answer)
+        if seconds > 0:
+            self._kept[question] = (self._clock.monotonic() + seconds, answer)
             if len(self._kept) > _CACHED:
                 self._kept.popitem(last=False)
-        return answer
 
     async def _ask(self, name: str, rdtype: str) -> Answer:
         import dns.exception
@@ -120,8 +151,12 @@ class Resolver:
             return Absent("nxdomain", min(ttl, _LONGEST_NEGATIVE_TTL), secure)
         except dns.exception.Timeout:
             return Unresolved(f"no answer within {self._timeout:g} s")
+        except dns.resolver.NoNameservers as error:
+            # Each error ends with the response it is about; an OSError has none.
+            answered = any(tried[-1] is not None for tried in error.kwargs["errors"])
+            return Unresolved(_short(error), answered)
         except (dns.exception.DNSException, OSError) as error:
-            return Unresolved(" ".join(str(error).split())[:500] or type(error).__name__)
+            return Unresolved(_short(error))
         ttl = answer.chaining_result.minimum_ttl
         secure = bool(answer.response.flags & dns.flags.AD)
         if answer.rrset is None:
@@ -150,3 +185,7 @@ def _text(record: "Rdata") -> str:
     if strings is not None:
         return b"".join(strings).decode("utf-8", "replace")
     return record.to_text()
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__

@@ -16,7 +16,7 @@ from everpost.catalog.relay_form import RelayForm, read_form
 from everpost.ids import text
 from everpost.model.credential import SENDING_ACCESS
 from everpost.model.errors import Conflict, Forbidden, Invalid, Missing, NotFound, Refusal
-from everpost.model.relay import Relay, RelayState, TlsPolicy
+from everpost.model.relay import Relay, RelayKind, RelayState, TlsPolicy
 from everpost.security import MasterKey, Sealer
 from everpost.telemetry import alarm
 from tests.support.catalog_house import ANA, BOB, House, opened
@@ -25,7 +25,7 @@ SENDER = msgspec.structs.replace(ANA, permission=SENDING_ACCESS)
 CAGED = msgspec.structs.replace(ANA, sandbox=True)
 OPTIONS = (
     "name", "tls", "connections", "weight", "helo", "site", "eight_bit", "signed_headers",
-    "username", "password", "auth",
+    "username", "password", "auth", "port", "source", "destination_connections", "allow_private",
 )  # fmt: skip
 
 
@@ -124,6 +124,20 @@ def test_login_in_the_url_is_percent_decoded() -> None:
         ("smtp://h.test", {"name": " "}, "name"),
         ("smtp://h.test", {"signed_headers": ["Subject"]}, "signed_headers"),
         ("smtp://h.test", {"signed_headers": ["From", "A: b"]}, "signed_headers"),
+        ("smtp://h.test", {"source": []}, "source"),
+        ("smtp://h.test", {"source": ["here.test"]}, "source"),
+        ("smtp://h.test", {"source": ["192.0.2.1", "192.0.2.2"]}, "source"),
+        ("smtp://h.test", {"port": 2525}, "port"),
+        ("smtp://h.test", {"allow_private": False}, "allow_private"),
+        ("smtp://h.test", {"destination_connections": 3}, "destination_connections"),
+        ("mx:2525", {}, "url"),
+        ("mx://good.test", {}, "url"),
+        ("mx", {"port": 0}, "port"),
+        ("mx", {"username": "me"}, "username"),
+        ("mx", {"password": "pw"}, "password"),
+        ("mx", {"auth": "PLAIN"}, "auth"),
+        ("mx", {"tls": "sometimes"}, "tls"),
+        ("mx", {"destination_connections": 0}, "destination_connections"),
     ],
 )
 def test_bad_value_is_refused_by_its_field(url: str, given: dict[str, Any], field: str) -> None:
@@ -132,10 +146,27 @@ def test_bad_value_is_refused_by_its_field(url: str, given: dict[str, Any], fiel
     assert refused.value.field == field
 
 
-@pytest.mark.parametrize("url", ["mx", "MX", "mx:", "mx://", "mx://good.test"])
-def test_direct_mx_is_refused_with_the_reason(url: str) -> None:
-    with pytest.raises(Invalid, match="later release"):
-        _form(url)
+@pytest.mark.parametrize("url", ["mx", "MX"])
+def test_direct_delivery_is_a_relay_without_host_and_login(url: str) -> None:
+    form = _form(url)
+    assert (form.name, form.host, form.port, form.password) == ("mx", "mx", 25, None)
+    assert form.settings == {
+        "kind": "mx", "tls": "opportunistic", "allow_private": False, "weight": 1,
+        "eight_bit": False,
+    }  # fmt: skip
+
+
+def test_options_of_direct_delivery_are_kept_as_they_were_given() -> None:
+    form = _form(
+        url="mx", name="Second", port=2525, tls="verify", helo="out2.me.test", connections=50,
+        destination_connections=3, allow_private=True, source=["192.0.2.1", "2001:DB8::1"],
+    )  # fmt: skip
+    assert (form.name, form.port) == ("Second", 2525)
+    assert form.settings == {
+        "kind": "mx", "tls": "verify", "allow_private": True, "weight": 1, "eight_bit": False,
+        "helo": "out2.me.test", "connections": 50, "destination_connections": 3,
+        "source": ["192.0.2.1", "2001:db8::1"],
+    }  # fmt: skip
 
 
 @settings(max_examples=200)
@@ -212,6 +243,25 @@ def test_relay_is_loaded_with_all_its_settings(tmp_path: Path) -> None:
             tls=TlsPolicy.VERIFY, helo="me.test", connections=3, weight=2, site="fra",
             signed_headers=("from", "subject"), eight_bit=True,
         )  # fmt: skip
+
+    _run(tmp_path, work)
+
+
+def test_direct_delivery_is_loaded_with_room_for_many_destinations(tmp_path: Path) -> None:
+    async def work(house: House) -> None:
+        view = await house.relays.add(ANA, "mx", source=["192.0.2.1"], allow_private=True)
+        assert view.as_json()["kind"] == "mx"
+        relay = house.relays.load(house.directory.now.relays[0])
+        assert relay == Relay(
+            id=view.row.id, name="mx", host="mx", kind=RelayKind.MX, connections=100,
+            destination_connections=10, source=("192.0.2.1",), allow_private=True,
+        )  # fmt: skip
+        assert repr(relay) == "<Relay mx mx:25>"
+        with pytest.raises(Conflict):
+            await house.relays.add(ANA, "mx")
+        second = await house.relays.add(ANA, "mx", name="mx2", connections=7)
+        rows = {row.id: house.relays.load(row) for row in house.directory.now.relays}
+        assert rows[second.row.id].connections == 7
 
     _run(tmp_path, work)
 

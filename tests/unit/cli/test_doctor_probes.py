@@ -15,7 +15,7 @@ from click.testing import Result
 
 from everpost.cli.doctor import machine, network
 from everpost.cli.doctor.network import Target
-from everpost.cli.doctor.relays import relays_in
+from everpost.cli.doctor.relays import Relays, relays_in
 from everpost.clock import SystemClock
 from everpost.net.resolver import Absent, Answer, Found, Resolver, Unresolved
 
@@ -171,9 +171,9 @@ def test_a_closed_port_is_an_answer_too() -> None:
 
 def test_relays_are_read_from_the_store_without_changing_it(tmp_path: Path) -> None:
     store = tmp_path / "everpost.db"
-    assert relays_in(store) == ()
+    assert relays_in(store) == Relays()
     store.write_bytes(b"no database" * 100)
-    assert relays_in(store) == ()
+    assert relays_in(store) == Relays()
     store.unlink()
     connection = apsw.Connection(str(store))
     connection.execute("CREATE TABLE relays (id, host, port, state, settings)")
@@ -181,10 +181,13 @@ def test_relays_are_read_from_the_store_without_changing_it(tmp_path: Path) -> N
         (1, "a.test", 465, "enabled", '{"implicit_tls":true}'),
         (2, "b.test", 25, "disabled", "{}"),
         (3, "c.test", 587, "draining", "{}"),
+        (4, "mx", 25, "enabled", '{"kind":"mx","source":["8.8.8.8","10.0.0.1"]}'),
     ):
         connection.execute("INSERT INTO relays VALUES (?,?,?,?,?)", row)
     connection.close()
-    assert relays_in(store) == (Target("a.test", 465, implicit_tls=True), Target("c.test", 587))
+    assert relays_in(store) == Relays(
+        (Target("a.test", 465, implicit_tls=True), Target("c.test", 587)), ("8.8.8.8",)
+    )
 
 
 def test_doctor_offline_prints_a_table_or_json(run: Run, data: Path) -> None:

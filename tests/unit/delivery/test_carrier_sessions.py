@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from everpost.delivery import CannotRender, Carrier, Extensions, Timeouts
+from everpost.delivery import CannotRender, Extensions, Timeouts
 from everpost.delivery import carrier as carrier_module
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import (
@@ -610,7 +610,6 @@ def test_session_that_dies_while_rendering_is_replaced(loop: str) -> None:
 
 def test_carrier_is_made_without_a_loop(loop: str) -> None:
     del loop
-    from everpost.clock import SystemClock
 
-    assert not Carrier(clock=SystemClock(), helo="me.test").ready()
+    assert not carrier().ready()
     assert render() is not None

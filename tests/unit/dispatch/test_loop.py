@@ -17,6 +17,7 @@ from everpost.model.message import Address, Content, NewMessage, NewRecipient, P
 from everpost.model.outcome import AttemptRecord, Delivered, Reply
 from everpost.model.relay import Relay
 from everpost.model.states import InDoubtPolicy, State
+from everpost.net.resolver import Resolver
 from everpost.net.wake import WakeListener
 from everpost.protocol.smtp.extensions import Extensions
 from everpost.store.directory import Directory
@@ -45,7 +46,7 @@ class FarEnd(Carrier):
     """Takes what it is given, or does what `act` says before or after the dot."""
 
     def __init__(self, act: Callable[[str], Awaitable[None]] | None = None) -> None:
-        super().__init__(clock=CLOCK, helo="test")
+        super().__init__(clock=CLOCK, helo="test", resolver=Resolver([]), rng=random.Random(1))
         self.use([RELAY])
         self.act = act
         self.taken: list[Envelope] = []

@@ -1,13 +1,11 @@
 """DNS against a real server (knot), and against servers that fail in ways knot will not."""
 
 import asyncio
-import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import dns.exception
@@ -19,16 +17,12 @@ import dns.rrset
 import pytest
 
 from everpost.net.resolver import Absent, Answer, Found, Resolver, Unresolved
-from tests.support.waiting import wait_until
+from tests.support.knot import Knot
 
 LONG = "v=DKIM1; k=rsa; p=" + "A" * 390
-ZONE = f"""$ORIGIN good.test.
-$TTL 600
-@ SOA ns.good.test. root.good.test. 1 3600 600 86400 120
-@ NS ns
+ZONE = f"""
 @ MX 10 mail
 @ MX 20 backup
-ns A 127.0.0.1
 ep1._domainkey TXT "{LONG[:255]}" "{LONG[255:]}"
 several TXT "one"
 several TXT "two"
@@ -38,8 +32,9 @@ alias 60 CNAME several
 dangling CNAME nothing
 nothing-here A 127.0.0.1
 never-cached 0 TXT "x"
+_25._tcp.mail TLSA 3 1 1 {"ab" * 32}
 """
-NEWER = ZONE.replace('"one"', '"three"').replace(" 1 3600", " 2 3600")
+NEWER = ZONE.replace('"one"', '"three"')
 
 
 class Time:
@@ -55,64 +50,11 @@ class Time:
         return self.seconds
 
 
-class Knot:
-    """One knotd on a port of its own."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder = folder
-        self.port = port
-
-    def control(self, *command: str) -> bool:
-        program = ["knotc", "-s", str(self.folder / "knot.sock"), *command]
-        return subprocess.run(program, capture_output=True, check=False).returncode == 0
-
-    def serve(self, zone: str) -> None:
-        (self.folder / "good.test.zone").write_text(zone)
-
-
 @pytest.fixture(scope="module")
 def knot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
-    program = shutil.which("knotd", path="/usr/sbin:/usr/bin")
-    assert program, "knotd is missing: apt-get install knot"
-    folder = tmp_path_factory.mktemp("knot")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Knot(folder, port)
-    server.serve(ZONE)
-    (folder / "knot.conf").write_text(f"""
-server:
-    rundir: "{folder}"
-    listen: 127.0.0.1@{port}
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-control:
-    listen: "{folder}/knot.sock"
-log:
-  - target: stderr
-    any: warning
-database:
-    storage: "{folder}/db"
-template:
-  - id: default
-    storage: "{folder}"
-zone:
-  - domain: good.test
-    file: good.test.zone
-  - domain: broken.test
-    file: no-such-file.zone
-""")
-    with subprocess.Popen([program, "-c", str(folder / "knot.conf")]) as process:
-        try:
-            wait_until(
-                lambda: server.control("zone-read", "good.test", "@", "SOA"),
-                seconds=20,
-                what="knotd to serve its zone",
-            )
-            yield server
-        finally:
-            process.terminate()
+    zones = {"good.test": ZONE, "broken.test": None}
+    with Knot(tmp_path_factory.mktemp("knot"), zones) as server:
+        yield server
 
 
 def _ask(*questions: Callable[[], Awaitable[Answer]]) -> list[Answer]:
@@ -197,20 +139,23 @@ def test_answers_are_kept_for_their_ttl_and_no_longer(knot: Knot) -> None:
     resolver = _resolver(knot, time)
     assert _txt(resolver, "several.good.test") == [Found(("one", "two"), 600)]
     try:
-        knot.serve(NEWER)
-        assert knot.control("-b", "zone-reload", "good.test")
+        knot.change("good.test", NEWER)
         time.seconds += 599
         assert _txt(resolver, "several.good.test") == [Found(("one", "two"), 600)]
         (anew,) = _ask(lambda: resolver.txt("several.good.test", fresh=True))
         assert anew == Found(("three", "two"), 600)
         assert _txt(resolver, "several.good.test") == [anew]
-        knot.serve(ZONE.replace(" 1 3600", " 3 3600"))
-        assert knot.control("-b", "zone-reload", "good.test")
+        knot.change("good.test", ZONE)
         time.seconds += 601
         assert _txt(resolver, "several.good.test") == [Found(("one", "two"), 600)]
     finally:
-        knot.serve(ZONE.replace(" 1 3600", " 4 3600"))
-        assert knot.control("-b", "zone-reload", "good.test")
+        knot.change("good.test", ZONE)
+
+
+def test_keys_of_a_mail_host_come_in_presentation_form(knot: Knot) -> None:
+    resolver = _resolver(knot)
+    (answer,) = _ask(lambda: resolver.lookup("_25._tcp.mail.good.test", "TLSA"))
+    assert answer == Found((f"3 1 1 {'ab' * 32}",), 600)
 
 
 # --- servers that misbehave -------------------------------------------------------------------
@@ -235,22 +180,40 @@ class Server(asyncio.DatagramProtocol):
             self.transport.sendto(wire, addr)
 
 
-def _against(reply: Reply, *names: str, timeout: float = 5.0) -> tuple[list[Answer], int]:
-    """Answers to TXT questions, and how many datagrams it took."""
+def _with(
+    reply: Reply,
+    work: Callable[[Resolver], Awaitable[None]],
+    *,
+    timeout: float = 5.0,
+    clock: Time | None = None,
+) -> int:
+    """Let `work` ask such a server; how many datagrams it took."""
 
-    async def run() -> tuple[list[Answer], int]:
+    async def run() -> int:
         loop = asyncio.get_running_loop()
         transport, server = await loop.create_datagram_endpoint(
             lambda: Server(reply), local_addr=("127.0.0.1", 0)
         )
         try:
             port = transport.get_extra_info("sockname")[1]
-            resolver = Resolver(["127.0.0.1"], port, timeout, clock=Time())
-            return [await resolver.txt(name) for name in names], server.asked
+            await work(Resolver(["127.0.0.1"], port, timeout, clock=clock or Time()))
+            return server.asked
         finally:
             transport.close()
 
     return asyncio.run(run())
+
+
+def _against(reply: Reply, *names: str, timeout: float = 5.0) -> tuple[list[Answer], int]:
+    """Answers to TXT questions, and how many datagrams it took."""
+    answers: list[Answer] = []
+
+    async def work(resolver: Resolver) -> None:
+        for name in names:
+            answers.append(await resolver.txt(name))
+
+    asked = _with(reply, work, timeout=timeout)
+    return answers, asked
 
 
 def _answer(question: dns.message.Message, *, ttl: int = 60, flags: int = 0) -> bytes:
@@ -291,19 +254,98 @@ def test_silence_ends_at_the_deadline() -> None:
     assert asked >= 1
 
 
-def test_failure_is_not_kept() -> None:
-    replies = iter([dns.rcode.SERVFAIL, dns.rcode.NOERROR])
+def _servfail(question: dns.message.Message) -> bytes:
+    failure = dns.message.make_response(question)
+    failure.set_rcode(dns.rcode.SERVFAIL)
+    return failure.to_wire()
 
-    def reply(question: dns.message.Message) -> bytes:
-        if next(replies) is dns.rcode.NOERROR:
-            return _answer(question)
-        failure = dns.message.make_response(question)
-        failure.set_rcode(dns.rcode.SERVFAIL)
-        return failure.to_wire()
 
-    answers, _ = _against(reply, "flaky.test", "flaky.test")
-    assert isinstance(answers[0], Unresolved)
-    assert answers[1] == Found(("x",), 60)
+def _in_turn(*replies: Reply) -> Reply:
+    each = iter(replies)
+
+    def reply(question: dns.message.Message) -> bytes | None:
+        return next(each)(question)
+
+    return reply
+
+
+def test_dead_name_server_is_asked_for_every_message_or_never_again() -> None:
+    """A failure is kept for seconds: long enough for a hundred waiting messages, no longer."""
+    time = Time()
+    reply = _in_turn(_servfail, _answer)
+
+    async def work(resolver: Resolver) -> None:
+        first = await resolver.txt("flaky.test")
+        assert isinstance(first, Unresolved)
+        assert first.answered
+        assert await resolver.txt("flaky.test") is first
+        time.seconds += 6
+        assert await resolver.txt("flaky.test") == Found(("x",), 60)
+
+    assert _with(reply, work, clock=time) == 2
+
+
+def test_whoever_does_not_trust_a_kept_failure_asks_anew() -> None:
+    reply = _in_turn(_servfail, _answer)
+
+    async def work(resolver: Resolver) -> None:
+        assert isinstance(await resolver.txt("flaky.test"), Unresolved)
+        assert isinstance(await resolver.txt("flaky.test", fresh=True), Found)
+
+    assert _with(reply, work) == 2
+
+
+def test_hundred_messages_ask_the_same_question_a_hundred_times() -> None:
+    async def work(resolver: Resolver) -> None:
+        answers = await asyncio.gather(*(resolver.txt("busy.test") for _ in range(100)))
+        assert set(answers) == {Found(("x",), 60)}
+
+    assert _with(_answer, work) == 1
+
+
+def test_who_asked_first_is_cancelled_and_takes_the_others_answer_along() -> None:
+    async def work(resolver: Resolver) -> None:
+        first = asyncio.ensure_future(resolver.txt("busy.test"))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(resolver.txt("busy.test"))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == Found(("x",), 60)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    assert _with(_answer, work) == 1
+
+
+def test_thousand_domains_are_asked_for_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most = 0, 0
+    real = Resolver._ask
+
+    async def counted(self: Resolver, name: str, rdtype: str) -> Answer:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        answer = await real(self, name, rdtype)
+        under_way -= 1
+        return answer
+
+    monkeypatch.setattr("everpost.net.resolver._AT_ONCE", 3)
+    monkeypatch.setattr(Resolver, "_ask", counted)
+
+    async def work(resolver: Resolver) -> None:
+        await asyncio.gather(*(resolver.txt(f"n{n}.test") for n in range(12)))
+
+    assert _with(_answer, work) == 12
+    assert most == 3
+
+
+def test_nobody_at_home_is_told_apart_from_a_server_that_cannot_tell() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    (answer,) = _txt(Resolver(["127.0.0.1"], port, 0.5, clock=Time()), "x.test")
+    assert isinstance(answer, Unresolved)
+    assert not answer.answered
 
 
 def test_week_long_ttl_is_not_believed_for_a_week() -> None:

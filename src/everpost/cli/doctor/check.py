@@ -99,19 +99,20 @@ def _gather(
 async def _ask(
     settings: Settings, hosts: Sequence[tuple[str, int | None]], sources: Sequence[str]
 ) -> tuple[ResolverFacts, NameFacts, tuple[Egress, ...]]:
+    from everpost.assembly.dns import resolver_for
     from everpost.assembly.places import Places
     from everpost.cli.doctor import network
     from everpost.cli.doctor.relays import relays_in
-    from everpost.net.resolver import Resolver
+    from everpost.clock import SystemClock
 
-    ask = Resolver()
+    ask = resolver_for(settings, SystemClock())
     known = relays_in(Places(settings.node.data).store)
     found = await network.targets(ask, hosts)
     hostname = settings.node.hostname or socket.getfqdn()  # as assembly does
     return (
         await network.resolver(ask),
-        await network.host_names(ask, hostname, sources),
-        await network.egress([*known, *found]),
+        await network.host_names(ask, hostname, sources or known.sources),
+        await network.egress([*known.targets, *found]),
     )
 
 

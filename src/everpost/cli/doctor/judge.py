@@ -315,9 +315,9 @@ def _egress(found: tuple[Egress, ...], *, online: bool) -> Iterator[Finding]:
         yield Finding(
             check,
             Verdict.WARN,
-            "not tried: there is no relay and no --probe-host",
+            "not tried: there is no smart host and no --probe-host",
             "Name a mail server or domain of yours with --probe-host to see whether port 25 is "
-            "open.",
+            "open; direct delivery (a relay of kind mx) needs it.",
         )
     for one in found:
         where = f"{one.host} port {one.port}"

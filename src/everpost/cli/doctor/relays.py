@@ -1,17 +1,29 @@
 """The relays a node knows, read from its store's file without changing it."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from everpost.cli.doctor.network import Target
+from everpost.model.relay import RelayKind
+from everpost.net.addresses import is_public
 
-__all__ = ["relays_in"]
+__all__ = ["Relays", "relays_in"]
 
 
-def relays_in(store: Path) -> tuple[Target, ...]:
+@dataclass(frozen=True, slots=True)
+class Relays:
+    """`targets`: the smart hosts. `sources`: public addresses that mail leaves from by the word of
+    any relay; one behind a NAT says nothing of how others see us."""
+
+    targets: tuple[Target, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+def relays_in(store: Path) -> Relays:
     """Relays that are not disabled; none when there is no store, or none that can be read."""
     if not store.is_file():
-        return ()
+        return Relays()
     import apsw
 
     try:
@@ -26,8 +38,13 @@ def relays_in(store: Path) -> tuple[Target, ...]:
         finally:
             connection.close()
     except apsw.Error:
-        return ()
-    return tuple(
-        Target(str(host), int(port), implicit_tls=bool(json.loads(settings).get("implicit_tls")))
-        for host, port, settings in rows
-    )
+        return Relays()
+    targets: list[Target] = []
+    sources: list[str] = []
+    for host, port, text in rows:
+        settings = json.loads(text)
+        sources += filter(is_public, settings.get("source", ()))
+        if settings.get("kind") != RelayKind.MX:
+            implicit = bool(settings.get("implicit_tls"))
+            targets.append(Target(str(host), int(port), implicit_tls=implicit))
+    return Relays(tuple(targets), tuple(dict.fromkeys(sources)))
