@@ -269,12 +269,11 @@ class Session:
             self._took(started)
 
     def _refused(self, reply: Reply) -> Deferred:
-        """A refusal of the session. Nobody has been named yet, so it bounces nobody, whatever its
-        code; an MX host that greets with 554 is passed over, as in Postfix."""
+        """A refusal of the session, whatever its code; an MX host that greets with 554 is passed
+        over, as in Postfix."""
         outcome = classify(said(reply), self._phase, via=self.far_end.via)
-        if isinstance(outcome, Deferred):
-            return outcome
-        return self._deferred(f"{self._they} refused the session", reply=reply)
+        assert isinstance(outcome, Deferred)  # no rule bounces before a recipient was named
+        return outcome
 
     def _unsaid(self, refusal: Deferred) -> Deferred:
         """Without our password, where the far end repeats it: all of this goes on record."""
@@ -287,19 +286,12 @@ class Session:
         text = client.without_login(reply.text, user=user, secret=secret)
         return replace(refusal, reply=replace(reply, text=text))
 
-    def _deferred(
-        self, reason: str, *, speaker: Speaker | None = None, reply: Reply | None = None
-    ) -> Deferred:
+    def _deferred(self, reason: str, *, speaker: Speaker | None = None) -> Deferred:
         """By default it was they who failed us; that is the relay's fault unless they are a
         destination's host."""
         speaker = speaker or self._speaker
-        return Deferred(
-            reason,
-            self._phase,
-            speaker,
-            said(reply) if reply is not None else None,
-            relay_fault=speaker is not Speaker.DESTINATION,
-        )
+        fault = speaker is not Speaker.DESTINATION
+        return Deferred(reason, self._phase, speaker, relay_fault=fault)
 
     # --- transactions -----------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What is in hand: a window that no route can fill, and an order of starting that none can jam."""
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -8,7 +9,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from everpost.dispatch.hands import Hands, Work
+from everpost.dispatch.hands import Hands, Work, by_destination
 from everpost.model.states import InDoubtPolicy
 from everpost.store.interface import Claim, Claimed
 
@@ -260,3 +261,29 @@ def test_what_waits_is_given_back_once() -> None:
     assert len(hands.give_back()) == 5
     assert list(hands.startable(10)) == []
     assert hands.give_back() == []
+
+
+def test_route_at_its_cap_takes_slots_that_others_could_use() -> None:
+    """Direct delivery: a destination has its own cap, and waits here rather than in a slot."""
+    hands = Hands(window=WINDOW, batch=BATCH, window_bytes=BYTES)
+    for n in range(10):
+        hands.queue(_work(n, "slow.test"), broadcast=False)
+        hands.queue(_work(100 + n, "quick.test"), broadcast=False)
+    started = list(hands.startable(100, 3))
+    assert sorted(work.route for work in started) == ["quick.test"] * 3 + ["slow.test"] * 3
+    for work in started:
+        if work.route == "quick.test":
+            hands.carried(work)
+    assert {work.route for work in hands.startable(97, 3)} == {"quick.test"}
+
+
+def test_message_for_many_destinations_is_cut_into_one_transaction_each() -> None:
+    claimed = msgspec.structs.replace(
+        _work(1, "a.test").claimed,
+        claims=tuple(_claim(n, "a.test" if n % 3 else "b.test") for n in range(350)),
+    )
+    assert Work(claimed).destination == ""
+    parts = list(by_destination(claimed))
+    assert sorted(len(part.claims) for part in parts) == [17, 33, 100, 100, 100]
+    assert {Work(part).destination for part in parts} == {"a.test", "b.test"}
+    assert sorted(c.message for p in parts for c in p.claims) == [c.message for c in claimed.claims]
