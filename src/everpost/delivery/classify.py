@@ -24,7 +24,7 @@ from msgspec import Meta
 from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Reply, Speaker, Via
 
 __all__ = [
-    "CLOSING", "PHRASES", "RULES", "TABLE", "Example", "Kind", "Means", "Rule", "Table", "classify",
+    "PHRASES", "RULES", "TABLE", "Example", "Kind", "Means", "Rule", "Table", "classify",
     "rule",
 ]  # fmt: skip
 
@@ -161,9 +161,6 @@ TABLE = _load()
 RULES = TABLE.rows
 PHRASES = TABLE.phrases
 _MATCHERS = _matchers(TABLE)
-
-CLOSING = next(row.reason for row in RULES if row.id == "closing")
-"""The reason that goes with every 421."""
 
 
 @lru_cache(_REMEMBERED)

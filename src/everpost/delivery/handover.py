@@ -8,7 +8,7 @@ exactly between the two.
 from collections.abc import Callable, Generator
 from typing import TypeGuard
 
-from everpost.delivery.classify import CLOSING, classify
+from everpost.delivery.classify import classify
 from everpost.delivery.timeouts import Timeouts
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import (
@@ -285,8 +285,10 @@ class HandOver:
                 self._closed_by(reply, self._phase(place))
 
     def _closed_by(self, reply: WireReply, phase: Phase) -> None:
-        self.fault = self._theirs(CLOSING, phase, said(reply))
-        self._rest(self.fault)
+        outcome = self._classify(reply, phase)
+        assert isinstance(outcome, Deferred)  # 421 bounces nobody: a row of the table, and a test
+        self.fault = outcome
+        self._rest(outcome)
 
     def _phase(self, place: int) -> Phase:
         if place <= 0:
@@ -399,21 +401,22 @@ class HandOver:
         assert self.cut is not None
         return self._theirs(self.cut.reason, phase)
 
-    def _theirs(self, reason: str, phase: Phase, reply: Reply | None = None) -> Deferred:
+    def _theirs(self, reason: str, phase: Phase) -> Deferred:
         """The far end failed us: a fault of the relay, unless it is the destination's own host."""
         direct = self._via is Via.MX
         speaker = Speaker.DESTINATION if direct else Speaker.RELAY
-        return Deferred(reason, phase, speaker, reply, relay_fault=not direct)
+        return Deferred(reason, phase, speaker, relay_fault=not direct)
 
     def _classify(self, reply: WireReply, phase: Phase) -> Outcome:
-        return classify(said(reply), phase, via=self._via)
+        return classify(said(reply), phase, via=self._via, alone=len(self._accepted) == 1)
 
 
 def lacks(outcome: Outcome | None) -> bool:
     """Whether this is a relay's lack of something (size, SMTPUTF8), found before anything of the
     message was sent: our own bounce, or a 5.3.4 in answer to MAIL."""
     return isinstance(outcome, Bounced) and (
-        outcome.speaker is Speaker.SELF or outcome.phase is Phase.MAIL
+        outcome.speaker is Speaker.SELF
+        or (outcome.phase is Phase.MAIL and outcome.reply.enhanced == "5.3.4")
     )
 
 
