@@ -334,7 +334,7 @@ class IntakeSettings:
 class DispatchSettings:
     """How queued recipients are taken in hand, per dispatch process."""
 
-    window: int = _setting(400, "Recipients in hand at once in one process.", low=1, high=100_000)
+    window: int = _setting(800, "Recipients in hand at once in one process.", low=1, high=100_000)
     window_bytes: int = _setting(
         64 * MIB,
         "Memory that large messages may take in one process while they are delivered; each counts "
@@ -344,7 +344,7 @@ class DispatchSettings:
         high=64 * 1024 * MIB,
     )
     batch: int = _setting(
-        100, "Most recipients taken from the queue in one step.", low=1, high=10_000
+        200, "Most recipients taken from the queue in one step.", low=1, high=10_000
     )
     lease_s: float = _setting(
         900.0,

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import cast
 
+import msgspec
+
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery.course import Course
@@ -17,10 +19,10 @@ from everpost.delivery.route import FarEnd, Reach, Route, Router
 from everpost.delivery.session import Outset, Session
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.model.message import Rendered
-from everpost.model.outcome import AttemptRecord, Deferred, Outcome, Phase, Speaker
+from everpost.model.outcome import AttemptRecord, Bounced, Deferred, Outcome, Phase, Speaker
 from everpost.model.relay import Relay
 from everpost.net.resolver import Resolver
-from everpost.net.streams import Misses, tls_context
+from everpost.net.streams import Misses, shown, tls_context
 
 __all__ = ["Carrier"]
 
@@ -49,7 +51,7 @@ _LACKING = Deferred(
 class _Attempt:
     """What one relay made of an envelope. `far_ends` are those still to be tried, None until they
     are looked up; `sessions`, how many may yet be opened to them; `met`, whether any could be
-    connected to."""
+    connected to; `passed`, why the last MX host was left for the next one."""
 
     __slots__ = (
         "course",
@@ -59,6 +61,7 @@ class _Attempt:
         "lane",
         "met",
         "outcomes",
+        "passed",
         "recipients",
         "rendered",
         "session",
@@ -73,6 +76,7 @@ class _Attempt:
         self.far_ends: list[FarEnd] | None = None
         self.sessions = 0
         self.met = False
+        self.passed: Deferred | None = None
         self.recipients = recipients
         self.session: Session | None = None
         self.outcomes: Sequence[Outcome | None] = ()
@@ -193,6 +197,8 @@ class Carrier:
             self._busy.discard(session)
             session = None
         kept = session is not None
+        if session is not None:
+            attempt.passed = session.instead_of
         while True:
             if session is None:
                 session = await self._open(attempt)
@@ -208,10 +214,13 @@ class Carrier:
             await session.hand_over(transaction)
             _SESSION.observe(self._clock.monotonic() - began)
             if kept and transaction.untouched:
-                kept = False
+                kept, attempt.passed = False, None
             else:
                 self._note(attempt, transaction)
-                if not (attempt.far_ends and attempt.sessions and transaction.host_failed):
+                if not transaction.host_failed:
+                    return
+                self._pass_on(attempt, session, cast(Deferred, transaction.outcomes[0]))
+                if not (attempt.far_ends and attempt.sessions):
                     return
             self._busy.discard(session)
             session.abort()
@@ -225,6 +234,7 @@ class Carrier:
             route = await self._router.find(lane.relay, attempt.destination)
             if not isinstance(route, Route):
                 attempt.outcomes = (route,) * attempt.recipients
+                attempt.elsewhere = self._forbids(attempt, route)
                 return None
             attempt.far_ends, attempt.sessions = list(route.far_ends), route.sessions
         attempt.outcomes = (_CLOSING,) * attempt.recipients
@@ -245,6 +255,9 @@ class Carrier:
                 attempt.met = True
             if refusal is None:
                 _OPENED.add(1, lane.relay.name, "opened")
+                if lane.direct:
+                    self._router.reached(lane.relay, attempt.destination)
+                    session.instead_of = attempt.passed
                 return session
             self._busy.discard(session)
             _OPENED.add(1, lane.relay.name, refusal.phase.value)
@@ -253,9 +266,36 @@ class Carrier:
                 self._blame(attempt, refusal)
                 attempt.elsewhere = True
                 return None
-            if not (attempt.far_ends or attempt.met):
+            self._pass_on(attempt, session, refusal)
+            if not (attempt.far_ends or attempt.met or self._reaches(attempt)):
                 self._router.unreachable(lane.relay, attempt.destination, refusal)
         return None
+
+    def _forbids(self, attempt: _Attempt, refusal: Bounced | Deferred) -> bool:
+        """Whether only our own rules for this relay stand in the way, which bind no other one."""
+        return (
+            isinstance(refusal, Bounced)
+            and refusal.speaker is Speaker.SELF
+            and self._lanes.any_beyond(attempt.course.tried, attempt.destination)
+        )
+
+    @staticmethod
+    def _pass_on(attempt: _Attempt, session: Session, refusal: Deferred) -> None:
+        """This MX host takes no mail now: the next is its own next address, if it was a machine
+        that answered (RFC 5321 §5.1), else another host."""
+        attempt.passed = refusal
+        far_end = session.far_end
+        rest = tuple(a for a in far_end.addresses if shown(a, far_end.port) != session.peer)
+        if session.peer is not None and rest and attempt.far_ends is not None:
+            attempt.far_ends.insert(0, msgspec.structs.replace(far_end, addresses=rest))
+
+    def _reaches(self, attempt: _Attempt) -> bool:
+        """Whether a session to the destination is open: then its hosts live, and only want no more
+        of them."""
+        return any(
+            s.destination == attempt.destination and s.relay.id == attempt.lane.id and s.peer
+            for s in (*self._busy, *attempt.lane.idle)
+        )
 
     def _blame(self, attempt: _Attempt, refusal: Deferred) -> None:
         attempt.lane.failed(refusal, now=self._clock.monotonic())
@@ -284,11 +324,16 @@ class Carrier:
         """Whether the message goes to another relay, since this one lacks something for somebody;
         `partly`: not for all. When there is no other, whom it fails bounces; but if one that might
         have served them is at fault, they are deferred as it would have them."""
-        if attempt.lane.direct:  # the destination's own lack: nobody else makes up for it
-            return False
         course, outcomes = attempt.course, transaction.outcomes
         lacking = [i for i, outcome in enumerate(outcomes) if lacks(outcome)]
         if not lacking:
+            return False
+        if attempt.lane.direct:
+            # The destination's own lack: nobody else makes up for it, but for a better host of its
+            # own that was only not there.
+            if attempt.passed is not None:
+                for i in lacking:
+                    outcomes[i] = attempt.passed
             return False
         if not course.back and self._lanes.any_beyond(course.tried, attempt.destination):
             if partly:
@@ -313,6 +358,7 @@ class Carrier:
         if lane.direct:  # how a destination fares says nothing of the relay
             if lane.faulted_at is not None:
                 lane.worked()
+            self._left(attempt, transaction)
             return
         refusal = transaction.fault
         if refusal is None and transaction.relay_failed:

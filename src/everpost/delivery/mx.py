@@ -134,13 +134,18 @@ def plan(
     unfit: list[str] = []
     unknown: Unresolved | None = None
     before_us = _before_us(known, answers, ours)
+    families = {family(source) for source in ours.sources}
     for one in before_us:
         addresses, reason = _addresses(answers.get(one.host))
         unknown = reason or unknown
-        fit = [a for a in addresses if not ours.sources or family(a) in map(family, ours.sources)]
-        unfit += [a for a in addresses if a not in fit]
-        allowed = [a for a in fit if ours.private or is_public(a)]
-        private += [a for a in fit if a not in allowed]
+        allowed: list[str] = []
+        for address in addresses:
+            if families and family(address) not in families:
+                unfit.append(address)
+            elif ours.private or is_public(address):
+                allowed.append(address)
+            else:
+                private.append(address)
         if allowed:
             shuffle(allowed)
             allowed.sort(key=family, reverse=True)  # IPv6 first, RFC 6724 §2.1

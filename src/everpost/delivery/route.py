@@ -117,6 +117,11 @@ class Router:
         )
         return mx.HostAnswers(a, aaaa)
 
+    def reached(self, relay: Relay, destination: str) -> None:
+        """One of its hosts is ready for mail."""
+        if self._dead:
+            self._dead.pop((relay.id, destination), None)
+
     def unreachable(self, relay: Relay, destination: str, refusal: Deferred) -> None:
         """None of its hosts could be connected to."""
         again = msgspec.structs.replace(

@@ -5,6 +5,7 @@ The far end is a smart host, or one of a destination's MX hosts; the relay says 
 """
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from everpost.protocol.smtp.extensions import Extensions, parse_ehlo
 from everpost.protocol.smtp.replies import Reply
 
 __all__ = ["Outset", "Session"]
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""What keeps a connection from being made that is this machine's own lack."""
 
 Phased = Generator[Step, list[Reply], Deferred | None]
 
@@ -50,7 +54,8 @@ class Session:
 
     `peer`, `tls` and `extensions` are facts of the open session; `timings`, milliseconds per phase
     of opening, are there for the first transaction's record; `transactions` counts. `destination`
-    is whose mail it carries, empty where that is everybody's.
+    is whose mail it carries, empty where that is everybody's; `instead_of`, why a better host of
+    its own does not.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Session:
         self.timings: dict[str, float] = {}
         self.transactions = 0
         self.idle_since = 0.0
+        self.instead_of: Deferred | None = None
         self._outset = outset
         direct = far_end.via is Via.MX
         self._timeouts = outset.mx_timeouts if direct else outset.timeouts
@@ -128,7 +134,8 @@ class Session:
         except SourceUnusable as error:
             return self._deferred(str(error.strerror), speaker=Speaker.SELF)
         except OSError as error:
-            return self._deferred(f"no connection: {error.strerror or error}")
+            ours = Speaker.SELF if error.errno in _OURS else None
+            return self._deferred(f"no connection: {error.strerror or error}", speaker=ours)
         finally:
             self._took(started)
         self._conversation.stand_among(outset.open)

@@ -57,9 +57,9 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     renewal (longer than the final dot's ten minutes); `poll_s`: how often to look without a
     wake-up; `poison_after`: crashes after which a recipient is held."""
 
-    window: int = 400
+    window: int = 800
     window_bytes: int = 64 << 20
-    batch: int = 100
+    batch: int = 200
     lease_ms: int = 900_000
     poll_s: float = 1.0
     poison_after: int = 3

@@ -120,6 +120,7 @@ class Conversation(asyncio.Protocol, Generic[A]):
         self._gone: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._peer: str | None = None
         self._end: type[Interrupted] | None = None
         self._end_reason = ""
         self._paused = False
@@ -146,7 +147,8 @@ class Conversation(asyncio.Protocol, Generic[A]):
 
     @property
     def peer(self) -> str | None:
-        return None if self._transport is None else peer_name(self._transport)
+        """Who is at the other end, also when the connection is over by now."""
+        return self._peer
 
     @property
     def at_loopback(self) -> bool:
@@ -339,6 +341,7 @@ class Conversation(asyncio.Protocol, Generic[A]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not inherit from asyncio's; they only behave alike.
         self._transport = cast(asyncio.Transport, transport)
+        self._peer = peer_name(transport)
 
     def data_received(self, data: bytes) -> None:
         core = self._core

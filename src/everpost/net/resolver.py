@@ -56,6 +56,10 @@ Answer = Found | Absent | Unresolved
 Question = tuple[str, str]
 
 _LONGEST_TTL = 3600
+_SHORTEST_TTL = 1
+"""Answers that must not be kept at all would be asked for with each of a thousand messages."""
+_MOST_RECORDS = 128
+"""Of one name and type. More are a mistake or an attack (F63): they cost time and memory."""
 _LONGEST_NEGATIVE_TTL = 300
 _FAILURE_S = 5.0
 """A failure is kept so long, so that a hundred waiting messages do not each wait for the same dead
@@ -88,6 +92,8 @@ class Resolver:
         self._timeout = timeout
         self._clock = clock
         self._library: Library | None = None
+        self._heard = -1.0
+        """Monotonic second of the last answer of any server."""
         self._kept: OrderedDict[Question, tuple[float, Answer]] = OrderedDict()
         self._under_way: dict[Question, asyncio.Task[Answer]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -122,12 +128,12 @@ class Resolver:
         return answer
 
     def _keep(self, question: Question, answer: Answer) -> None:
-        seconds = _FAILURE_S if isinstance(answer, Unresolved) else answer.ttl
+        lived = _FAILURE_S if isinstance(answer, Unresolved) else answer.ttl
+        seconds = max(lived, _SHORTEST_TTL)
         self._kept.pop(question, None)
-        if seconds > 0:
-            self._kept[question] = (self._clock.monotonic() + seconds, answer)
-            if len(self._kept) > _CACHED:
-                self._kept.popitem(last=False)
+        self._kept[question] = (self._clock.monotonic() + seconds, answer)
+        if len(self._kept) > _CACHED:
+            self._kept.popitem(last=False)
 
     async def _ask(self, name: str, rdtype: str) -> Answer:
         import dns.exception
@@ -141,26 +147,34 @@ class Resolver:
             absolute = dns.name.from_text(name, dns.name.root)
         except (dns.exception.DNSException, UnicodeError):
             return Absent("nxdomain")
+        began = self._clock.monotonic()
         try:
             library = self._library or self._prepare()
             answer = await library.resolve(absolute, wanted, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN as error:
+            self._heard = self._clock.monotonic()
             response: QueryMessage = error.kwargs["responses"][absolute]
             ttl = response.resolve_chaining().minimum_ttl
             secure = bool(response.flags & dns.flags.AD)
             return Absent("nxdomain", min(ttl, _LONGEST_NEGATIVE_TTL), secure)
         except dns.exception.Timeout:
-            return Unresolved(f"no answer within {self._timeout:g} s")
+            # Where others were answered meanwhile, it is this name's own servers that are silent.
+            return Unresolved(f"no answer within {self._timeout:g} s", self._heard >= began)
         except dns.resolver.NoNameservers as error:
             # Each error ends with the response it is about; an OSError has none.
             answered = any(tried[-1] is not None for tried in error.kwargs["errors"])
+            if answered:
+                self._heard = self._clock.monotonic()
             return Unresolved(_short(error), answered)
         except (dns.exception.DNSException, OSError) as error:
             return Unresolved(_short(error))
+        self._heard = self._clock.monotonic()
         ttl = answer.chaining_result.minimum_ttl
         secure = bool(answer.response.flags & dns.flags.AD)
         if answer.rrset is None:
             return Absent("nodata", min(ttl, _LONGEST_NEGATIVE_TTL), secure)
+        if len(answer.rrset) > _MOST_RECORDS:
+            return Unresolved(f"{len(answer.rrset)} records, more than we take", answered=True)
         return Found(tuple(sorted(map(_text, answer.rrset))), min(ttl, _LONGEST_TTL), secure)
 
     def _prepare(self) -> "Library":

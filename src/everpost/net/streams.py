@@ -23,6 +23,7 @@ __all__ = [
     "at_loopback",
     "connect",
     "peer_name",
+    "shown",
     "tls_context",
     "tls_facts",
 ]
@@ -144,6 +145,7 @@ async def _first(
     waiting = deque(addresses)
     tried: list[str] = []
     won = ""
+    made: Made | None = None
     failure: BaseException = ConnectionError("no address")
     try:
         while waiting or racing:
@@ -159,8 +161,8 @@ async def _first(
             for task in [task for task in racing if task in done]:
                 address, error = racing.pop(task), task.exception()
                 if error is None:
-                    won = address
-                    return task.result()
+                    won, made = address, task.result()
+                    return made
                 failure = error
                 if isinstance(error, SourceUnusable):
                     tried.remove(address)
@@ -168,7 +170,12 @@ async def _first(
     finally:
         if misses is not None:
             _learn(misses, won, tried)
-        await _call_off(racing)
+        try:
+            await _call_off(racing)
+        except BaseException:
+            if made is not None:  # the deadline fell into this moment: nobody will use it
+                made[0].abort()
+            raise
 
 
 def _learn(misses: Misses, won: str, tried: Sequence[str]) -> None:
@@ -182,10 +189,14 @@ def _learn(misses: Misses, won: str, tried: Sequence[str]) -> None:
 async def _call_off(racing: Collection[asyncio.Task[Made]]) -> None:
     """End the attempts that lost, one that came in second at the same moment included."""
     for task in racing:
+        task.add_done_callback(_hang_up)
         task.cancel()
-    for result in await asyncio.gather(*racing, return_exceptions=True):
-        if not isinstance(result, BaseException):
-            result[0].abort()
+    await asyncio.gather(*racing, return_exceptions=True)
+
+
+def _hang_up(task: "asyncio.Task[Made]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result()[0].abort()
 
 
 async def _addresses(host: str, port: int) -> list[str]:
@@ -203,8 +214,12 @@ def peer_name(transport: asyncio.BaseTransport) -> str | None:
     name = transport.get_extra_info("peername")
     if not isinstance(name, tuple):
         return None
-    host, port = name[0], name[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return shown(name[0], name[1])
+
+
+def shown(address: str, port: int) -> str:
+    """As `peer_name` shows it."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def at_loopback(transport: asyncio.BaseTransport) -> bool:

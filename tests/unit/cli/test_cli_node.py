@@ -88,7 +88,7 @@ def test_config_show_says_where_values_come_from(
     rows = {line.split()[0]: line.split()[1:] for line in shown}
     assert rows["http.listen"] == ['"127.0.0.1:9"', "environment"]
     assert rows["node.data"] == [f'"{data}"', "option"]
-    assert rows["dispatch.window"] == ["400", "default"]
+    assert rows["dispatch.window"] == ["800", "default"]
     value = json.loads(run("config", "show", "--data", data, "--json").stdout)
     assert value["settings"]["store"]["durability"] == "committed"
     assert value["origins"]["http.listen"] == "environment"

@@ -160,7 +160,7 @@ def test_a_kubernetes_service_called_everpost_does_not_stop_the_start(tmp_path: 
     ("overrides", "said"),
     [
         ({"dispatch.lease_s": 600.0}, "dispatch.lease_s (600) must be longer than delivery.dot_s"),
-        ({"dispatch.batch": 500}, "must not be larger than dispatch.window"),
+        ({"dispatch.batch": 1000}, "must not be larger than dispatch.window"),
         ({"limits.body_bytes": 50 << 20}, "must hold one body"),
         ({"http.body_bytes": 30 << 20}, "must hold a message"),
         ({"http.admin_listen": "127.0.0.1:8080"}, "must differ"),

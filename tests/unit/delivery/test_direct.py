@@ -2,6 +2,8 @@
 destination for itself, and whatever goes wrong is the destination's, never the relay's."""
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +13,7 @@ import pytest
 
 from everpost.delivery import Reach, Timeouts
 from everpost.delivery import route as route_module
+from everpost.delivery import session as session_module
 from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Reply, Speaker, Via
 from everpost.model.relay import TlsPolicy
 from everpost.net.resolver import Unresolved
@@ -322,6 +325,28 @@ def test_destination_that_came_back_is_never_tried_again(
     run(loop, main())
 
 
+def test_destination_that_wants_no_more_sessions_is_taken_for_dead(loop: str) -> None:
+    """Hosts that limit connections refuse the next one while another is at work."""
+
+    async def main() -> None:
+        far, dots = ScriptedServer({"DOT": Silence()}), Dots()
+        listener = await asyncio.start_server(far.handle, "127.0.0.1", 0)
+        c = carrier(direct(listener.sockets[0].getsockname()[1]), resolver=one())
+        at_work = asyncio.ensure_future(carry(c, dots=dots, destination="there.test"))
+        async with asyncio.timeout(10):
+            while not dots.count:
+                await asyncio.sleep(0)
+        listener.close()
+        for _ in range(2):
+            refused = theirs(only(await carry(c, destination="there.test")), Phase.CONNECT)
+            assert "a moment ago" not in refused.reason
+        at_work.cancel()
+        await asyncio.gather(at_work, return_exceptions=True)
+        await c.close(deadline=1)
+
+    run(loop, main())
+
+
 # --- room and sessions ------------------------------------------------------------------------
 
 
@@ -461,6 +486,78 @@ def test_message_too_large_for_the_destination_is_tried_elsewhere(loop: str) -> 
             assert isinstance(utf8, Bounced)
             assert utf8.reply.enhanced == "5.6.7"
             await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_stand_in_that_lacks_something_bounces_what_the_first_host_would_take(loop: str) -> None:
+    """The first host is only down: its word is still to come."""
+
+    async def main() -> None:
+        async with serve(ScriptedServer(extensions=("PIPELINING", "SIZE 20"))) as second:
+            c = carrier(direct(second.port), resolver=two())  # nobody listens on ::1
+            for recipient in ("a@there.test", "ü@there.test"):
+                outcome = only(await carry(c, recipient, destination="there.test"))
+                theirs(outcome, Phase.CONNECT)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_own_rule_bounces_what_another_relay_delivers(loop: str) -> None:
+    """Private networks are forbidden to direct delivery here, not to the smart host."""
+
+    async def main() -> None:
+        async with serve(ScriptedServer()) as smart:
+            mx = direct(smart.port, weight=1000, allow_private=False)
+            c = carrier(mx, relay(smart.port), resolver=one())
+            report = await carry(c, destination="there.test")
+            assert only(report) == Delivered(Reply(250, "fine", "2.0.0"), Via.RELAY)
+            c.use([mx])
+            assert isinstance(only(await carry(c, destination="there.test")), Bounced)
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_other_machines_of_one_name_are_never_tried(loop: str) -> None:
+    """RFC 5321 §5.1: each of a host's addresses, within the sessions of an attempt."""
+    names = Names(
+        {
+            ("there.test", "MX"): ["10 mx.there.test."],
+            ("mx.there.test", "AAAA"): ["::1"],
+            ("mx.there.test", "A"): ["127.0.0.1"],
+        }
+    )
+
+    async def main() -> None:
+        for script in ({"BANNER": b"421 4.3.2 busy\r\n"}, {"MAIL": b"451 4.3.0 not now\r\n"}):
+            async with both(ScriptedServer(script), ScriptedServer()) as (first, second):
+                c = carrier(direct(second.port), resolver=names)
+                report = await carry(c, destination="there.test")
+                assert isinstance(only(report), Delivered)
+                assert (first.connections, second.connections) == (1, 1)
+                await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_destination_is_blamed_for_our_lack_of_descriptors(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def exhausted(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(session_module, "connect", exhausted)
+
+    async def main() -> None:
+        c = carrier(direct(25), resolver=one())
+        for _ in range(2):
+            outcome = only(await carry(c, destination="there.test"))
+            assert isinstance(outcome, Deferred)
+            assert (outcome.speaker, outcome.relay_fault) == (Speaker.SELF, True)
+            assert "a moment ago" not in outcome.reason
+        await c.close(deadline=1)
 
     run(loop, main())
 

@@ -353,9 +353,48 @@ def test_week_long_ttl_is_not_believed_for_a_week() -> None:
     assert answers == [Found(("x",), 3600)]
 
 
-def test_ttl_of_zero_is_asked_every_time() -> None:
-    _, asked = _against(lambda q: _answer(q, ttl=0), "a.test", "a.test")
-    assert asked == 2
+def test_ttl_of_zero_floods_the_name_servers() -> None:
+    """A thousand messages of one destination ask once a second, not a thousand times."""
+    time = Time()
+
+    async def work(resolver: Resolver) -> None:
+        for _ in range(3):
+            await resolver.txt("a.test")
+        time.seconds += 2
+        await resolver.txt("a.test")
+
+    assert _with(lambda q: _answer(q, ttl=0), work, clock=time) == 2
+
+
+def test_name_with_thousands_of_records_takes_memory_and_time() -> None:
+    def reply(question: dns.message.Message) -> bytes:
+        answer = dns.message.make_response(question)
+        texts = [f'"{n}"' for n in range(200)]
+        name = question.question[0].name
+        answer.answer.append(dns.rrset.from_text_list(name, 60, "IN", "TXT", texts))
+        return answer.to_wire(max_size=65_535)
+
+    (found,), _ = _against(reply, "many.test")
+    assert found == Unresolved("200 records, more than we take", answered=True)
+
+
+def test_silence_about_one_name_is_taken_for_an_outage_of_all_dns() -> None:
+    """Resolvers give up on a destination's dead name servers later than we on them."""
+    answers: list[Answer] = []
+
+    async def work(resolver: Resolver) -> None:
+        silent = asyncio.ensure_future(resolver.txt("silent.test"))
+        await asyncio.sleep(0)
+        assert isinstance(await resolver.txt("good.test"), Found)
+        answers.append(await silent)
+
+    def reply(question: dns.message.Message) -> bytes | None:
+        return None if "silent" in str(question.question[0].name) else _answer(question)
+
+    _with(reply, work, timeout=0.3)
+    (found,) = answers
+    assert isinstance(found, Unresolved)
+    assert found.answered
 
 
 def test_garbage_is_no_answer() -> None:
