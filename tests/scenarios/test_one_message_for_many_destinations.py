@@ -36,7 +36,7 @@ def _transactions(far: ScriptedServer) -> list[list[str]]:
             found.append([])
         elif line.startswith("RCPT"):
             found[-1].append(line.partition("<")[2].partition(">")[0])
-    return sorted(found)
+    return sorted(map(sorted, found))
 
 
 def test_destinations_share_a_transaction_or_recipients_do_not(house: House) -> None:

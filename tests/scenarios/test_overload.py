@@ -1,5 +1,7 @@
-"""More than this machine can take: disk, descriptors, slow clients, large bodies, bursts. Each is
-answered 503 (or cut), nothing acknowledged is lost, and it passes by itself."""
+"""F4, F5, F6, F13, F14: More than this machine can take: disk, descriptors, large bodies, slow
+clients, bursts. Each is answered 503 (or cut), nothing acknowledged is lost, and it passes by
+itself. Invariants: I1, I16, I17, I19.
+"""
 
 import base64
 import errno
@@ -13,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -262,7 +264,8 @@ def test_two_hundred_clients_send_a_byte_now_and_then(tmp_path: Path) -> None:
             sock.sendall(head)
         for _ in range(10):
             for sock in slow:
-                sock.sendall(b" ")
+                with suppress(ConnectionError):  # a slow machine: it was cut already
+                    sock.sendall(b" ")
             assert house.post("/emails", _email()).status == 200
         cut: Counter[bytes] = Counter()
         with selectors.DefaultSelector() as selector:

@@ -79,6 +79,10 @@ class House:
             **{k: v for k, v in os.environ.items() if not k.startswith("EVERPOST_")},
             "EVERPOST_NODE_PROCESSES": str(self._processes),
             "EVERPOST_NODE_HOSTNAME": "sender.test",
+            # Nobody there: a test asks no name server but its own.
+            "EVERPOST_DNS_SERVERS": "127.0.0.1",
+            "EVERPOST_DNS_PORT": "1",
+            "EVERPOST_DNS_TIMEOUT_S": "0.5",
             **self._settings,
         }
         if self._given_key:

@@ -27,7 +27,8 @@ _ERRORS: dict[int, str] = {
     415: "The body has a content encoding.",
     422: "A field is missing or wrong; `message` names it in backticks.",
     500: "An unexpected error; the answer has a request id.",
-    503: "Nothing was done; try again after `Retry-After` seconds.",
+    503: "Nothing was done, as far as the server knows; try again after `Retry-After` seconds, with"
+    " the same `Idempotency-Key`.",
 }
 
 _INTRODUCTION = """\

@@ -91,7 +91,7 @@ class Protocol(HttpToolsProtocol):
         self._seen = self._since = self._body_since = self.loop.time()
         self._began = self._in_body = False
         self._progress = self._dry = self._drained = self._arrived = 0
-        self._refusing = False
+        self._refusing = self._closes = False
         self._closing_since: float | None = None
         self._framing: bytes | None = None
         self._muted = False
@@ -110,11 +110,14 @@ class Protocol(HttpToolsProtocol):
             while data:
                 data = self._feed(data)
         except httptools.HttpParserError as error:
+            if self.transport.is_closing():
+                return
             cause = error.__context__
             if not isinstance(cause, _Refused):
                 cause = _Refused(400, "This is not a valid HTTP request.")
             self._refuse(cause)
             return
+        self._await_next()
         if self._progress != before or not self._began:
             self._dry = 0
         else:
@@ -170,6 +173,8 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._muted:
             return
+        if self.transport.is_closing():  # RFC 9112 §9.6: nothing more is processed
+            raise _Refused(400, "The connection is closed.")
         self._in_body = True
         self._body_since, self._arrived = self._seen, 0
         if len(self.headers) > self.limits.headers:
@@ -233,9 +238,12 @@ class Protocol(HttpToolsProtocol):
         self._began = False
         if self._refusing:
             self._refusing = False
-            self._await_next()
+            if self._closes:
+                self.transport.close()
             return
         super().on_message_complete()
+        if self.cycle.response_complete and not self.cycle.keep_alive:
+            self.transport.close()
         if self._admission is not None and not self.cycle.response_complete:
             extensions: dict[str, Any] = self.scope["extensions"]
             if extensions[ADMITTED] == 0.0:
@@ -246,10 +254,13 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         self._write_paused_at = self.loop.time()
         super().pause_writing()
+        self.flow.pause_reading()
 
     def resume_writing(self) -> None:
         self._write_paused_at = None
         super().resume_writing()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def sweep(self, now: float) -> None:
         """End the connection when the client is too slow. `now` is the loop's time in seconds."""
@@ -265,11 +276,13 @@ class Protocol(HttpToolsProtocol):
         elif not self._began:
             if not self._progress and now - self._since > limits.keep_alive:
                 self.transport.close()  # connected and never spoke
+        elif self.flow.read_paused:  # it is we who are slow
+            self._body_since, self._arrived = now, 0
+            if not self._in_body:
+                self._since = now
         elif not self._in_body:
             if now - self._since > limits.head_timeout:
                 self._refuse(_Refused(408, "The request's headers took too long."))
-        elif self.flow.read_paused:  # it is we who are slow
-            self._body_since, self._arrived = now, 0
         elif now - self._since > limits.request_timeout:
             self._refuse(_Refused(408, "The request's body took too long."))
         elif (
@@ -313,7 +326,8 @@ class Protocol(HttpToolsProtocol):
         stays, but for clients that wait to be asked for their body: whether it follows is open
         then (RFC 9110 §10.1.1)."""
         self._refusing = True
-        stays = not self.expect_100_continue and self.parser.should_keep_alive()
+        self._closes = not self.parser.should_keep_alive()
+        stays = not self.expect_100_continue and not self._closes
         answer = _rendered(
             _Refused(503, WORDS[reason]),
             self.server_state.default_headers,
@@ -321,12 +335,16 @@ class Protocol(HttpToolsProtocol):
             stays=stays,
         )
         self.transport.write(answer)
-        if not stays:
+        if self.expect_100_continue:
             self.transport.close()
 
     def _await_next(self) -> None:
-        """As uvicorn does after an answer: the connection may idle for so long."""
-        if self.transport.is_closing():
+        """As uvicorn does after an answer: the connection may idle for so long. Also after bytes
+        that begin nothing, or end a body whose answer was early: uvicorn then never ends it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._began or self.transport.is_closing() or not self._progress:
+            return
+        if cycle is not None and not cycle.response_complete:
             return
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
@@ -336,10 +354,11 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, refused: "_Refused") -> None:
         """Answer in JSON and close; never in place of an answer that an earlier request is due."""
         REFUSED.add(1, str(refused.status))
-        if self._refusing:  # it has its answer
+        cycle: RequestResponseCycle | None = self.cycle
+        answered = cycle is not None and cycle.response_complete and self._in_body
+        if self._refusing or (self._began and answered):  # it has its answer
             self.transport.close()
             return
-        cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:  # a whole request came before the bad bytes: answer that one
                 cycle.keep_alive = False
@@ -369,6 +388,10 @@ class Protocol(HttpToolsProtocol):
             await cycle.flow.drain()
         if cycle.disconnected:
             return
+        # Whether its body follows is open (RFC 9110 §10.1.1).
+        unasked = cycle.waiting_for_100_continue and cycle.more_body
+        if unasked:
+            cycle.keep_alive = False
         parts = [STATUS_LINE[status]]
         for name, value in cycle.default_headers:
             parts += (name, b": ", value, b"\r\n")
@@ -383,7 +406,7 @@ class Protocol(HttpToolsProtocol):
         cycle.transport.write(b"".join(parts))
         if cycle.body and self._admission is not None:
             _forget_body(cycle, self._admission)
-        if not cycle.keep_alive:
+        if not cycle.keep_alive and (unasked or not cycle.more_body):  # else when it was read
             cycle.transport.close()
         cycle.on_response()
 

@@ -30,6 +30,7 @@ class Watch:
         self._server = server
         self._wanted = connections
         self._descriptors = Descriptors()
+        self._disk: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Round after round until cancelled. What cannot be seen leaves things as they are."""
@@ -39,6 +40,8 @@ class Watch:
                 await asyncio.sleep(_ROUND_S)
         finally:
             self._descriptors.close()
+            if self._disk is not None:
+                self._disk.cancel()
 
     async def look(self) -> None:
         """One round."""
@@ -46,17 +49,22 @@ class Watch:
             await self._look_at_descriptors()
         except OSError as error:
             telemetry.event("watch.failed", error=str(error))
-        try:
-            # In a thread: a disk that hangs must not hang the loop.
-            self._admission.room.look(await asyncio.to_thread(free_bytes, self._data))
-        except OSError as error:
-            telemetry.event("watch.failed", error=str(error))
+        if self._disk is None or self._disk.done():
+            self._disk = asyncio.create_task(self._look_at_disk())
+        # A disk that hangs holds up neither the loop nor the other looks.
+        await asyncio.wait([self._disk], timeout=_ROUND_S)
         alarm = telemetry.alarm("disk_low")
         if self._admission.room.low:
             alarm.raise_()
         else:
             alarm.clear()
         self._admission.show()
+
+    async def _look_at_disk(self) -> None:
+        try:
+            self._admission.room.look(await asyncio.to_thread(free_bytes, self._data))
+        except OSError as error:
+            telemetry.event("watch.failed", error=str(error))
 
     async def _look_at_descriptors(self) -> None:
         found, allowed, here = self._descriptors.open(), limit(), self._server.connections

@@ -124,6 +124,8 @@ class FeedFile(AbstractAsyncContextManager["FeedFile"]):
         self._read_on()
         if self._fd > 0:
             os.close(self._fd)
+        elif self._fd == 0:
+            os.set_blocking(0, True)  # the shell's, too
 
     async def _follow(self) -> None:
         while True:

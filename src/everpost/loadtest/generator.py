@@ -13,7 +13,7 @@ import msgspec
 from everpost.clock import Clock
 from everpost.loadtest.measure import Measure, StepTally
 from everpost.loadtest.mix import Mix
-from everpost.loadtest.plan import Arrivals, Step, offsets
+from everpost.loadtest.plan import MOST_MESSAGES, Arrivals, Step, offsets
 from everpost.net.keepalive import KeepAlive, connect
 
 __all__ = ["Generator", "Target"]
@@ -84,13 +84,16 @@ class Generator:
         clock: Clock,
         chance: Random,
         arrivals: Arrivals = Arrivals.UNIFORM,
+        most: int = MOST_MESSAGES,
     ) -> None:
+        """`most`: messages in all, whatever the steps come to."""
         self._target = target
         self._mix = mix
         self._measure = measure
         self._now = clock.monotonic
         self._chance = chance
         self._arrivals = arrivals
+        self._most = most
         self._head = target.head()
         self._read = msgspec.json.Decoder(_Answer).decode
         self._idle: deque[KeepAlive] = deque()
@@ -121,11 +124,13 @@ class Generator:
         still be unanswered. A step that is stopped ends when it is."""
         tally = self._measure.begin(step, at)
         due = offsets(step, self._arrivals, self._chance, batch=self._target.batch)
+        # Independent arrivals may be more than were expected, and no more than were allowed.
+        del due[max(self._most - self._measure.planned, 0) // self._target.batch :]
         next_, count = 0, len(due)
         while next_ < count and not self.stopped:
             now = self._now()
             while next_ < count and at + due[next_] <= now:
-                self._start(tally, at + due[next_], now)
+                self._start(tally, at + due[next_], self._now())
                 next_ += 1
             if next_ < count:
                 await self._until(at + due[next_])

@@ -14,6 +14,8 @@ from everpost.loadtest.plan import Step
 __all__ = ["Measure", "Missing", "Second", "StepTally"]
 
 _WAITED = frozenset({"timeout", "unsent", "unfinished"})
+_MOST_SECONDS = 4 * 3600
+"""Of a run with its drain; what a clock that is ahead puts later counts as the last one."""
 KEPT_IDS = 100
 """How many missing messages are named."""
 
@@ -251,7 +253,7 @@ class Measure:
         return len(gone), [Missing(n, p.id, p.left) for n, p in gone[:KEPT_IDS]]
 
     def _second(self, at: float) -> Second:
-        index = max(int(at - self.began), 0)
+        index = min(max(int(at - self.began), 0), _MOST_SECONDS)
         seconds = self.seconds
         while index >= len(seconds):
             seconds.append(Second())

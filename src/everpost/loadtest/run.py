@@ -95,6 +95,7 @@ class _Test:
             clock=clock,
             chance=chance,
             arrivals=setup.arrivals,
+            most=setup.messages,
         )
         self._outcome = Outcome(self._measure, clock.now())
         self._doing = "starting"

@@ -115,6 +115,86 @@ def test_client_that_wants_the_connection_closed(version: bytes) -> None:
     _talk(door, admission, talk)
 
 
+@pytest.mark.parametrize("key", ["full", "none"])
+def test_client_that_wants_the_connection_closed_sees_why_its_large_email_is_refused(
+    key: str,
+) -> None:
+    """The connection ends behind the body, or a reset would take the answer away."""
+    admission = _admission(requests=0 if key == "full" else 512)
+    door = new_door(admission=admission)
+
+    async def talk(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = bytes(5_000_000)
+        head = _post(door, body, extra="Connection: close\r\n")
+        if key == "none":
+            head = head.replace(door.tokens["full"].encode(), b"nobody")
+        writer.write(head)
+        await writer.drain()
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503" if key == "full" else b"HTTP/1.1 4")
+        assert b"connection: close" in answer
+        writer.transport.abort()
+
+    _talk(door, admission, talk)
+
+
+def test_refusals_that_nobody_reads_pile_up_in_memory() -> None:
+    """Who does not read answers is not read from either."""
+    admission = _admission(requests=0)
+    door = new_door(admission=admission)
+
+    async def talk(port: int) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", port))
+            many = b"POST /emails HTTP/1.1\r\nHost: a\r\n\r\n" * 1000
+            sent = 0
+            try:
+                while sent < 2000:
+                    async with asyncio.timeout(2):
+                        await loop.sock_sendall(sock, many)
+                    sent += 1
+            except TimeoutError:  # the far end takes no more
+                pass
+            assert sent < 2000
+
+    _talk(door, admission, talk)
+
+
+@pytest.mark.parametrize("then", [b"\r\n", b"1"], ids=["empty-line", "end-of-body"])
+def test_connection_idles_for_ever_after_bytes_that_begin_nothing(then: bytes) -> None:
+    door = new_door()
+
+    async def talk(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if then == b"1":  # the answer is early, the last byte of the body late
+            writer.write(b"POST /domains HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n0")
+        else:
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"}")
+        writer.write(then)
+        assert await reader.read() == b""  # within the test's time
+        writer.transport.abort()
+
+    with_server(talk, app=door.api, limits=HttpLimits(keep_alive=0.2))
+
+
+def test_next_request_is_swallowed_as_the_body_that_was_never_asked_for() -> None:
+    door = new_door()
+
+    async def talk(port: int) -> None:
+        head = b"POST /domains HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+        answer = await exchange(port, head + b"Expect: 100-continue\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert b"connection: close" in answer
+        assert answer.count(b"HTTP/1.1") == 1
+
+    with_server(talk, app=door.api)
+
+
 def test_refusal_does_not_overtake_an_earlier_answer() -> None:
     admission = _admission(requests=1)
     door = new_door(admission=admission)
@@ -226,12 +306,13 @@ def test_body_that_trickles_in_is_ended_and_one_that_stops_for_a_moment_is_not()
 
     async def talk(port: int) -> None:
         head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000001\r\n\r\n"
-        _, quick = await asyncio.open_connection("127.0.0.1", port)
+        answer, quick = await asyncio.open_connection("127.0.0.1", port)
         quick.write(head + bytes(2_000_000))  # one byte is left, the average is high
         slow = await exchange(port, head + bytes(400))
         assert slow.startswith(b"HTTP/1.1 408")
         assert b"too slowly" in slow
-        assert not quick.transport.is_closing()
+        quick.write(b"x")
+        assert (await answer.readline()).startswith(b"HTTP/1.1 200")
         quick.transport.abort()
 
     with_server(
