@@ -6,6 +6,7 @@ import msgspec
 
 from everpost.model.message import Rendered
 from everpost.model.outcome import AttemptRecord, Bounced, Deferred, Failed, Outcome
+from everpost.model.pool import DEFAULT_POOL
 from everpost.model.relay import Relay
 from everpost.protocol.smtp.extensions import Extensions
 
@@ -16,13 +17,16 @@ class Envelope(msgspec.Struct, frozen=True):
     """Who gets a message. `sender` is the return path (empty: the null path); `transaction` is the
     id of this SMTP transaction, copied into the record; `avoid` names relays to leave out if any
     other is enabled. `destination` is the domain that all recipients share; without it the message
-    can go to smart hosts only."""
+    can go to smart hosts only. `pool` names the pool whose relays may carry it; `only`, the one
+    relay that may, in whatever state it is."""
 
     sender: str
     recipients: tuple[str, ...]
     transaction: bytes
     avoid: frozenset[bytes] = frozenset()
     destination: str = ""
+    pool: str = DEFAULT_POOL
+    only: bytes | None = None
 
 
 class CannotRender(Exception):

@@ -111,7 +111,7 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     Times are milliseconds since 1970. `sealed` is the sealed Content (security.sealing), under the
     data key `key_id`. `parts` are large attachment bodies as (keyed hash, sealed bytes). Clear
     columns (`sender`, `to`, `cc`, `bcc`, `reply_to` as shown text, `subject`, `tags`) serve lists
-    and search. `route` is the lane in which the recipients queue.
+    and search. `only` names the one relay that may carry it (a test of that relay).
     """
 
     id: Id
@@ -141,6 +141,7 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     group: Id | None = None
     api_key: Id | None = None
     sandbox: bool = False
+    only: Id | None = None
 
 
 class Form(StrEnum):

@@ -11,8 +11,10 @@ from everpost.store.interface import (
     Catalog,
     DkimKeyRow,
     DomainRow,
+    PoolRow,
     ProjectRow,
     RelayRow,
+    RouteRow,
     StreamRow,
 )
 
@@ -32,6 +34,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     dkim_keys: Mapping[Id, Sequence[DkimKeyRow]] = {}
     """Active keys by domain id."""
     relays: Sequence[RelayRow] = ()
+    pools: Sequence[PoolRow] = ()
+    routes: Sequence[RouteRow] = ()
+    """By position."""
 
 
 class Directory:
@@ -58,6 +63,8 @@ class Directory:
             domains={d.name: d for d in await self._catalog.domains()},
             dkim_keys=dkim,
             relays=tuple(await self._catalog.relays()),
+            pools=tuple(await self._catalog.pools()),
+            routes=tuple(await self._catalog.routes()),
         )
         if revision < self.now.revision:  # a refresh that began later has ended earlier
             return False

@@ -16,14 +16,31 @@ from everpost.ids import Id
 from everpost.model.message import NewMessage
 from everpost.model.outcome import AttemptRecord, Ending
 from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.store.catalog_rows import (
+    ApiKeyRow,
+    Catalog,
+    CatalogRow,
+    Change,
+    DkimKeyRow,
+    DomainRow,
+    PoolRow,
+    ProjectRow,
+    RelayRow,
+    RouteRow,
+    StreamRow,
+)
+from everpost.store.sharing import Ask, Grant, Note, Sharing
 
 __all__ = [
     "CLAIMED_BYTES",
     "Accepted",
     "Accepting",
     "ApiKeyRow",
+    "Ask",
     "AttemptRow",
     "Catalog",
+    "CatalogRow",
+    "Change",
     "Claim",
     "Claimed",
     "Claiming",
@@ -32,9 +49,12 @@ __all__ = [
     "DkimKeyRow",
     "DomainRow",
     "EventRow",
+    "Grant",
     "IdempotencyKey",
     "MessageRow",
+    "Note",
     "Outbox",
+    "PoolRow",
     "ProjectRow",
     "QueueFacts",
     "Reading",
@@ -42,7 +62,9 @@ __all__ = [
     "Recovery",
     "RelayRow",
     "Replayed",
+    "RouteRow",
     "Settlement",
+    "Sharing",
     "Store",
     "StoreCorrupt",
     "StoreError",
@@ -133,7 +155,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     """What the recipients claimed of one message share. `sealed` is its content, checksum already
     verified; None: it is large, ask for it with `content` when it is needed. `size` is the most
     octets that the message takes when composed. `body_hashes` maps a form to the first attempt's
-    body hash."""
+    body hash. `tags` is JSON as stored: few routes look at it. `only`: the one relay that may carry
+    it."""
 
     message: Id
     project: int
@@ -149,6 +172,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     body_hashes: Mapping[str, bytes]
     claims: tuple[Claim, ...]
     revision: int
+    tags: str = "[]"
+    only: Id | None = None
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
@@ -399,130 +424,7 @@ class Outbox(Protocol):
     async def mark_published(self, consumer: str, position: int) -> None: ...
 
 
-# --- catalog --------------------------------------------------------------------------------------
-
-
-class ProjectRow(msgspec.Struct, frozen=True):
-    id: int
-    name: str
-    sandbox: bool
-    created_at: int
-
-
-class StreamRow(msgspec.Struct, frozen=True):
-    """A stream's policies. `lifetime_ms`: how long a message is tried; `retry_first_ms` and
-    `retry_cap_ms` shape the back-off."""
-
-    project: int
-    name: str
-    priority: str
-    in_doubt: InDoubtPolicy
-    lifetime_ms: int
-    retry_first_ms: int
-    retry_cap_ms: int
-    pool: str | None = None
-
-
-class ApiKeyRow(msgspec.Struct, frozen=True):
-    """`hash` is SHA-256 of the whole secret; `public_id` names it (later also as SigV4 id)."""
-
-    id: Id
-    project: int
-    public_id: str
-    name: str
-    permission: str
-    hash: bytes
-    created_at: int
-    domain: Id | None = None
-    sandbox: bool = False
-    expires_at: int | None = None
-    revoked_at: int | None = None
-
-
-class DomainRow(msgspec.Struct, frozen=True):
-    """`status`: pending, verified, failed. `signing`: sign or unsigned. `trusted`: verification
-    was waived by an operator."""
-
-    id: Id
-    project: int
-    name: str
-    status: str
-    signing: str
-    trusted: bool
-    created_at: int
-    verified_at: int | None = None
-
-
-class DkimKeyRow(msgspec.Struct, frozen=True):
-    """`sealed` is the private key (PKCS#8 DER) sealed under `key_id`; `public` the DNS `p=`."""
-
-    id: Id
-    domain: Id
-    selector: str
-    algorithm: str
-    key_id: int
-    sealed: bytes
-    public: str
-    active: bool
-    created_at: int
-
-
-class RelayRow(msgspec.Struct, frozen=True):
-    """A relay as stored; `password` sealed under `key_id`. `settings` holds the rest (see
-    model.relay.Relay) as JSON values."""
-
-    id: Id
-    name: str
-    host: str
-    port: int
-    state: str
-    settings: Mapping[str, Any]
-    key_id: int
-    password: bytes | None
-    created_at: int
-
-
-class Catalog(Protocol):
-    """What users manage. Each `put` and `drop` writes one audit row (who did what) and raises the
-    settings revision in the same transaction; a put replaces the row of that id."""
-
-    async def revision(self) -> int:
-        """Grows with every change of settings; cheap."""
-        ...
-
-    async def projects(self) -> Sequence[ProjectRow]: ...
-
-    async def streams(self) -> Sequence[StreamRow]: ...
-
-    async def api_keys(self) -> Sequence[ApiKeyRow]: ...
-
-    async def domains(self) -> Sequence[DomainRow]: ...
-
-    async def dkim_keys(self) -> Sequence[DkimKeyRow]: ...
-
-    async def relays(self) -> Sequence[RelayRow]: ...
-
-    async def put(
-        self,
-        row: ProjectRow | StreamRow | ApiKeyRow | DomainRow | DkimKeyRow | RelayRow,
-        *,
-        actor: str,
-        action: str,
-    ) -> None:
-        """Raises `model.errors.Conflict` when a unique name is taken."""
-        ...
-
-    async def drop(self, kind: str, id_: Id, *, actor: str, action: str) -> bool:
-        """Remove an api_key, domain (with its DKIM keys) or relay; False when there is none."""
-        ...
-
-    async def audit(
-        self, *, limit: int, after: int | None = None, before: int | None = None
-    ) -> Sequence[Mapping[str, Any]]:
-        """Newest first: position, at, actor, action, kind, object, detail. `after` and `before`
-        are positions in list order: `after` means older than that one, `before` the newer ones next
-        to it."""
-        ...
+# --- keys -----------------------------------------------------------------------------------------
 
 
 class Keys(Protocol):
@@ -537,7 +439,9 @@ class Keys(Protocol):
         ...
 
 
-class Store(Accepting, Claiming, Controls, Recovery, Reading, Outbox, Catalog, Keys, Protocol):
+class Store(
+    Accepting, Claiming, Controls, Recovery, Reading, Outbox, Catalog, Sharing, Keys, Protocol
+):
     """All slices together: what an engine offers and `assembly` hands out in parts."""
 
     async def open(self) -> None:

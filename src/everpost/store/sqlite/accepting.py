@@ -79,14 +79,15 @@ class Accept(Work[Answer]):
             message.subject, json_text(lists), json_text(message.tags),
             json_text(message.metadata), message.in_doubt.value, message.scheduled_at,
             message.expires_at, message.dialect, durability, int(message.sandbox), message.size,
-            message.return_token, message.group, message.api_key,
+            message.return_token, message.group, message.api_key, message.only,
         )  # fmt: skip
         due = int(not_before <= now)
         priority = _PRIORITY[message.priority]
+        lanes = f"{project}/{message.stream}/"
         for n, to in enumerate(message.recipients, 1):
             recipients += (
                 id_, n, project, to.address, to.destination, to.kind.value, priority,
-                to.destination, not_before, due, message.expires_at,
+                lanes + to.destination, not_before, due, message.expires_at,
             )  # fmt: skip
         count = len(message.recipients)
         events += (id_, 1, None, "accepted", now, f'{{"recipients":{count}}}')

@@ -10,12 +10,16 @@ import msgspec
 from everpost.ids import Id, text
 from everpost.model.errors import Conflict
 from everpost.model.states import InDoubtPolicy
-from everpost.store.interface import (
+from everpost.store.catalog_rows import (
     ApiKeyRow,
+    CatalogRow,
+    Change,
     DkimKeyRow,
     DomainRow,
+    PoolRow,
     ProjectRow,
     RelayRow,
+    RouteRow,
     StreamRow,
 )
 from everpost.store.sqlite.connection import SQL, integer
@@ -23,22 +27,23 @@ from everpost.store.sqlite.moves import json_text
 from everpost.store.sqlite.work import Transaction
 
 __all__ = [
-    "CatalogRow",
     "add_data_key",
     "api_keys",
     "audit",
+    "change",
     "data_keys",
     "dkim_keys",
     "domains",
     "drop",
+    "pools",
     "projects",
     "put",
     "relays",
     "revision",
+    "routes",
     "streams",
 ]
 
-CatalogRow = ProjectRow | StreamRow | ApiKeyRow | DomainRow | DkimKeyRow | RelayRow
 R = TypeVar("R")
 
 _KINDS: Mapping[type[CatalogRow], str] = {
@@ -48,9 +53,11 @@ _KINDS: Mapping[type[CatalogRow], str] = {
     DomainRow: "domain",
     DkimKeyRow: "dkim_key",
     RelayRow: "relay",
+    PoolRow: "pool",
+    RouteRow: "route",
 }
 _PUT = {kind: SQL[f"put_{kind}"] for kind in _KINDS.values()}
-_DROP = {kind: SQL[f"drop_{kind}"] for kind in ("api_key", "domain", "relay")}
+_DROP = {kind: SQL[f"drop_{kind}"] for kind in ("api_key", "domain", "relay", "pool", "route")}
 _ADD_AUDIT = SQL["add_audit"]
 _RAISE_REVISION = SQL["raise_revision"]
 _REVISION = SQL["revision"]
@@ -65,6 +72,8 @@ _API_KEYS = SQL["api_keys"]
 _DOMAINS = SQL["domains"]
 _DKIM_KEYS = SQL["dkim_keys"]
 _RELAYS = SQL["relays"]
+_POOLS = SQL["pools"]
+_ROUTES = SQL["routes"]
 
 _NEVER_TOLD = frozenset({"hash", "sealed", "password", "secret", "token", "key", "wrapped"})
 """Fields of rows and of settings whose values never reach the audit table."""
@@ -98,6 +107,14 @@ def relays(db: apsw.Connection) -> Sequence[RelayRow]:
     return _rows(db, _RELAYS, RelayRow, settings=msgspec.json.decode)
 
 
+def pools(db: apsw.Connection) -> Sequence[PoolRow]:
+    return _rows(db, _POOLS, PoolRow, settings=msgspec.json.decode)
+
+
+def routes(db: apsw.Connection) -> Sequence[RouteRow]:
+    return _rows(db, _ROUTES, RouteRow, settings=msgspec.json.decode)
+
+
 def _rows(
     db: apsw.Connection, query: str, kind: Callable[..., R], **convert: Callable[[Any], Any]
 ) -> list[R]:
@@ -119,7 +136,7 @@ def put(tx: Transaction, row: CatalogRow, *, actor: str, action: str) -> None:
     """Insert, or replace the row of that id. Raises Conflict when a unique name is taken."""
     kind = _KINDS[type(row)]
     values = {name: getattr(row, name) for name in row.__struct_fields__}
-    if isinstance(row, RelayRow):
+    if isinstance(row, RelayRow | PoolRow | RouteRow):
         values["settings"] = json_text(row.settings)
     values = {n: int(v) if isinstance(v, bool) else v for n, v in values.items()}
     try:
@@ -153,11 +170,24 @@ def drop(tx: Transaction, kind: str, id_: Id, *, actor: str, action: str) -> boo
     query = _DROP.get(kind)
     if query is None:
         raise ValueError(f"no {kind!r} can be dropped")
-    tx.db.execute(query, (id_,))
+    try:
+        tx.db.execute(query, (id_,))
+    except apsw.ConstraintError as error:
+        noun = kind.replace("_", " ")
+        raise Conflict(f"The {noun} is in use; change what uses it first.") from error
     if not tx.db.changes():
         return False
     _record(tx, actor=actor, action=action, kind=kind, object_=text(id_), detail="{}")
     return True
+
+
+def change(tx: Transaction, changes: Sequence[Change], *, actor: str) -> None:
+    """All of them, in order; raises Conflict as `put` and `drop` do."""
+    for one in changes:
+        if one.row is not None:
+            put(tx, one.row, actor=actor, action=one.action)
+        elif one.drop is not None:
+            drop(tx, *one.drop, actor=actor, action=one.action)
 
 
 def _record(

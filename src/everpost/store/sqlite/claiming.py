@@ -206,7 +206,7 @@ def _taken(
 ) -> Taken:
     (
         id_, project, stream, sender, in_doubt, token, sandbox, size, content, key_id, digest,
-        sealed,
+        sealed, tags, only,
     ) = row  # fmt: skip
     if sealed is None and digest is None:
         sealed = b""
@@ -225,6 +225,8 @@ def _taken(
         body_hashes=body_hashes,
         claims=claims,
         revision=revision,
+        tags=tags,
+        only=only,
     )
     return Taken(claimed, digest or b"")
 

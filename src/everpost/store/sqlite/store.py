@@ -17,6 +17,8 @@ from everpost.store.interface import (
     Accepted,
     ApiKeyRow,
     AttemptRow,
+    CatalogRow,
+    Change,
     Claim,
     Claimed,
     Conflicting,
@@ -25,10 +27,12 @@ from everpost.store.interface import (
     EventRow,
     IdempotencyKey,
     MessageRow,
+    PoolRow,
     ProjectRow,
     QueueFacts,
     RelayRow,
     Replayed,
+    RouteRow,
     Settlement,
     StoreUnavailable,
     StreamRow,
@@ -310,8 +314,17 @@ class SqliteStore:
     async def relays(self) -> Sequence[RelayRow]:
         return await self._read(catalog.relays)
 
-    async def put(self, row: catalog.CatalogRow, *, actor: str, action: str) -> None:
+    async def pools(self) -> Sequence[PoolRow]:
+        return await self._read(catalog.pools)
+
+    async def routes(self) -> Sequence[RouteRow]:
+        return await self._read(catalog.routes)
+
+    async def put(self, row: CatalogRow, *, actor: str, action: str) -> None:
         await self._do(lambda tx: catalog.put(tx, row, actor=actor, action=action))
+
+    async def change(self, changes: Sequence[Change], *, actor: str) -> None:
+        await self._do(lambda tx: catalog.change(tx, changes, actor=actor))
 
     async def drop(self, kind: str, id_: Id, *, actor: str, action: str) -> bool:
         return await self._do(lambda tx: catalog.drop(tx, kind, id_, actor=actor, action=action))

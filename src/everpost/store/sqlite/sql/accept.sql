@@ -22,9 +22,10 @@ ON CONFLICT (project, day, hash) DO NOTHING;
 -- name: add_messages
 INSERT OR FAIL INTO messages (
   id, project, stream, content, message_id, sender, subject, lists, tags, metadata, in_doubt,
-  scheduled_at, expires_at, dialect, durability, sandbox, size, return_token, group_id, api_key
+  scheduled_at, expires_at, dialect, durability, sandbox, size, return_token, group_id, api_key,
+  only_relay
 )
-VALUES /*rows*/ (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES /*rows*/ (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_recipients
 INSERT OR FAIL INTO recipients (

@@ -18,27 +18,30 @@ SELECT position, at, actor, action, kind, object, detail FROM audit
 WHERE position > :bound ORDER BY position LIMIT :most;
 
 -- name: projects
-SELECT id, name, sandbox, created_at FROM projects ORDER BY id;
+SELECT id, name, sandbox, created_at, weight FROM projects ORDER BY id;
 
 -- name: put_project
-INSERT INTO projects (id, name, sandbox, created_at) VALUES (:id, :name, :sandbox, :created_at)
-ON CONFLICT (id) DO UPDATE SET name = excluded.name, sandbox = excluded.sandbox;
+INSERT INTO projects (id, name, sandbox, created_at, weight)
+VALUES (:id, :name, :sandbox, :created_at, :weight)
+ON CONFLICT (id) DO UPDATE
+SET name = excluded.name, sandbox = excluded.sandbox, weight = excluded.weight;
 
 -- name: streams
-SELECT project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool
+SELECT project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool, weight
 FROM streams ORDER BY project, name;
 
 -- name: put_stream
 INSERT INTO streams (
-  project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool
+  project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool, weight
 )
 VALUES (
-  :project, :name, :priority, :in_doubt, :lifetime_ms, :retry_first_ms, :retry_cap_ms, :pool
+  :project, :name, :priority, :in_doubt, :lifetime_ms, :retry_first_ms, :retry_cap_ms, :pool,
+  :weight
 )
 ON CONFLICT (project, name) DO UPDATE
 SET priority = excluded.priority, in_doubt = excluded.in_doubt, lifetime_ms = excluded.lifetime_ms,
   retry_first_ms = excluded.retry_first_ms, retry_cap_ms = excluded.retry_cap_ms,
-  pool = excluded.pool;
+  pool = excluded.pool, weight = excluded.weight;
 
 -- name: api_keys
 SELECT id, project, public_id, name, permission, hash, created_at, domain, sandbox, expires_at,
@@ -103,6 +106,29 @@ SET name = excluded.name, host = excluded.host, port = excluded.port, state = ex
 
 -- name: drop_relay
 DELETE FROM relays WHERE id = ?;
+
+-- name: pools
+SELECT id, name, settings, created_at FROM pools ORDER BY id;
+
+-- name: put_pool
+INSERT INTO pools (id, name, settings, created_at) VALUES (:id, :name, :settings, :created_at)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, settings = excluded.settings;
+
+-- name: drop_pool
+DELETE FROM pools WHERE id = ?;
+
+-- name: routes
+SELECT id, name, position, pool, settings, created_at FROM routes ORDER BY position, id;
+
+-- name: put_route
+INSERT INTO routes (id, name, position, pool, settings, created_at)
+VALUES (:id, :name, :position, :pool, :settings, :created_at)
+ON CONFLICT (id) DO UPDATE
+SET name = excluded.name, position = excluded.position, pool = excluded.pool,
+  settings = excluded.settings;
+
+-- name: drop_route
+DELETE FROM routes WHERE id = ?;
 
 -- name: data_keys
 SELECT id, project, wrapped FROM data_keys WHERE wrapped IS NOT NULL ORDER BY id;

@@ -82,7 +82,7 @@ WHERE (message, n) IN (VALUES /*rows*/ (?, ?));
 
 -- name: claimed_messages
 SELECT m.id, m.project, m.stream, m.sender, m.in_doubt, m.return_token, m.sandbox, m.size,
-  m.content, c.key_id, c.checksum, iif(length(c.sealed) <= ?, c.sealed, NULL)
+  m.content, c.key_id, c.checksum, iif(length(c.sealed) <= ?, c.sealed, NULL), m.tags, m.only_relay
 FROM messages AS m LEFT JOIN contents AS c ON c.id = m.content
 WHERE (m.project, m.id) IN (VALUES /*rows*/ (?, ?));
 

@@ -1,0 +1,84 @@
+"""What processes tell each other through the store, beside the mail itself: notes of what they found
+out, leases of what only one may do, and shares of limits that hold over all of them.
+
+Nothing here is needed for an accepted message to survive. A process that cannot reach the store
+goes on with what it knows; shares end by time.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from everpost.ids import Id
+
+__all__ = ["Ask", "Grant", "Note", "Sharing"]
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something one process found out and others should know until `expires_at` (milliseconds):
+    a later note of the same kind and key replaces it. `version` orders notes; the store sets it."""
+
+    kind: str
+    key: str
+    data: Mapping[str, Any]
+    expires_at: int
+    version: int = 0
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A process's wish for its share of a limit, named `name`, of `cap` over all processes.
+
+    seats: places to be held at once. `want`: as many as it could use; `used`: those it cannot give
+    up now. budget: uses in a window of `window_ms` (windows are counted from 1970 UTC, so a day is a
+    UTC day); `want`: as many as it expects to use in the next slice.
+    """
+
+    name: str
+    kind: Literal["seats", "budget"]
+    cap: int
+    want: int
+    used: int = 0
+    window_ms: int = 0
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What was granted, until `until` (milliseconds): seats in all, or that many more uses. `left`:
+    what the limit has left for anybody; 0: ask again in the next window, or later."""
+
+    name: str
+    amount: int
+    until: int
+    left: int = 0
+
+
+class Sharing(Protocol):
+    """dispatch's and upkeep's slice."""
+
+    async def note(self, notes: Sequence[Note]) -> None:
+        """Write notes, in one transaction."""
+        ...
+
+    async def noted(self, kinds: Sequence[str], *, after: int = 0) -> tuple[int, Sequence[Note]]:
+        """The newest version of all, and the notes of these kinds written after version `after`
+        that have not expired, oldest first. Cheap when there is nothing new."""
+        ...
+
+    async def lead(self, name: str, owner: Id, *, lease_ms: int) -> int | None:
+        """Take or renew the lease `name`: its term while it is ours, None while it is another's.
+        A new owner gets a new term."""
+        ...
+
+    async def yield_lead(self, name: str, owner: Id) -> None:
+        """Give the lease back, if it is ours."""
+        ...
+
+    async def share(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> Sequence[Grant]:
+        """Shares of limits, in the asks' order. Over all owners, seats granted and not expired never
+        exceed `cap`, nor do the uses granted in one window; seats are divided fairly among those
+        who want them, so that a share shrinks at its renewal when others come."""
+        ...
+
+    async def leave(self, owner: Id) -> None:
+        """Give back all seats of an owner."""
+        ...
