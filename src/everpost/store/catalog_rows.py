@@ -169,7 +169,8 @@ class Catalog(Protocol):
         ...
 
     async def drop(self, kind: str, id_: Id, *, actor: str, action: str) -> bool:
-        """Remove an api_key, domain (with its DKIM keys), relay, pool or route; False when there is none."""
+        """Remove an api_key, domain (with its DKIM keys), relay, pool or route; False when there is
+        none. Raises `model.errors.Conflict` while something else needs it."""
         ...
 
     async def audit(

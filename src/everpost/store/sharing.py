@@ -1,5 +1,5 @@
-"""What processes tell each other through the store, beside the mail itself: notes of what they found
-out, leases of what only one may do, and shares of limits that hold over all of them.
+"""What processes tell each other through the store, beside the mail itself: notes of what they
+found out, leases of what only one may do, and shares of limits that hold over all of them.
 
 Nothing here is needed for an accepted message to survive. A process that cannot reach the store
 goes on with what it knows; shares end by time.
@@ -30,8 +30,8 @@ class Ask(msgspec.Struct, frozen=True):
     """A process's wish for its share of a limit, named `name`, of `cap` over all processes.
 
     seats: places to be held at once. `want`: as many as it could use; `used`: those it cannot give
-    up now. budget: uses in a window of `window_ms` (windows are counted from 1970 UTC, so a day is a
-    UTC day); `want`: as many as it expects to use in the next slice.
+    up now. budget: uses in a window of `window_ms` (windows are counted from 1970 UTC, so a day is
+    a UTC day); `want`: as many as it expects to use in the next slice.
     """
 
     name: str
@@ -74,9 +74,9 @@ class Sharing(Protocol):
         ...
 
     async def share(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> Sequence[Grant]:
-        """Shares of limits, in the asks' order. Over all owners, seats granted and not expired never
-        exceed `cap`, nor do the uses granted in one window; seats are divided fairly among those
-        who want them, so that a share shrinks at its renewal when others come."""
+        """Shares of limits, in the asks' order. Over all owners, seats granted and not expired
+        never exceed `cap`, nor do the uses granted in one window; seats are divided fairly among
+        those who want them, so that a share shrinks at its renewal when others come."""
         ...
 
     async def leave(self, owner: Id) -> None:
