@@ -57,7 +57,7 @@ def _migrate(db: apsw.Connection, path: Path) -> None:
             "newer Everpost wrote it, start that release; else restore a backup"
         ) from error
     with db:  # one transaction: all of it, or nothing
-        db.execute(sql)
+        db.execute(sql).fetchall()  # else a statement that returns rows would end it
         if _revision(db, path) != HEAD:
             raise StoreCorrupt(f"{path}: the migrations did not lead to {HEAD!r}")
     telemetry.event("store.migrated", path=str(path), was=current, now=HEAD)
