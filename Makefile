@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 DATA   ?= ./data
 LISTEN ?= 127.0.0.1:8080
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev lock serve check format test test-all bench docs clean
+.PHONY: help venv venv-dev lock serve check format test test-all bench demo-failover docs clean
 
 help: ## list the targets
-	@grep -E '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 venv: $(VENV)/.runtime ## build .venv from the hash-pinned lock (the other targets call it)
 
@@ -36,14 +36,14 @@ serve: venv ## start Everpost on this machine: DATA=./data LISTEN=127.0.0.1:8080
 	exec $(BIN)/everpost serve --data $(DATA) --listen $(LISTEN)
 
 check: venv-dev ## format, lint, types, architecture
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench demo
+	$(BIN)/ruff check src tests bench demo
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: venv-dev ## rewrite the code in the house's format
-	$(BIN)/ruff format src tests bench
-	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench demo
+	$(BIN)/ruff check --fix src tests bench demo
 
 test: venv-dev check ## all checks and tests that must pass before landing; installs missing Debian packages when root
 	$(BIN)/python tests/support/requirements.py
@@ -60,6 +60,9 @@ ifneq ($(origin PYTHON),file)
 endif
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m bench $(BENCH)
+
+demo-failover: venv-dev ## watch relays die, slow down, refuse and come back: DEMO="--rate 100 --json"
+	$(BIN)/python -m demo.failover $(DEMO)
 
 docs: venv-dev ## write the generated reference pages again
 	$(BIN)/python -m docs.generate
