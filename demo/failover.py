@@ -38,6 +38,8 @@ KEY = "ep_demo0demo0_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 WEIGHTS = {"alpha": 3, "beta": 2, "gamma": 1}
 READY_S = 60.0
 LOOK_S = 0.2
+SETTLE_S = 15.0
+"""From four fifths of a share to all of it: the rest of the slow start."""
 FEW = 2
 """Messages a second that a relay may get at most, and be left: a look now and then."""
 
@@ -254,6 +256,8 @@ class Demo:
         self.windows.append(Window("before", start, time.monotonic()))
         for name, what in (("beta", "killed"), ("gamma", "slow"), ("alpha", "refusing")):
             await self._trouble(self.relays[name], what)
+        self.now_playing = "all is well again, shares grow to their weights"
+        await asyncio.sleep(SETTLE_S)
         self.now_playing = "all is well again"
         start = time.monotonic()
         await asyncio.sleep(calm)
@@ -356,14 +360,17 @@ class Demo:
     async def _watch(self) -> None:
         with Live(console=self.console, refresh_per_second=5, transient=True) as live:
             while True:
-                for relay in self.relays.values():
-                    with contextlib.suppress(OSError, TimeoutError, RuntimeError):
-                        shown = await self.api.must("GET", f"/relays/{relay.id}")
-                        relay.circuit = str(shown.get("circuit", {}).get("state", "?"))
-                        if relay.circuit == "open":
-                            self._opened.setdefault(relay.name, time.monotonic())
+                with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+                    self._see(await self.api.must("GET", "/relays/status"))
                 live.update(self._table())
                 await asyncio.sleep(LOOK_S)
+
+    def _see(self, answer: Any) -> None:
+        by_name = {one["name"]: one for one in answer["data"]}
+        for relay in self.relays.values():
+            relay.circuit = str(by_name[relay.name]["circuit"] or "?")
+            if relay.circuit == "open":
+                self._opened.setdefault(relay.name, time.monotonic())
 
     def _table(self) -> Table:
         now = time.monotonic()
