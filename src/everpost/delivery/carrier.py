@@ -15,6 +15,8 @@ from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
+from everpost.delivery.shaping import News, Shaper
+from everpost.delivery.sites import Site, lone
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.delivery.trying import CLOSING, Attempt, Means
 from everpost.model.health import Health, Standing
@@ -26,6 +28,7 @@ from everpost.net.streams import Misses, tls_context
 
 __all__ = ["Carrier"]
 
+_ANYWHERE = lone("")
 _GONE = Deferred("the relay it is meant for does not exist", Phase.ROUTE, Speaker.SELF)
 
 
@@ -58,12 +61,22 @@ class Carrier:
 
         self._clock = clock
         outset = Outset(clock, helo, timeouts, mx_timeouts, tls, Misses(clock.monotonic))
-        router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
+        self._router = router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
+        self.shaper = Shaper()
         self._patience = CONNECTS_PER_CARRY * timeouts.connect
-        self._lanes = Lanes(clock.monotonic, random=rng.random, site=site, open_for=open_for)
+        self._lanes = Lanes(
+            clock.monotonic,
+            wall=clock.now,
+            random=rng.random,
+            shaper=self.shaper,
+            site=site,
+            open_for=open_for,
+        )
         self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
-        self._means = Means(clock, outset, router, self._lanes, self._keeper, self._judge)
+        self._means = Means(
+            clock, outset, router, self._lanes, self._keeper, self._judge, self.shaper
+        )
 
     # --- relays and pools -------------------------------------------------------------------------
 
@@ -111,16 +124,22 @@ class Carrier:
         started = self._clock.now()
         course = Course(self._patience)
         last: Attempt | None = None
+        site = await self._site(envelope)
         while not self._keeper.closing:
             lane = None
             if not course.over:
-                lane = await self._lanes.take(envelope, course.tried)
+                lane = await self._lanes.take(envelope, course.tried, site)
             if lane is None:
                 if self._turns_back(envelope, course):
                     continue
                 break
+            if isinstance(lane, Deferred):
+                if last is None:
+                    return self._postponed(envelope, lane, started)
+                last.wait_for(lane)
+                break
             course.arrived(lane.id)
-            last = Attempt(self._means, lane, envelope, course)
+            last = Attempt(self._means, lane, envelope, course, site)
             try:
                 await last.make(render, before_dot)
             finally:
@@ -129,6 +148,18 @@ class Carrier:
                 break
             course.leaves(lane.relay.name, cast(Bounced | Deferred, last.outcomes[0]))
         return self._report(envelope, last, course, started)
+
+    async def _site(self, envelope: Envelope) -> Site:
+        """Where its mail ends up, for direct delivery: known before a place is taken, so that a
+        thousand destinations of one provider do not open a thousand sessions."""
+        destination = envelope.destination
+        if not destination or not self._lanes.may_go_directly(envelope):
+            return _ANYWHERE
+        return self._router.known_site(destination) or await self._router.site(destination)
+
+    def _postponed(self, envelope: Envelope, outcome: Deferred, started: int) -> Report:
+        record = AttemptRecord(started_at=started, ended_at=self._clock.now())
+        return Report((outcome,) * len(envelope.recipients), record)
 
     def _turns_back(self, envelope: Envelope, course: Course) -> bool:
         if not course.over and self._lanes.any_beyond(course.tried, envelope):
@@ -188,6 +219,14 @@ class Carrier:
     def standing(self) -> Sequence[Standing]:
         """What this process saw of each relay in the last minute."""
         return self._judge.standing()
+
+    # --- destination sites ------------------------------------------------------------------------
+
+    def learn_sites(self, news: Iterable[News]) -> None:
+        """What other processes found out of sites (`shaper.news` is what this one did): those who
+        wait in line for a site that takes nothing now go back."""
+        self.shaper.learn(news, now=self._clock.now())
+        self._lanes.sites_changed()
 
     # --- the end ----------------------------------------------------------------------------------
 

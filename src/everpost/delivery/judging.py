@@ -8,7 +8,7 @@ from everpost.clock import Clock
 from everpost.delivery.breaker import fault_of
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
-from everpost.model.health import Health, Standing
+from everpost.model.health import CircuitState, Health, Standing
 from everpost.model.outcome import Deferred, Phase, Speaker
 
 __all__ = ["Judge"]
@@ -25,6 +25,7 @@ class Judge:
         self._lanes = lanes
         self._news: dict[bytes, Lane] = {}
         self._compare_at = 0.0
+        self._unwelcome: set[bytes] = set()
 
     # --- attempts ---------------------------------------------------------------------------------
 
@@ -69,6 +70,15 @@ class Judge:
         if lane is not None and lane.circuit.disproved(
             refusal, spare=self._lanes.spare(lane), now=now
         ):
+            self._turned(lane)
+
+    def unwelcome(self, lane: Lane, sites: int) -> None:
+        """So many destination sites refuse the lane's source address."""
+        spare, now = self._lanes.spare(lane), self._clock.monotonic()
+        name = lane.relay.name
+        telemetry.alarm(f"source_blocked:{name}").raise_(relay=name, sites=sites)
+        self._unwelcome.add(lane.id)
+        if lane.circuit.unwelcome(f"blocked by {sites} sites", spare=spare, now=now):
             self._turned(lane)
 
     def _compare(self, now: float) -> None:
@@ -132,6 +142,9 @@ class Judge:
         circuit = lane.circuit
         if own:
             self._news[lane.id] = lane
+        if circuit.state is CircuitState.CLOSED and lane.id in self._unwelcome:
+            self._unwelcome.discard(lane.id)
+            telemetry.alarm(f"source_blocked:{lane.relay.name}").clear()
         telemetry.event(
             "relay.circuit", relay=lane.relay.name, state=circuit.state.value, why=circuit.why
         )

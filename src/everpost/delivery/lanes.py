@@ -7,14 +7,18 @@ waits in the wing's line, first come first served.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
 
 from everpost.delivery.breaker import OPEN_FOR, Spare
 from everpost.delivery.envelope import Envelope
 from everpost.delivery.lane import Lane
 from everpost.delivery.session import Session
+from everpost.delivery.shaping import Shaper
+from everpost.delivery.sites import Site
 from everpost.delivery.wing import Waiter, Wing
 from everpost.model.health import CircuitState
+from everpost.model.outcome import Deferred, Phase, Speaker
 from everpost.model.pool import DEFAULT_POOL, Pool
 from everpost.model.relay import Relay
 
@@ -23,23 +27,33 @@ __all__ = ["Lanes"]
 _ANSWERED_AT_ONCE = 100
 """Transactions that a pool without any relay in service can be asked for: they do not wait."""
 
+_LINE = 100
+"""How many may wait in line for one site. More go back to the queue, or a slow site with many
+domains would fill all that a process may have in hand (I17)."""
+_LINE_MS = 30_000
+
 _NOWHERE: tuple[Wing, ...] = ()
 
 
 class Lanes:
-    """All relays and pools. `now` gives monotonic seconds, `random` numbers in [0, 1); `site` is
-    ours; `open_for`: seconds without mail after a relay's first fault."""
+    """All relays and pools. `now` gives monotonic seconds, `wall` milliseconds, `random` numbers in
+    [0, 1); `shaper` says what destination sites take. `site` is ours; `open_for`: seconds without
+    mail after a relay's first fault."""
 
     def __init__(
         self,
         now: Callable[[], float],
         *,
+        wall: Callable[[], int],
         random: Callable[[], float],
+        shaper: Shaper,
         site: str = "",
         open_for: float = OPEN_FOR,
     ) -> None:
         self._now = now
+        self._wall = wall
         self._random = random
+        self._shaper = shaper
         self._site = site
         self._open_for = open_for
         self._lanes: dict[bytes, Lane] = {}
@@ -65,7 +79,7 @@ class Lanes:
         for id_, relay in wanted.items():
             known = self._lanes.get(id_)
             if known is None:
-                self._lanes[id_] = Lane(relay, open_for=self._open_for)
+                self._lanes[id_] = Lane(relay, open_for=self._open_for, shaper=self._shaper)
             elif known.relay != relay:
                 left += known.adopt(relay)
         for lane in self._lanes.values():
@@ -137,59 +151,114 @@ class Lanes:
             for lane in wing.lanes
         )
 
+    def unblocked_beyond(self, tried: frozenset[bytes], envelope: Envelope, site: Site) -> bool:
+        """The same, whose address the site does not refuse."""
+        wing = self._wings.get(envelope.pool)
+        if wing is None or envelope.only is not None:
+            return False
+        wall = self._wall()
+        return any(
+            lane.id not in tried
+            and not (lane.direct and self._shaper.blocked(lane.id, site.name, now=wall))
+            for lane in wing.lanes
+        )
+
+    def may_go_directly(self, envelope: Envelope) -> bool:
+        """Whether one of the lanes for it is direct."""
+        if envelope.only is not None:
+            pinned = self._lanes.get(envelope.only)
+            return pinned is not None and pinned.direct
+        wing = self._wings.get(envelope.pool)
+        return wing is not None and wing.direct
+
     # --- places -----------------------------------------------------------------------------------
 
-    async def take(self, envelope: Envelope, tried: frozenset[bytes]) -> Lane | None:
-        """A place in a lane, at once or in turn; None when no relay is left to try. Must be given
-        back with `give_back`. Without a destination none delivers directly."""
+    async def take(
+        self, envelope: Envelope, tried: frozenset[bytes], site: Site
+    ) -> Lane | Deferred | None:
+        """A place in a lane, at once or in turn; None when no relay is left to try; a deferral when
+        those that are left take nothing for the site now. A lane must be given back with
+        `give_back`. Without a destination none delivers directly."""
         if envelope.only is not None:
-            return await self._take_pinned(envelope.only, envelope, tried)
+            return await self._take_pinned(envelope.only, envelope, tried, site)
         wing = self._wings.get(envelope.pool)
         if wing is None:
             return None
         now = self._look()
         if not wing.waiters:
-            lane, waits = wing.choose(envelope, tried, now)
-            if lane is not None:
-                self._enter(lane, envelope.destination)
-                return lane
-            if not waits:
-                return None
-        waiter = self._waiter(envelope, tried)
+            found, waits = self._find(wing, envelope, tried, site, now)
+            if found is not None or not waits:
+                return self._enter(found, site)
+        elif site.hosts and len(wing.waiters) >= _LINE and _line(wing, site) >= _LINE:
+            return _line_is_long(site, self._wall())
+        waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
         if wing.room > 0:
             self._serve(wing)
         return await self._in_line(waiter)
 
+    def _find(
+        self, wing: Wing, envelope: Envelope, tried: frozenset[bytes], site: Site, now: float
+    ) -> tuple[Lane | Deferred | None, bool]:
+        """A lane, or why there will be none for a while; else whether one is worth waiting for."""
+        if not site.name:
+            return wing.choose(envelope, tried, site, now=now, wall=0)
+        wall = self._wall()
+        if self._shaper.concerns(site.name):
+            lanes = wing.reach(envelope.destination, tried)
+            left = self._left_by(lanes, site, wall)
+            if isinstance(left, Deferred):
+                return left, False
+            tried |= {lane.id for lane in lanes if lane not in left}
+        return wing.choose(envelope, tried, site, now=now, wall=wall)
+
+    def _left_by(self, lanes: Sequence[Lane], site: Site, wall: int) -> Sequence[Lane] | Deferred:
+        """Of these lanes, those that the site takes mail from now; or when it may again. A greylist
+        that has seen one of them gets it."""
+        shaper, name = self._shaper, site.name
+        cooling = {
+            lane.id: until
+            for lane in lanes
+            if lane.direct and (until := shaper.cooling(lane.id, name, now=wall)) is not None
+        }
+        if cooling and len(cooling) == len(lanes):
+            first = min(cooling, key=cooling.__getitem__)
+            return _cools(site, cooling[first], shaper.why(first, name))
+        left = [lane for lane in lanes if lane.id not in cooling]
+        seen = shaper.preferred(name, now=wall)
+        return [lane for lane in left if lane.id == seen] or left
+
     async def _take_pinned(
-        self, relay: bytes, envelope: Envelope, tried: frozenset[bytes]
-    ) -> Lane | None:
+        self, relay: bytes, envelope: Envelope, tried: frozenset[bytes], site: Site
+    ) -> Lane | Deferred | None:
         if relay not in self._lanes or relay in tried:
             return None
-        waiter = self._waiter(envelope, tried)
+        waiter = self._waiter(envelope, tried, site)
         self._pinned.setdefault(relay, deque()).append(waiter)
         self._serve_pinned(relay)
         return await self._in_line(waiter)
 
-    def _waiter(self, envelope: Envelope, tried: frozenset[bytes]) -> Waiter:
+    def _waiter(self, envelope: Envelope, tried: frozenset[bytes], site: Site) -> Waiter:
         self._number += 1
-        return Waiter(envelope, tried, self._number)
+        return Waiter(envelope, tried, site, self._number)
 
-    async def _in_line(self, waiter: Waiter) -> Lane | None:
+    async def _in_line(self, waiter: Waiter) -> Lane | Deferred | None:
         place = waiter.place
         try:
             return await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and (given := place.result()) is not None:
-                self.give_back(given, waiter.envelope.destination)
+            if place.done() and not place.cancelled() and isinstance(place.result(), Lane):
+                self.give_back(cast(Lane, place.result()), waiter.site)
             raise
 
-    def _enter(self, lane: Lane, destination: str) -> None:
-        lane.enter(destination)
-        self._recount(lane)
+    def _enter(self, found: Lane | Deferred | None, site: Site) -> Lane | Deferred | None:
+        if isinstance(found, Lane):
+            found.enter(site)
+            self._recount(found)
+        return found
 
-    def give_back(self, lane: Lane, destination: str) -> None:
-        lane.leave(destination)
+    def give_back(self, lane: Lane, site: Site) -> None:
+        lane.leave(site)
         self._recount(lane)
         self._hand_on(lane)
 
@@ -202,6 +271,14 @@ class Lanes:
             wing.look(now)
         self._plan()
         self._hand_on(lane)
+
+    def sites_changed(self) -> None:
+        """A site takes nothing now that did before: those in line for it need not wait."""
+        for wing in self._wings.values():
+            if wing.waiters:
+                self._serve(wing)
+        for relay in tuple(self._pinned):
+            self._serve_pinned(relay)
 
     def _recount(self, lane: Lane) -> None:
         room = lane.room
@@ -223,37 +300,41 @@ class Lanes:
 
     def _serve(self, wing: Wing) -> None:
         """Give places to those in line; one who can only use a full lane, or waits for room at its
-        destination, lets others pass."""
+        site, lets others pass."""
         now = self._now()
         waiting: deque[Waiter] = deque()
         while wing.waiters:
             waiter = wing.waiters.popleft()
             if waiter.place.done():  # cancelled
                 continue
-            lane, waits = wing.choose(waiter.envelope, waiter.tried, now)
-            if lane is None and waits:
+            found, waits = self._find(wing, waiter.envelope, waiter.tried, waiter.site, now)
+            if found is None and waits:
                 waiting.append(waiter)
                 if wing.room <= 0:
                     break
                 continue
-            if lane is not None:
-                self._enter(lane, waiter.envelope.destination)
-            waiter.place.set_result(lane)
+            waiter.place.set_result(self._enter(found, waiter.site))
         waiting.extend(wing.waiters)
         wing.waiters = waiting
 
     def _serve_pinned(self, relay: bytes) -> None:
-        """Mail for this relay only: whatever its state, within its own connections."""
+        """Mail for this relay only: whatever its state, within its own connections, and never to a
+        site that takes nothing from it now."""
         line, lane = self._pinned[relay], self._lanes.get(relay)
         while line:
             waiter = line[0]
             if not waiter.place.done():
-                destination = waiter.envelope.destination
+                found: Lane | Deferred | None = lane
                 if lane is not None:
-                    if lane.in_flight >= lane.relay.connections or not lane.admits(destination):
+                    wall = self._wall()
+                    left = self._left_by([lane], waiter.site, wall)
+                    if isinstance(left, Deferred):
+                        found = left
+                    elif lane.in_flight >= lane.relay.connections or not lane.admits(
+                        waiter.site, wall
+                    ):
                         return
-                    self._enter(lane, destination)
-                waiter.place.set_result(lane)
+                waiter.place.set_result(self._enter(found, waiter.site))
             line.popleft()
         del self._pinned[relay]
 
@@ -300,3 +381,27 @@ class Lanes:
             if since is not None and (eldest is None or since < eldest):
                 eldest = since
         return stale, eldest
+
+
+def _line(wing: Wing, site: Site) -> int:
+    return sum(waiter.site.name == site.name for waiter in wing.waiters)
+
+
+def _cools(site: Site, until: int, why: str) -> Deferred:
+    return Deferred(
+        f"not tried, {site.name} takes nothing from us for a while: {why}",
+        Phase.ROUTE,
+        Speaker.DESTINATION,
+        until=until,
+        untried=True,
+    )
+
+
+def _line_is_long(site: Site, now: int) -> Deferred:
+    return Deferred(
+        f"not tried, too many wait for {site.name} already",
+        Phase.ROUTE,
+        Speaker.DESTINATION,
+        until=now + _LINE_MS,
+        untried=True,
+    )

@@ -20,7 +20,15 @@ from typing import Any
 
 import msgspec
 
-from everpost.model.outcome import Bounced, Deferred, Mark, Outcome, Phase, Speaker
+from everpost.model.outcome import (
+    Bounced,
+    Deferred,
+    Delivered,
+    Mark,
+    Outcome,
+    Phase,
+    Speaker,
+)
 
 __all__ = [
     "COOLDOWN",
@@ -83,25 +91,30 @@ class Word(Enum):
 
 
 def word_of(outcome: Outcome) -> Word:
-    """What a destination's host said of us, going straight to it."""
-    if isinstance(outcome, Deferred | Bounced):
-        if outcome.speaker is not Speaker.DESTINATION:
-            return Word.NOTHING
-        if outcome.mark is Mark.BLOCK:
+    """What a destination's host said of us, when we went straight to it."""
+    match outcome:
+        case Delivered() | Bounced(speaker=Speaker.DESTINATION, mark=None):
+            return Word.WORKED
+        case Bounced(speaker=Speaker.DESTINATION, mark=Mark.BLOCK):
             return Word.STOP
-    if not isinstance(outcome, Deferred):
-        return Word.WORKED  # in doubt too: the host took all of the message
-    if outcome.mark is Mark.GREYLIST:
+        case Deferred(speaker=Speaker.DESTINATION):
+            return _word_of_deferral(outcome)
+        case _:
+            return Word.NOTHING
+
+
+def _word_of_deferral(said: Deferred) -> Word:
+    if said.mark is Mark.BLOCK:
+        return Word.STOP
+    if said.mark is Mark.GREYLIST:
         return Word.GREY
-    if outcome.mark is Mark.MAILBOX:
-        return Word.WORKED
-    if outcome.throttle:
-        return Word.PAUSE
-    if outcome.phase is Phase.ROUTE:
+    if said.mark is Mark.MAILBOX or said.phase is Phase.ROUTE:
         return Word.NOTHING
-    if outcome.reply is None or outcome.reply.code == 421:
-        return Word.FEWER  # no connection, hung up, silence, or told to go
-    return Word.FEWER if outcome.phase in _SESSION else Word.WORKED
+    if said.throttle:
+        return Word.PAUSE
+    # No connection, silence, hung up; or told to go.
+    closed = said.reply is None or said.reply.code == 421 or said.phase in _SESSION
+    return Word.FEWER if closed else Word.NOTHING
 
 
 _SESSION = frozenset({Phase.CONNECT, Phase.GREET})
@@ -164,6 +177,7 @@ class Shaper:
 
     def __init__(self) -> None:
         self._paths: OrderedDict[Path, _State] = OrderedDict()
+        self._cut: dict[str, int] = {}  # sites where a path cools, and until when one does
         self._grey: OrderedDict[str, _Grey] = OrderedDict()
         self._news: dict[tuple[str, str], News] = {}
 
@@ -180,6 +194,10 @@ class Shaper:
         if state is None:
             return in_flight < START and in_flight < cap
         return in_flight < state.limit and in_flight < cap and now >= state.until
+
+    def concerns(self, site: str) -> bool:
+        """Whether there may be more to ask about a site than how many sessions it takes."""
+        return site in self._cut or site in self._grey
 
     def cooling(self, relay: bytes, site: str, *, now: int) -> int | None:
         """Until when the path takes nothing; None: it does."""
@@ -245,15 +263,22 @@ class Shaper:
             return 0
         state.limit, state.why = 1, why
         if word is Word.STOP:
-            state.until = now + min(STOP_MS << state.stops, LONGEST_STOP_MS)
+            until = now + min(STOP_MS << state.stops, LONGEST_STOP_MS)
             state.stops = min(state.stops + 1, _MOST_STRIKES)
             state.blocked_at = now
         else:
-            state.until = now + min(PAUSE_MS << state.strikes, LONGEST_PAUSE_MS)
+            until = now + min(PAUSE_MS << state.strikes, LONGEST_PAUSE_MS)
             state.strikes = min(state.strikes + 1, _MOST_STRIKES)
+        state.until = max(state.until, until)
+        self._mark_cut(site, state.until, now)
         data = _Cooldown(state.until, state.strikes, state.stops, state.blocked_at is not None, why)
         self._tell(COOLDOWN, f"{relay.hex()}/{site}", data, state.until)
         return self._unwelcome(relay, now) if word is Word.STOP else 0
+
+    def _mark_cut(self, site: str, until: int, now: int) -> None:
+        if len(self._cut) >= _SITES:
+            self._cut = {name: end for name, end in self._cut.items() if end > now}
+        self._cut[site] = max(self._cut.get(site, 0), until)
 
     def _unwelcome(self, relay: bytes, now: int) -> int:
         since = now - BLOCKING_MS
@@ -324,6 +349,7 @@ class Shaper:
             state = self._new(path, now)
         state.limit, state.won, state.cut_at = 1, 0, now
         state.until = told.until + OTHERS_LATER_MS
+        self._mark_cut(site, state.until, now)
         state.strikes, state.stops = told.strikes, told.stops
         state.blocked_at = now if told.blocked else None
         state.why = told.why

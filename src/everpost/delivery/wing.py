@@ -9,7 +9,9 @@ from everpost import telemetry
 from everpost.delivery.envelope import Envelope
 from everpost.delivery.lane import Lane
 from everpost.delivery.pool import Group, Seat, Turns, outlier, serving
+from everpost.delivery.sites import Site
 from everpost.model.health import CircuitState
+from everpost.model.outcome import Deferred
 from everpost.model.pool import Pool
 
 __all__ = ["Waiter", "Wing"]
@@ -23,13 +25,18 @@ _NONE: frozenset[bytes] = frozenset()
 
 
 class Waiter:
-    """One in line: its place, once there is one; None when no relay is left to try."""
+    """One in line for a place at its `site`: the place, once there is one; None when no relay is
+    left to try, a deferral when those that are left take nothing for the site now."""
 
-    __slots__ = ("envelope", "number", "place", "tried")
+    __slots__ = ("envelope", "number", "place", "site", "tried")
 
-    def __init__(self, envelope: Envelope, tried: frozenset[bytes], number: int) -> None:
-        self.place: asyncio.Future[Lane | None] = asyncio.get_running_loop().create_future()
+    def __init__(
+        self, envelope: Envelope, tried: frozenset[bytes], site: Site, number: int
+    ) -> None:
+        self.place: asyncio.Future[Lane | Deferred | None]
+        self.place = asyncio.get_running_loop().create_future()
         self.envelope = envelope
+        self.site = site
         self.tried = tried
         self.number = number
 
@@ -127,10 +134,10 @@ class Wing:
     # --- places -----------------------------------------------------------------------------------
 
     def choose(
-        self, envelope: Envelope, tried: frozenset[bytes], now: float
+        self, envelope: Envelope, tried: frozenset[bytes], site: Site, *, now: float, wall: int
     ) -> tuple[Lane | None, bool]:
         """The lane for an envelope; else whether one is worth waiting for: never one that was
-        tried, nor one to avoid while there is another."""
+        tried, nor one to avoid while there is another. `wall` is `now` in milliseconds."""
         if not tried and not envelope.avoid and not self.direct:
             lane = self._turns.choose(now)
             return lane, not self.out
@@ -145,10 +152,15 @@ class Wing:
             return (
                 lane.id not in excluded
                 and (bool(destination) or not lane.direct)
-                and lane.admits(destination)
+                and lane.admits(site, wall)
             )
 
         return self._turns.choose(now, fits), True
+
+    def reach(self, destination: str, tried: frozenset[bytes]) -> Sequence[Lane]:
+        """Those that serve now, may go there and were not tried."""
+        lanes = (self.seats[id_].relay for id_ in self._serving if id_ not in tried)
+        return [lane for lane in lanes if destination or not lane.direct]
 
     def _is_open_to(self, destination: str, excluded: Collection[bytes]) -> bool:
         return any(
