@@ -70,7 +70,10 @@ class Lane:
     def latency(self, now: float) -> float:
         """Seconds that a transaction takes; 0: not known. How fast destinations are says nothing of
         who delivers to them."""
-        return 0.0 if self.direct else self.meter.latency(now)
+        if self.direct:
+            return 0.0
+        # What hangs tells nothing: while it does, the relay is no faster than it was.
+        return self.meter.average if self.in_flight else self.meter.latency(now)
 
     @property
     def room(self) -> int:
