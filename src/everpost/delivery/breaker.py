@@ -31,8 +31,6 @@ FIRST_SHARE = 0.1
 HARD_IN_A_ROW = 2
 """Hard faults that open a circuit; one, where nothing worked since it was last open, or the slow
 start is not over, or where the fault took its time and nothing else worked meanwhile."""
-UNWELCOME_FOR = 600.0
-"""Seconds at least, for a source address that too many sites refuse."""
 LONG = 1.0
 """Seconds from which a fault took its time."""
 SOFT_IN_A_ROW = 5
@@ -203,20 +201,11 @@ class Circuit:
         self._open(refusal, spare, now)
         return True
 
-    def lags(self, why: str, *, now: float) -> bool:
-        """It is far slower than its like, who keep their pools' floor without it."""
+    def takes_out(self, why: Deferred, *, now: float) -> bool:
+        """It is no good beside its like, who keep their pools' floor without it."""
         if self.state is not CircuitState.CLOSED:
             return False
-        self._open(Deferred(why, Phase.DOT, Speaker.RELAY), Spare.PLENTY, now)
-        return True
-
-    def unwelcome(self, why: str, *, spare: Spare, now: float) -> bool:
-        """So many sites refuse its address that it is no good for any."""
-        if self.state is CircuitState.OPEN:
-            return False
-        self._open(Deferred(why, Phase.ROUTE, Speaker.DESTINATION), spare, now)
-        if self.until is not None and spare is Spare.PLENTY:
-            self.until = max(self.until, now + UNWELCOME_FOR)
+        self._open(why, Spare.PLENTY, now)
         return True
 
     def probed(self, refusal: Deferred | None, *, spare: Spare, now: float) -> bool:

@@ -61,21 +61,14 @@ class Carrier:
 
         self._clock = clock
         outset = Outset(clock, helo, timeouts, mx_timeouts, tls, Misses(clock.monotonic))
-        self._router = router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
-        self.shaper = Shaper()
+        self._router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
         self._patience = CONNECTS_PER_CARRY * timeouts.connect
-        self._lanes = Lanes(
-            clock.monotonic,
-            wall=clock.now,
-            random=rng.random,
-            shaper=self.shaper,
-            site=site,
-            open_for=open_for,
-        )
+        self.shaper = Shaper()
+        self._lanes = Lanes(clock, self.shaper, random=rng.random, site=site, open_for=open_for)
         self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
         self._means = Means(
-            clock, outset, router, self._lanes, self._keeper, self._judge, self.shaper
+            clock, outset, self._router, self._lanes, self._keeper, self._judge, self.shaper
         )
 
     # --- relays and pools -------------------------------------------------------------------------
@@ -149,6 +142,11 @@ class Carrier:
             course.leaves(lane.relay.name, cast(Bounced | Deferred, last.outcomes[0]))
         return self._report(envelope, last, course, started)
 
+    def _turns_back(self, envelope: Envelope, course: Course) -> bool:
+        if not course.over and self._lanes.any_beyond(course.tried, envelope):
+            course.out_of_service(self._nowhere(envelope))
+        return course.turn_back()
+
     async def _site(self, envelope: Envelope) -> Site:
         """Where its mail ends up, for direct delivery: known before a place is taken, so that a
         thousand destinations of one provider do not open a thousand sessions."""
@@ -157,14 +155,15 @@ class Carrier:
             return _ANYWHERE
         return self._router.known_site(destination) or await self._router.site(destination)
 
+    def learn_sites(self, news: Iterable[News]) -> None:
+        """What other processes found out of sites (see Shaper.news): those that wait in line for a
+        site which takes nothing now go back."""
+        self.shaper.learn(news, now=self._clock.now())
+        self._lanes.changed()
+
     def _postponed(self, envelope: Envelope, outcome: Deferred, started: int) -> Report:
         record = AttemptRecord(started_at=started, ended_at=self._clock.now())
         return Report((outcome,) * len(envelope.recipients), record)
-
-    def _turns_back(self, envelope: Envelope, course: Course) -> bool:
-        if not course.over and self._lanes.any_beyond(course.tried, envelope):
-            course.out_of_service(self._nowhere(envelope))
-        return course.turn_back()
 
     def _report(
         self, envelope: Envelope, attempt: Attempt | None, course: Course, started: int
@@ -199,7 +198,7 @@ class Carrier:
         wing = self._lanes.wing(envelope.pool)
         if wing is None:
             return Deferred(f"there is no pool {envelope.pool}", Phase.ROUTE, Speaker.SELF)
-        return Deferred(wing.why_out(self._clock.monotonic()), Phase.ROUTE, Speaker.SELF)
+        return wing.turn_away(self._clock.monotonic(), self._clock.now())
 
     # --- health -----------------------------------------------------------------------------------
 
@@ -219,14 +218,6 @@ class Carrier:
     def standing(self) -> Sequence[Standing]:
         """What this process saw of each relay in the last minute."""
         return self._judge.standing()
-
-    # --- destination sites ------------------------------------------------------------------------
-
-    def learn_sites(self, news: Iterable[News]) -> None:
-        """What other processes found out of sites (`shaper.news` is what this one did): those who
-        wait in line for a site that takes nothing now go back."""
-        self.shaper.learn(news, now=self._clock.now())
-        self._lanes.sites_changed()
 
     # --- the end ----------------------------------------------------------------------------------
 

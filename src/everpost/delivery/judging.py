@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from everpost import telemetry
 from everpost.clock import Clock
-from everpost.delivery.breaker import fault_of
+from everpost.delivery.breaker import Spare, fault_of
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
-from everpost.model.health import CircuitState, Health, Standing
+from everpost.model.health import Health, Standing
 from everpost.model.outcome import Deferred, Phase, Speaker
 
 __all__ = ["Judge"]
@@ -25,7 +25,6 @@ class Judge:
         self._lanes = lanes
         self._news: dict[bytes, Lane] = {}
         self._compare_at = 0.0
-        self._unwelcome: set[bytes] = set()
 
     # --- attempts ---------------------------------------------------------------------------------
 
@@ -64,21 +63,18 @@ class Judge:
         if lane.circuit.failed(refusal, fault, party=party, spare=spare, began=began, now=now):
             self._turned(lane, own=refusal.speaker is not Speaker.SELF)
 
+    def unwelcome(self, lane: Lane, refusal: Deferred) -> None:
+        """So many sites refuse the lane's own address that the others should carry the mail."""
+        spare, now = self._lanes.spare(lane), self._clock.monotonic()
+        if spare is Spare.PLENTY and lane.circuit.takes_out(refusal, now=now):
+            self._turned(lane)
+
     def disproved(self, relay: bytes, refusal: Deferred) -> None:
         """Another relay took what this one had refused."""
         lane, now = self._lanes.lane(relay), self._clock.monotonic()
         if lane is not None and lane.circuit.disproved(
             refusal, spare=self._lanes.spare(lane), now=now
         ):
-            self._turned(lane)
-
-    def unwelcome(self, lane: Lane, sites: int) -> None:
-        """So many destination sites refuse the lane's source address."""
-        spare, now = self._lanes.spare(lane), self._clock.monotonic()
-        name = lane.relay.name
-        telemetry.alarm(f"source_blocked:{name}").raise_(relay=name, sites=sites)
-        self._unwelcome.add(lane.id)
-        if lane.circuit.unwelcome(f"blocked by {sites} sites", spare=spare, now=now):
             self._turned(lane)
 
     def _compare(self, now: float) -> None:
@@ -88,7 +84,7 @@ class Judge:
             if lane is None:
                 continue
             why = f"far slower than the others: {lane.meter.average:.1f} s a message"
-            if lane.circuit.lags(why, now=now):
+            if lane.circuit.takes_out(Deferred(why, Phase.DOT, Speaker.RELAY), now=now):
                 lane.meter.forget()
                 self._turned(lane)
 
@@ -142,9 +138,6 @@ class Judge:
         circuit = lane.circuit
         if own:
             self._news[lane.id] = lane
-        if circuit.state is CircuitState.CLOSED and lane.id in self._unwelcome:
-            self._unwelcome.discard(lane.id)
-            telemetry.alarm(f"source_blocked:{lane.relay.name}").clear()
         telemetry.event(
             "relay.circuit", relay=lane.relay.name, state=circuit.state.value, why=circuit.why
         )

@@ -20,17 +20,16 @@ class Lane:
     `cap`: sessions that this process may have in flight now; `uses`: messages that it may start now
     (None: as many as it likes), one less with each; `away`: why it gets no mail for a longer while
     though its circuit is closed (None: it does). `direct`: its mail goes to each destination's own
-    hosts; `busy` counts what is in flight to each site then, `site_cap` is what this process may
-    have to one at most, and `shaper` says how much it may be now. Whoever changes `cap`, `uses` or
-    `away` tells `Lanes.changed`.
+    hosts; `busy` counts what is in flight to each site then, and `shaper` says how much that may
+    be. Whoever changes `cap`, `uses` or `away` tells `Lanes.changed`.
     """
 
     __slots__ = (
         "away", "busy", "cap", "circuit", "counted", "direct", "enabled", "faulted", "id", "idle",
-        "in_flight", "meter", "relay", "shaper", "site_cap", "uses", "weight",
+        "in_flight", "meter", "relay", "shaper", "uses", "weight",
     )  # fmt: skip
 
-    def __init__(self, relay: Relay, *, open_for: float, shaper: Shaper) -> None:
+    def __init__(self, relay: Relay, shaper: Shaper, *, open_for: float) -> None:
         self.id = relay.id
         self.shaper = shaper
         self.in_flight = 0
@@ -49,7 +48,6 @@ class Lane:
         self.relay = relay
         self.weight = relay.weight
         self.cap = relay.connections
-        self.site_cap = relay.destination_connections
         self.enabled = relay.state is RelayState.ENABLED
         self.direct = relay.kind is RelayKind.MX
         self.circuit.expect_probes(relay.probe)
@@ -72,7 +70,10 @@ class Lane:
     def latency(self, now: float) -> float:
         """Seconds that a transaction takes; 0: not known. How fast destinations are says nothing of
         who delivers to them."""
-        return 0.0 if self.direct else self.meter.latency(now)
+        if self.direct:
+            return 0.0
+        # What hangs tells nothing: while it does, the relay is no faster than it was.
+        return self.meter.average if self.in_flight else self.meter.latency(now)
 
     @property
     def room(self) -> int:
@@ -84,12 +85,9 @@ class Lane:
         return max(free if self.uses is None else min(free, self.uses), 0)
 
     def most(self, site: Site) -> int:
-        """Sessions that this process may ever have to the site at once. Of a provider's number it
-        has the same part as of the relay's own."""
-        if site.connections is None:
-            return self.site_cap
-        part = site.connections * self.site_cap // max(self.relay.destination_connections, 1)
-        return min(self.site_cap, max(part, 1))
+        """Sessions that the site may ever have at once through this lane."""
+        most = self.relay.destination_connections
+        return most if site.connections is None else min(most, site.connections)
 
     def admits(self, site: Site, now: int) -> bool:
         """Whether the site has room here at `now` (milliseconds); the lane as a whole may be

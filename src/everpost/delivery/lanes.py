@@ -7,16 +7,16 @@ waits in the wing's line, first come first served.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator
 
+from everpost.clock import Clock
 from everpost.delivery.breaker import OPEN_FOR, Spare
 from everpost.delivery.envelope import Envelope
 from everpost.delivery.lane import Lane
 from everpost.delivery.session import Session
 from everpost.delivery.shaping import Shaper
 from everpost.delivery.sites import Site
-from everpost.delivery.wing import Waiter, Wing
+from everpost.delivery.wing import FULL, Waiter, Wing
 from everpost.model.health import CircuitState
 from everpost.model.outcome import Deferred, Phase, Speaker
 from everpost.model.pool import DEFAULT_POOL, Pool
@@ -36,24 +36,23 @@ _NOWHERE: tuple[Wing, ...] = ()
 
 
 class Lanes:
-    """All relays and pools. `now` gives monotonic seconds, `wall` milliseconds, `random` numbers in
-    [0, 1); `shaper` says what destination sites take. `site` is ours; `open_for`: seconds without
-    mail after a relay's first fault."""
+    """All relays and pools. `shaper` says what direct lanes may do at a site; `random` gives
+    numbers in [0, 1); `site` is where we are; `open_for`: seconds without mail after a relay's
+    first fault."""
 
     def __init__(
         self,
-        now: Callable[[], float],
-        *,
-        wall: Callable[[], int],
-        random: Callable[[], float],
+        clock: Clock,
         shaper: Shaper,
+        *,
+        random: Callable[[], float],
         site: str = "",
         open_for: float = OPEN_FOR,
     ) -> None:
-        self._now = now
-        self._wall = wall
-        self._random = random
+        self._clock = clock
+        self._now = clock.monotonic
         self._shaper = shaper
+        self._random = random
         self._site = site
         self._open_for = open_for
         self._lanes: dict[bytes, Lane] = {}
@@ -79,7 +78,7 @@ class Lanes:
         for id_, relay in wanted.items():
             known = self._lanes.get(id_)
             if known is None:
-                self._lanes[id_] = Lane(relay, open_for=self._open_for, shaper=self._shaper)
+                self._lanes[id_] = Lane(relay, self._shaper, open_for=self._open_for)
             elif known.relay != relay:
                 left += known.adopt(relay)
         for lane in self._lanes.values():
@@ -141,25 +140,23 @@ class Lanes:
         self._look()
         return _ANSWERED_AT_ONCE if wing.out else max(wing.room, 0)
 
-    def any_beyond(self, tried: frozenset[bytes], envelope: Envelope) -> bool:
-        """Whether another relay than these is enabled that can carry the envelope."""
+    def any_beyond(
+        self, tried: frozenset[bytes], envelope: Envelope, unblocked_at: Site | None = None
+    ) -> bool:
+        """Whether another relay than these is enabled that can carry the envelope; one whose
+        address the site does not refuse, where a site is given."""
         wing = self._wings.get(envelope.pool)
         if wing is None or envelope.only is not None:
             return False
-        return any(
-            lane.id not in tried and (envelope.destination or not lane.direct)
-            for lane in wing.lanes
-        )
-
-    def unblocked_beyond(self, tried: frozenset[bytes], envelope: Envelope, site: Site) -> bool:
-        """The same, whose address the site does not refuse."""
-        wing = self._wings.get(envelope.pool)
-        if wing is None or envelope.only is not None:
-            return False
-        wall = self._wall()
+        wall = self._clock.now()
         return any(
             lane.id not in tried
-            and not (lane.direct and self._shaper.blocked(lane.id, site.name, now=wall))
+            and (envelope.destination or not lane.direct)
+            and not (
+                unblocked_at is not None
+                and lane.direct
+                and self._shaper.blocked(lane.id, unblocked_at.name, now=wall)
+            )
             for lane in wing.lanes
         )
 
@@ -180,60 +177,26 @@ class Lanes:
         those that are left take nothing for the site now. A lane must be given back with
         `give_back`. Without a destination none delivers directly."""
         if envelope.only is not None:
-            return await self._take_pinned(envelope.only, envelope, tried, site)
+            return await self._take_pinned(envelope.only, self._waiter(envelope, tried, site))
         wing = self._wings.get(envelope.pool)
         if wing is None:
             return None
         now = self._look()
         if not wing.waiters:
-            found, waits = self._find(wing, envelope, tried, site, now)
-            if found is not None or not waits:
+            found = wing.choose(envelope, tried, site, now=now, wall=self._clock.now())
+            if found is not FULL:
                 return self._enter(found, site)
-        elif site.hosts and len(wing.waiters) >= _LINE and _line(wing, site) >= _LINE:
-            return _line_is_long(site, self._wall())
+        elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
+            return _line_is_long(site, self._clock.now())
         waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
         if wing.room > 0:
             self._serve(wing)
         return await self._in_line(waiter)
 
-    def _find(
-        self, wing: Wing, envelope: Envelope, tried: frozenset[bytes], site: Site, now: float
-    ) -> tuple[Lane | Deferred | None, bool]:
-        """A lane, or why there will be none for a while; else whether one is worth waiting for."""
-        if not site.name:
-            return wing.choose(envelope, tried, site, now=now, wall=0)
-        wall = self._wall()
-        if self._shaper.concerns(site.name):
-            lanes = wing.reach(envelope.destination, tried)
-            left = self._left_by(lanes, site, wall)
-            if isinstance(left, Deferred):
-                return left, False
-            tried |= {lane.id for lane in lanes if lane not in left}
-        return wing.choose(envelope, tried, site, now=now, wall=wall)
-
-    def _left_by(self, lanes: Sequence[Lane], site: Site, wall: int) -> Sequence[Lane] | Deferred:
-        """Of these lanes, those that the site takes mail from now; or when it may again. A greylist
-        that has seen one of them gets it."""
-        shaper, name = self._shaper, site.name
-        cooling = {
-            lane.id: until
-            for lane in lanes
-            if lane.direct and (until := shaper.cooling(lane.id, name, now=wall)) is not None
-        }
-        if cooling and len(cooling) == len(lanes):
-            first = min(cooling, key=cooling.__getitem__)
-            return _cools(site, cooling[first], shaper.why(first, name))
-        left = [lane for lane in lanes if lane.id not in cooling]
-        seen = shaper.preferred(name, now=wall)
-        return [lane for lane in left if lane.id == seen] or left
-
-    async def _take_pinned(
-        self, relay: bytes, envelope: Envelope, tried: frozenset[bytes], site: Site
-    ) -> Lane | Deferred | None:
-        if relay not in self._lanes or relay in tried:
+    async def _take_pinned(self, relay: bytes, waiter: Waiter) -> Lane | Deferred | None:
+        if relay not in self._lanes or relay in waiter.tried:
             return None
-        waiter = self._waiter(envelope, tried, site)
         self._pinned.setdefault(relay, deque()).append(waiter)
         self._serve_pinned(relay)
         return await self._in_line(waiter)
@@ -247,8 +210,10 @@ class Lanes:
         try:
             return await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and isinstance(place.result(), Lane):
-                self.give_back(cast(Lane, place.result()), waiter.site)
+            if place.done() and not place.cancelled():
+                given = place.result()
+                if isinstance(given, Lane):
+                    self.give_back(given, waiter.site)
             raise
 
     def _enter(self, found: Lane | Deferred | None, site: Site) -> Lane | Deferred | None:
@@ -262,23 +227,23 @@ class Lanes:
         self._recount(lane)
         self._hand_on(lane)
 
-    def changed(self, lane: Lane) -> None:
-        """The lane's circuit, `cap`, `uses` or `away` has changed: who serves, and who may have a
-        place now?"""
+    def changed(self, lane: Lane | None = None) -> None:
+        """The lane's circuit, `cap`, `uses` or `away` has changed; without a lane, that of any, or
+        what a site takes: who serves, and who may have a place now, or none to wait for?"""
         now = self._now()
-        lane.counted = lane.room
-        for wing in self._of.get(lane.id, _NOWHERE):
+        for one in self._lanes.values() if lane is None else (lane,):
+            one.counted = one.room
+        wings = self._wings.values() if lane is None else self._of.get(lane.id, _NOWHERE)
+        for wing in tuple(wings):
             wing.look(now)
         self._plan()
-        self._hand_on(lane)
-
-    def sites_changed(self) -> None:
-        """A site takes nothing now that did before: those in line for it need not wait."""
-        for wing in self._wings.values():
-            if wing.waiters:
-                self._serve(wing)
-        for relay in tuple(self._pinned):
-            self._serve_pinned(relay)
+        if lane is not None:
+            self._hand_on(lane)
+            return
+        for id_ in tuple(self._pinned):
+            self._serve_pinned(id_)
+        for wing in tuple(wings):
+            self._serve(wing)
 
     def _recount(self, lane: Lane) -> None:
         room = lane.room
@@ -301,14 +266,14 @@ class Lanes:
     def _serve(self, wing: Wing) -> None:
         """Give places to those in line; one who can only use a full lane, or waits for room at its
         site, lets others pass."""
-        now = self._now()
+        now, wall = self._now(), self._clock.now()
         waiting: deque[Waiter] = deque()
         while wing.waiters:
             waiter = wing.waiters.popleft()
             if waiter.place.done():  # cancelled
                 continue
-            found, waits = self._find(wing, waiter.envelope, waiter.tried, waiter.site, now)
-            if found is None and waits:
+            found = wing.choose(waiter.envelope, waiter.tried, waiter.site, now=now, wall=wall)
+            if found is FULL:
                 waiting.append(waiter)
                 if wing.room <= 0:
                     break
@@ -318,23 +283,18 @@ class Lanes:
         wing.waiters = waiting
 
     def _serve_pinned(self, relay: bytes) -> None:
-        """Mail for this relay only: whatever its state, within its own connections, and never to a
-        site that takes nothing from it now."""
+        """Mail for this relay only: whatever its state, within its own connections."""
         line, lane = self._pinned[relay], self._lanes.get(relay)
         while line:
             waiter = line[0]
             if not waiter.place.done():
-                found: Lane | Deferred | None = lane
-                if lane is not None:
-                    wall = self._wall()
-                    left = self._left_by([lane], waiter.site, wall)
-                    if isinstance(left, Deferred):
-                        found = left
-                    elif lane.in_flight >= lane.relay.connections or not lane.admits(
-                        waiter.site, wall
-                    ):
-                        return
-                waiter.place.set_result(self._enter(found, waiter.site))
+                site = waiter.site
+                if lane is not None and (
+                    lane.in_flight >= lane.relay.connections
+                    or (lane.direct and lane.busy[site.name] >= lane.most(site))
+                ):
+                    return
+                waiter.place.set_result(self._enter(lane, site))
             line.popleft()
         del self._pinned[relay]
 
@@ -383,25 +343,15 @@ class Lanes:
         return stale, eldest
 
 
-def _line(wing: Wing, site: Site) -> int:
-    return sum(waiter.site.name == site.name for waiter in wing.waiters)
+def _is_long(line: Iterable[Waiter], site: Site) -> bool:
+    return bool(site.hosts) and sum(waiter.site.name == site.name for waiter in line) >= _LINE
 
 
-def _cools(site: Site, until: int, why: str) -> Deferred:
-    return Deferred(
-        f"not tried, {site.name} takes nothing from us for a while: {why}",
-        Phase.ROUTE,
-        Speaker.DESTINATION,
-        until=until,
-        untried=True,
-    )
-
-
-def _line_is_long(site: Site, now: int) -> Deferred:
+def _line_is_long(site: Site, wall: int) -> Deferred:
     return Deferred(
         f"not tried, too many wait for {site.name} already",
         Phase.ROUTE,
         Speaker.DESTINATION,
-        until=now + _LINE_MS,
+        until=wall + _LINE_MS,
         untried=True,
     )

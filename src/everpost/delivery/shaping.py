@@ -177,7 +177,6 @@ class Shaper:
 
     def __init__(self) -> None:
         self._paths: OrderedDict[Path, _State] = OrderedDict()
-        self._cut: dict[str, int] = {}  # sites where a path cools, and until when one does
         self._grey: OrderedDict[str, _Grey] = OrderedDict()
         self._news: dict[tuple[str, str], News] = {}
 
@@ -194,10 +193,6 @@ class Shaper:
         if state is None:
             return in_flight < START and in_flight < cap
         return in_flight < state.limit and in_flight < cap and now >= state.until
-
-    def concerns(self, site: str) -> bool:
-        """Whether there may be more to ask about a site than how many sessions it takes."""
-        return site in self._cut or site in self._grey
 
     def cooling(self, relay: bytes, site: str, *, now: int) -> int | None:
         """Until when the path takes nothing; None: it does."""
@@ -270,15 +265,9 @@ class Shaper:
             until = now + min(PAUSE_MS << state.strikes, LONGEST_PAUSE_MS)
             state.strikes = min(state.strikes + 1, _MOST_STRIKES)
         state.until = max(state.until, until)
-        self._mark_cut(site, state.until, now)
         data = _Cooldown(state.until, state.strikes, state.stops, state.blocked_at is not None, why)
         self._tell(COOLDOWN, f"{relay.hex()}/{site}", data, state.until)
         return self._unwelcome(relay, now) if word is Word.STOP else 0
-
-    def _mark_cut(self, site: str, until: int, now: int) -> None:
-        if len(self._cut) >= _SITES:
-            self._cut = {name: end for name, end in self._cut.items() if end > now}
-        self._cut[site] = max(self._cut.get(site, 0), until)
 
     def _unwelcome(self, relay: bytes, now: int) -> int:
         since = now - BLOCKING_MS
@@ -349,7 +338,6 @@ class Shaper:
             state = self._new(path, now)
         state.limit, state.won, state.cut_at = 1, 0, now
         state.until = told.until + OTHERS_LATER_MS
-        self._mark_cut(site, state.until, now)
         state.strikes, state.stops = told.strikes, told.stops
         state.blocked_at = now if told.blocked else None
         state.why = told.why

@@ -383,7 +383,7 @@ class Attempt:
             if word is Word.PAUSE or word is Word.STOP:
                 self._stop_for(word, why, now)
             if blocking:
-                means.judge.unwelcome(lane, blocking)
+                self._unwelcome(blocking)
 
     def _stop_for(self, word: Word, why: str, now: int) -> None:
         """Nothing more goes there this way; what was refused for our address goes another way, if
@@ -397,9 +397,7 @@ class Attempt:
         )  # fmt: skip
         _COOLDOWNS.add(1, lane.relay.name, word.name.lower())
         outcomes = list(self.outcomes)
-        if word is Word.STOP and means.lanes.unblocked_beyond(
-            self._course.tried, self._envelope, site
-        ):
+        if word is Word.STOP and means.lanes.any_beyond(self._course.tried, self._envelope, site):
             # A second final dot would be another attempt, as would a second transaction where some
             # were taken: soon, then.
             self.elsewhere = all(_refuses_us(o) and o.phase is not Phase.DOT for o in outcomes)
@@ -410,7 +408,15 @@ class Attempt:
             else o
             for o in outcomes
         ]
-        means.lanes.sites_changed()
+        means.lanes.changed()
+
+    def _unwelcome(self, sites: int) -> None:
+        relay = self.lane.relay
+        telemetry.alarm(f"source_blocked:{relay.name}").raise_(relay=relay.name, sites=sites)
+        refusal = Deferred(
+            f"blocked by {sites} sites", Phase.ROUTE, Speaker.DESTINATION, mark=Mark.BLOCK
+        )
+        self._means.judge.unwelcome(self.lane, refusal)
 
     def _blame(self, refusal: Deferred, began: float, *, session: bool) -> None:
         """The relay is at fault; but a message that others have refused may be so itself."""
