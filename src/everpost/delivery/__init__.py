@@ -6,7 +6,8 @@ outcome is definite, and what cannot be known is in doubt; a relay's own refusal
 recipient; mail never goes in clear where TLS is required.
 
 Must not live here: stores, composing, retry schedules, sockets. `classify`, `pool`, `course` and
-`mx` decide and are pure; `route`, `session`, `handover` and `lanes` do; `carrier` is the face.
+`mx` decide and are pure; `route`, `session`, `handover`, `lane`, `lanes`, `trying` and `keeping`
+do; `carrier` is the face.
 """
 
 from everpost.delivery.carrier import Carrier

@@ -1,6 +1,6 @@
 """Which relay carries the next message. Pure: facts in, a choice out."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 __all__ = ["FAULT_MEMORY", "Candidate", "choose", "free", "preferred"]
@@ -10,15 +10,16 @@ FAULT_MEMORY = 30.0
 
 
 class Candidate(Protocol):
-    """What is known of an enabled relay. `cap` and `in_flight` count its sessions in this process;
-    `faulted_at` is the monotonic second of its last fault; `turn` grows with each use."""
+    """What is known of an enabled relay. `in_flight` counts its sessions in this process, `room` is
+    what could start now; `faulted_at` is the monotonic second of its last fault; `turn` grows with
+    each use."""
 
     @property
     def id(self) -> bytes: ...
     @property
     def weight(self) -> int: ...
     @property
-    def cap(self) -> int: ...
+    def room(self) -> int: ...
     @property
     def in_flight(self) -> int: ...
     @property
@@ -50,7 +51,7 @@ def choose(candidates: Iterable[C]) -> C | None:
     best: C | None = None
     best_rank = (0.0, 0)
     for candidate in candidates:
-        if candidate.in_flight >= candidate.cap:
+        if candidate.room <= 0:
             continue
         rank = ((candidate.in_flight + 1) / max(candidate.weight, 1), candidate.turn)
         if best is None or rank < best_rank:
@@ -58,15 +59,11 @@ def choose(candidates: Iterable[C]) -> C | None:
     return best
 
 
-def free(candidates: Sequence[C], *, now: float, awaited: Collection[bytes] = frozenset()) -> int:
+def free(candidates: Sequence[C], *, now: float) -> int:
     """How many transactions could start without waiting: the room of the relays that `preferred`
-    would name, but for those that somebody waits for already."""
+    would name."""
     none: frozenset[bytes] = frozenset()
-    return sum(
-        max(c.cap - c.in_flight, 0)
-        for c in preferred(candidates, now=now, avoid=none, tried=none)
-        if c.id not in awaited
-    )
+    return sum(c.room for c in preferred(candidates, now=now, avoid=none, tried=none))
 
 
 def _faulty(candidate: Candidate, now: float) -> bool:

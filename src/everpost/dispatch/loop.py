@@ -22,6 +22,7 @@ from everpost.dispatch.settle import decide, expired, poisoned, returned
 from everpost.dispatch.settling import Settling
 from everpost.ids import Id
 from everpost.model.outcome import AttemptRecord, Delivered, Outcome
+from everpost.model.pool import DEFAULT_POOL
 from everpost.net.wake import WakeListener
 from everpost.store.directory import Directory
 from everpost.store.interface import (
@@ -206,7 +207,7 @@ class Dispatcher:
         broadcast = stream is not None and stream.priority == _BROADCAST
         since = self._clock.monotonic()
         # A smart host takes all destinations in one transaction, MX hosts only their own.
-        for part in by_destination(claimed) if self._carrier.direct else (claimed,):
+        for part in by_destination(claimed) if self._carrier.direct(DEFAULT_POOL) else (claimed,):
             self._hands.queue(Work(part, since=since), broadcast=broadcast)
 
     # -- carrying ----------------------------------------------------------------------------------
@@ -215,9 +216,9 @@ class Dispatcher:
         if self._stopping:
             return
         # Without a relay delivery says so at once, for every message: no slot is needed for that.
-        ready = self._carrier.ready()
-        free = self._carrier.capacity() if ready else self._limits.window
-        for work in self._hands.startable(free, self._carrier.most()):
+        ready = self._carrier.ready(DEFAULT_POOL)
+        free = self._carrier.capacity(DEFAULT_POOL) if ready else self._limits.window
+        for work in self._hands.startable(free, self._carrier.most(DEFAULT_POOL)):
             self._spawn(self._deliver(work))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

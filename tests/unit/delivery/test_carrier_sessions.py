@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from everpost.delivery import CannotRender, Extensions, Timeouts
-from everpost.delivery import carrier as carrier_module
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import (
     Bounced,
@@ -19,6 +18,7 @@ from everpost.model.outcome import (
     Reply,
     Speaker,
 )
+from everpost.model.pool import DEFAULT_POOL
 from everpost.model.relay import Relay, RelayState
 from tests.support.carrying import LOOPS, MESSAGE, Dots, carrier, carry, only, relay, render, run
 from tests.support.tiny_smtp import Close, ScriptedServer, Silence, serve
@@ -61,14 +61,10 @@ def test_idle_session_is_closed_with_quit(loop: str) -> None:
     run(loop, main())
 
 
-def test_session_ends_after_its_share_of_transactions(
-    loop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carrier_module, "TRANSACTIONS_PER_SESSION", 2)
-
+def test_session_ends_after_its_share_of_transactions(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
-            c = carrier(relay(far.port))
+            c = carrier(relay(far.port, messages_per_connection=2))
             for _ in range(5):
                 assert ok(await carry(c))
             assert far.connections == 3
@@ -78,17 +74,13 @@ def test_session_ends_after_its_share_of_transactions(
     run(loop, main())
 
 
-def test_session_at_its_limit_never_stands_beside_its_successor(
-    loop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carrier_module, "TRANSACTIONS_PER_SESSION", 1)
-
+def test_session_at_its_limit_never_stands_beside_its_successor(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
-            c = carrier(relay(far.port, connections=1))
+            c = carrier(relay(far.port, connections=1, messages_per_connection=1))
             for n in range(1, 5):
                 assert ok(await carry(c))
-                assert (far.connections, far.ended, c.capacity()) == (n, n - 1, 1)
+                assert (far.connections, far.ended, c.capacity(DEFAULT_POOL)) == (n, n - 1, 1)
             await c.close(deadline=1)
 
     run(loop, main())
@@ -147,8 +139,8 @@ def test_no_more_sessions_than_allowed_and_first_come_first_served(loop: str) ->
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
             c = carrier(relay(far.port, connections=2))
-            assert c.ready()
-            assert c.capacity() == 2
+            assert c.ready(DEFAULT_POOL)
+            assert c.capacity(DEFAULT_POOL) == 2
             order: list[int] = []
             open_ = 0
             most = 0
@@ -169,12 +161,12 @@ def test_no_more_sessions_than_allowed_and_first_come_first_served(loop: str) ->
                 for i in range(20):
                     group.create_task(one(i))
                 await asyncio.sleep(0)
-                assert c.capacity() == 0
+                assert c.capacity(DEFAULT_POOL) == 0
             assert most == 2
             assert far.connections == 2
             assert sorted(order) == list(range(20))
             assert all(abs(i - at) <= 2 for at, i in enumerate(order))
-            assert c.capacity() == 2
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
@@ -194,7 +186,7 @@ def test_cancelled_waiter_leaves_the_line_and_gives_back_its_place(loop: str) ->
             assert holder.cancelled()
             waiters[1].cancel()  # it may have been given the place in this very moment
             assert ok(await waiters[2])
-            assert c.capacity() == 1
+            assert c.capacity(DEFAULT_POOL) == 1
             await c.close(deadline=1)
 
     run(loop, main())
@@ -210,7 +202,7 @@ def test_cancelled_carry_never_leaves_half_a_transaction_to_the_next(loop: str) 
             await asyncio.wait([task])
             assert ok(await carry(c))
             assert far.connections == 2
-            assert c.capacity() == 2
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
@@ -254,11 +246,11 @@ def test_relay_that_failed_comes_last_for_a_while(loop: str) -> None:
         bad, good = ScriptedServer({"BANNER": b"421 no\r\n"}), ScriptedServer()
         async with serve(bad), serve(good):
             c = carrier(relay(bad.port), relay(good.port, name="r2"))
-            assert c.capacity() == 4
+            assert c.capacity(DEFAULT_POOL) == 4
             for _ in range(10):
                 assert ok(await carry(c))
             assert bad.connections == 1
-            assert c.capacity() == 2
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
@@ -272,7 +264,7 @@ def test_relay_that_refuses_mail_comes_last_for_a_while(loop: str) -> None:
             for _ in range(10):
                 assert ok(await carry(c))
             assert sum(line.startswith("MAIL") for line in bad.log) == 1
-            assert c.capacity() == 2
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
@@ -286,11 +278,11 @@ def test_relay_that_failed_is_not_forgiven_for_a_message_it_cannot_take(loop: st
             assert not ok(await carry(c))
             assert isinstance(only(await carry(c)), Bounced)
             c.use([relay(far.port), relay(far.port, name="r2")])
-            assert c.capacity() == 2
+            assert c.capacity(DEFAULT_POOL) == 2
             c.use([relay(far.port)])
             assert ok(await carry(c))
             c.use([relay(far.port), relay(far.port, name="r2")])
-            assert c.capacity() == 4
+            assert c.capacity(DEFAULT_POOL) == 4
             await c.close(deadline=1)
 
     run(loop, main())
@@ -351,11 +343,11 @@ def test_one_who_waits_for_a_relay_takes_no_room_from_another(loop: str) -> None
             away = frozenset({b"r2"})
             tasks = [asyncio.ensure_future(carry(c, avoid=away)) for _ in range(2)]
             await stuck.silent.wait()
-            assert c.capacity() == 3
+            assert c.capacity(DEFAULT_POOL) == 3
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            assert c.capacity() == 4
+            assert c.capacity(DEFAULT_POOL) == 4
             await c.close(deadline=1)
 
     run(loop, main())
@@ -368,7 +360,7 @@ def test_relay_that_failed_and_is_the_only_one_is_tried_and_forgiven(loop: str) 
             assert not ok(await carry(c))
             assert ok(await carry(c))
             c.use([relay(far.port), relay(far.port, name="r2")])
-            assert c.capacity() == 4
+            assert c.capacity(DEFAULT_POOL) == 4
             await c.close(deadline=1)
 
     run(loop, main())
@@ -423,8 +415,8 @@ def test_no_relay_defers_at_our_own_account(loop: str) -> None:
         c = carrier(
             relay(1, state=RelayState.DISABLED), relay(1, name="r2", state=RelayState.DRAINING)
         )
-        assert not c.ready()
-        assert c.capacity() == 0
+        assert not c.ready(DEFAULT_POOL)
+        assert c.capacity(DEFAULT_POOL) == 0
         report = await carry(c, "a@x.test", "b@x.test")
         assert report.outcomes == (nowhere, nowhere)
         assert report.record.relay is None
@@ -611,5 +603,5 @@ def test_session_that_dies_while_rendering_is_replaced(loop: str) -> None:
 def test_carrier_is_made_without_a_loop(loop: str) -> None:
     del loop
 
-    assert not carrier().ready()
+    assert not carrier().ready(DEFAULT_POOL)
     assert render() is not None

@@ -19,6 +19,10 @@ class Facts:
     faulted_at: float | None = None
     turn: int = 0
 
+    @property
+    def room(self) -> int:
+        return max(self.cap - self.in_flight, 0)
+
 
 def ids(candidates: object) -> list[bytes]:
     return [c.id for c in candidates]  # type: ignore[attr-defined]
