@@ -186,7 +186,7 @@ class Reports:
         self._key = text(owner)
         self._standing = standing
         self._next = 0
-        self._told: Sequence[Standing] = ()
+        self._told: list[Standing] = []
         self._told_at = 0
 
     def news(self, now: int) -> Sequence[Note]:

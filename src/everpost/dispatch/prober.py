@@ -27,7 +27,6 @@ _LEASE = "probes"
 _LOOKS = telemetry.counter(
     "everpost_relay_probes_total", "Looks at relays without mail", ("relay", "result")
 )
-_ROUND_S = 0.5
 _NOTE_LASTS_MS = 600_000
 _FAREWELL_S = 2.0
 
@@ -51,7 +50,8 @@ class _Reported(msgspec.Struct, frozen=True):
 class Prober:
     """`relays` gives those that delivery knows now; `known`, the last word on their circuits.
     `every_s` is the interval for healthy relays, 0 for never; `lease_s`, how long another process
-    waits at most before it takes over; `at_once`, looks under way together."""
+    waits at most before it takes over; `at_once`, looks under way together; `round_s`, how often
+    the prober sees whether one is due."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Prober:
         every_s: float,
         lease_s: float = 6.0,
         at_once: int = 16,
+        round_s: float = 0.5,
     ) -> None:
         self._owner = owner
         self._store = store
@@ -81,6 +82,7 @@ class Prober:
         self._every_ms = int(every_s * 1000)
         self._lease_s = lease_s
         self._at_once = at_once
+        self._round_s = round_s
         self._leads_until: float | None = None
         self._ask_again = 0.0
         self._version = 0
@@ -99,7 +101,7 @@ class Prober:
                     await self._round()
                 except StoreError as error:
                     telemetry.event("probes.store_away", error=str(error))
-                await asyncio.sleep(_ROUND_S)
+                await asyncio.sleep(self._round_s)
         finally:
             for task in self._under_way.values():
                 task.cancel()
@@ -124,9 +126,7 @@ class Prober:
         began = self._clock.monotonic()
         if began >= self._ask_again:
             self._ask_again = began + self._lease_s / 3
-            term = await self._store.lead(
-                _LEASE, self._owner, lease_ms=int(self._lease_s * 1000)
-            )
+            term = await self._store.lead(_LEASE, self._owner, lease_ms=int(self._lease_s * 1000))
             if term is None:
                 self._leads_until = None
             else:

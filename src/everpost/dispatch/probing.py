@@ -43,9 +43,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 def probed_at_all(relay: Relay) -> bool:
     """Whether there is one place to look at, and leave to do so. An MX relay has none: every
     destination is another."""
-    return (
-        relay.probe and relay.kind is RelayKind.SMART_HOST and relay.state is RelayState.ENABLED
-    )
+    return relay.probe and relay.kind is RelayKind.SMART_HOST and relay.state is RelayState.ENABLED
 
 
 def next_look(seen: Seen, *, every_ms: int) -> int | None:
