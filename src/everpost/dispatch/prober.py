@@ -7,6 +7,7 @@ carries mail is left alone. When it dies, another takes over as soon as its leas
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -29,6 +30,7 @@ _LOOKS = telemetry.counter(
 )
 _NOTE_LASTS_MS = 600_000
 _FAREWELL_S = 2.0
+_NO_PLACE_MS = 1_000
 
 
 class Looks(Protocol):
@@ -88,7 +90,8 @@ class Prober:
         self._version = 0
         self._since: dict[bytes, int] = {}
         self._jitter: dict[bytes, float] = {}
-        self._probed: dict[bytes, int] = {}
+        self._probed: dict[bytes, tuple[int, bool]] = {}
+        self._put_off: dict[bytes, int] = {}
         self._worked: dict[bytes, int] = {}
         self._reports: dict[str, _Reported] = {}
         self._under_way: dict[bytes, asyncio.Task[None]] = {}
@@ -163,7 +166,8 @@ class Prober:
         at = msgspec.convert(note.data.get("at"), int)
         if note.kind == "probe":
             if (relay := parse(note.key)) is not None:
-                self._probed[relay] = max(at, self._probed.get(relay, 0))
+                refused = note.data.get("ok") is False
+                self._probed[relay] = max((at, refused), self._probed.get(relay, (0, False)))
             return
         standings = msgspec.convert(note.data.get("relays"), list[Standing])
         self._reports[note.key] = _Reported(note.expires_at, {s.relay: s for s in standings})
@@ -173,6 +177,7 @@ class Prober:
 
     def _seen(self, relay: Relay) -> Seen:
         id_ = relay.id
+        probed_at, refused = self._probed.get(id_, (None, False))
         reported = (report.relays.get(id_) for report in self._reports.values())
         return Seen(
             relay=relay,
@@ -180,7 +185,8 @@ class Prober:
             sessions=sum(standing.sessions for standing in reported if standing is not None),
             since=self._since[id_],
             worked_at=self._worked.get(id_),
-            probed_at=self._probed.get(id_),
+            probed_at=probed_at,
+            refused=refused,
             jitter=self._jitter.setdefault(id_, self._rng.random()),
         )
 
@@ -192,13 +198,13 @@ class Prober:
         for relay in relays:
             if relay.id not in self._under_way:
                 at = next_look(self._seen(relay), every_ms=self._every_ms)
-                if at is not None and at <= now:
+                if at is not None and max(at, self._put_off.get(relay.id, 0)) <= now:
                     due.append((at, relay))
         due.sort(key=lambda pair: pair[0])
         for _, relay in due[: max(self._at_once - len(self._under_way), 0)]:
             task = asyncio.create_task(self._look(relay))
             self._under_way[relay.id] = task
-            task.add_done_callback(lambda task, id_=relay.id: self._ended(id_, task))
+            task.add_done_callback(partial(self._ended, relay.id))
 
     def _ended(self, relay: bytes, task: "asyncio.Task[None]") -> None:
         del self._under_way[relay]
@@ -209,11 +215,12 @@ class Prober:
     async def _look(self, relay: Relay) -> None:
         probed = await self._carrier.probe(relay.id, sender_for(relay, self._domains()))
         now = self._clock.now()
-        self._probed[relay.id] = now
-        self._jitter[relay.id] = self._rng.random()
         if probed is None:
+            self._put_off[relay.id] = now + _NO_PLACE_MS
             return
         refusal = probed.refusal
+        self._probed[relay.id] = (now, refusal is not None)
+        self._jitter[relay.id] = self._rng.random()
         _LOOKS.add(1, relay.name, "fine" if refusal is None else refusal.phase.value)
         self._exchange.collect()  # what this changed is known from here on
         data: dict[str, Any] = {

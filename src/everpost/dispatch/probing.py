@@ -28,8 +28,9 @@ need not be tried together."""
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a relay, over all processes. Times in milliseconds: `since`, when somebody
-    began to look; `worked_at`, when real mail last went through; `probed_at`, the last look.
-    `sessions` are open now. `jitter` is drawn anew with every look, from 0 to 1."""
+    began to look; `worked_at`, when real mail last went through; `probed_at`, the last look, and
+    `refused`, whether it found the relay out of order. `sessions` are open now. `jitter` is drawn
+    anew with every look, from 0 to 1."""
 
     relay: Relay
     health: Health | None = None
@@ -37,6 +38,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     since: int = 0
     worked_at: int | None = None
     probed_at: int | None = None
+    refused: bool = False
     jitter: float = 0.5
 
 
@@ -62,6 +64,8 @@ def next_look(seen: Seen, *, every_ms: int) -> int | None:
     if not every_ms:
         return None
     last = max(t for t in (seen.since, seen.worked_at, seen.probed_at) if t is not None)
+    if seen.refused and seen.probed_at == last:
+        every_ms = min(every_ms, LEAST_MS)  # one refusal may be an accident: look again soon
     return last + int(every_ms * (1 - _SPREAD / 2 + _SPREAD * seen.jitter))
 
 

@@ -28,8 +28,8 @@ def _outset(**times: float) -> Outset:
     return Outset(CLOCK, "me.test", Timeouts(**times), TOWARDS_MX, tls, Misses(CLOCK.monotonic))
 
 
-async def _look(at: Relay, sender: str = "postmaster@sender.test", **times: float) -> Probed:
-    return await look(at, sender, _outset(**times))
+async def _look(at: Relay, **times: float) -> Probed:
+    return await look(at, "postmaster@sender.test", _outset(**times))
 
 
 async def _refused(at: Relay, **times: float) -> Deferred:
@@ -102,7 +102,7 @@ def test_an_answer_that_repeats_the_password_goes_on_record_without_it(loop: str
 def test_a_sender_that_is_not_fit_for_the_wire_is_our_fault(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
-            refusal = (await _look(relay(far.port), "a b>@sender.test")).refusal
+            refusal = (await look(relay(far.port), "a b>@sender.test", _outset())).refusal
             assert refusal is not None
             assert refusal.speaker is Speaker.SELF
             assert not any(line.startswith("MAIL") for line in far.log)

@@ -323,7 +323,7 @@ def test_the_process_that_looks_dies_and_another_takes_over(tmp_path: Path) -> N
             dead, heir = (one, two) if one.memory.looks else (two, one)
             assert not heir.memory.looks
 
-            async def nothing(*_: object) -> None:
+            async def nothing(name: str, owner: bytes) -> None:
                 """As a process that was killed: nothing is given back."""
 
             dead.store.yield_lead = nothing  # type: ignore[method-assign]

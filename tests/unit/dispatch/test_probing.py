@@ -59,6 +59,16 @@ def test_real_mail_puts_a_look_off() -> None:
     assert at >= NOW + EVERY * 3 // 4
 
 
+def test_a_look_that_was_refused_is_soon_repeated_but_not_at_once() -> None:
+    seen = Seen(relay=RELAY, since=NOW - 90_000, probed_at=NOW, refused=True)
+    at = next_look(seen, every_ms=EVERY)
+    assert at is not None
+    assert NOW + LEAST_MS * 3 // 4 <= at <= NOW + LEAST_MS * 5 // 4
+    worked = next_look(msgspec.structs.replace(seen, worked_at=NOW + 1), every_ms=EVERY)
+    assert worked is not None
+    assert worked > NOW + EVERY // 2
+
+
 def test_healthy_relays_are_not_looked_at_where_that_is_switched_off_but_open_ones_are() -> None:
     assert next_look(Seen(relay=RELAY, since=NOW), every_ms=0) is None
     assert next_look(Seen(relay=RELAY, health=_open(until=NOW + 5), jitter=0), every_ms=0) == (
