@@ -6,6 +6,7 @@ MailboxError   the mailbox could not be read; the text says why, for people
 """
 
 import asyncio
+import contextlib
 import imaplib
 import ipaddress
 import re
@@ -96,9 +97,8 @@ def _visit(
             _done(account.select(_quoted(mailbox.folder)))
             found = _find(account, header, wanted)
             _remove(account, list(found))
-            account.logout()
         finally:
-            account.shutdown()
+            _leave(account)
     except (imaplib.IMAP4.error, OSError, ValueError) as error:
         reason = _text(error)
         if login.password:
@@ -113,6 +113,15 @@ def _connect(mailbox: Mailbox, within: float) -> imaplib.IMAP4:
             mailbox.host, mailbox.port, ssl_context=ssl.create_default_context(), timeout=within
         )
     return imaplib.IMAP4(mailbox.host, mailbox.port, timeout=within)
+
+
+def _leave(account: imaplib.IMAP4) -> None:
+    """Whatever becomes of it, what was found is found."""
+    try:
+        account.logout()
+    except (imaplib.IMAP4.error, OSError):
+        with contextlib.suppress(OSError):
+            account.shutdown()
 
 
 def _find(account: imaplib.IMAP4, header: str, wanted: frozenset[str]) -> dict[str, str]:
