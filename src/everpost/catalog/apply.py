@@ -40,7 +40,8 @@ class Applier:
         self, credential: Credential, document: Document, *, prune: bool, dry_run: bool
     ) -> Sequence[Difference]:
         """What was (with `dry_run`: would be) changed, in one transaction. Applied again, it
-        changes nothing. Raises Invalid, Missing or Conflict naming the place; then nothing was changed."""
+        changes nothing. Raises Invalid, Missing or Conflict naming the place; then nothing was
+        changed."""
         must_operate(credential)
         async with self._turn:
             world = World(

@@ -257,8 +257,8 @@ class ProjectEntry(ProjectFields, kw_only=True, frozen=True, forbid_unknown_fiel
 class Document(_Said, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What there should be. Things are known by their names; a kind that is not mentioned stays as
     it is. A relay, pool or route is described in full: what its entry does not say has its default,
-    but for its state, a password and the first day of a warm-up. Of streams and projects, what is not said
-    stays."""
+    but for its state, a password and the first day of a warm-up. Of streams and projects,
+    what is not said stays."""
 
     relays: Annotated[list[NewRelay] | UnsetType, _say("Relays.")] = UNSET
     pools: Annotated[list[NewPool] | UnsetType, _say("Pools.")] = UNSET
