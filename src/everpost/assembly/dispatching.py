@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from everpost.assembly.node import Node
 from everpost.assembly.tasks import beside
-from everpost.catalog import Relays
+from everpost.catalog import Pools, Relays
 from everpost.config import Settings
 from everpost.delivery import Carrier, Reach, Timeouts
 from everpost.dispatch import (
@@ -102,6 +102,7 @@ def _carrier(node: Node) -> Carrier:
         timeouts=_timeouts(settings),
         mx_timeouts=_mx_timeouts(settings),
         reach=Reach(settings.delivery.mx_addresses, settings.delivery.mx_sessions),
+        site=settings.node.site,
     )
 
 
@@ -175,7 +176,8 @@ def _health(node: Node, owner: Id, carrier: Carrier, relays: "_Relays") -> tuple
 
 
 class _Relays:
-    """Gives delivery the relays whenever the settings have changed; `now` are those it has."""
+    """Gives delivery the relays and pools whenever the settings have changed; `now` are the relays
+    that it has."""
 
     def __init__(self, node: Node, carrier: Carrier) -> None:
         self._node = node
@@ -188,6 +190,7 @@ class _Relays:
             clock=node.clock,
             ids=node.ids,
         )
+        self._pools = Pools(node.store, node.directory, clock=node.clock, ids=node.ids)
         self._seen = -1
         self.now: Sequence[Relay] = ()
 
@@ -202,7 +205,7 @@ class _Relays:
         if now.revision != self._seen:
             self._seen = now.revision
             self.now = self._catalog.load_all()
-            self._carrier.use(self.now)
+            self._carrier.use(self.now, self._pools.load_all())
 
     async def watch(self) -> None:
         while True:

@@ -25,6 +25,7 @@ class Judge:
         self._lanes = lanes
         self._news: dict[bytes, Lane] = {}
         self._compare_at = 0.0
+        self._origin = clock.now() / 1000 - clock.monotonic()
         self.on_news: Callable[[], None] | None = None
 
     # --- attempts ---------------------------------------------------------------------------------
@@ -115,12 +116,14 @@ class Judge:
         found: list[Standing] = []
         for lane in self._lanes:
             tried, worked, faults = lane.meter.counts(now)
+            last = lane.meter.worked_at
             found.append(
                 Standing(
                     relay=lane.id,
                     tried=tried,
                     worked=worked,
                     faults=faults,
+                    worked_at=None if last is None else int((self._origin + last) * 1000),
                     in_flight=lane.in_flight,
                     sessions=lane.in_flight + len(lane.idle),
                     latency_ms=lane.meter.percentiles(now),

@@ -172,8 +172,9 @@ class Prober:
         standings = msgspec.convert(note.data.get("relays"), list[Standing])
         self._reports[note.key] = _Reported(note.expires_at, {s.relay: s for s in standings})
         for standing in standings:
-            if standing.worked:
-                self._worked[standing.relay] = max(at, self._worked.get(standing.relay, 0))
+            if standing.worked_at is not None:
+                worked = min(standing.worked_at, at)
+                self._worked[standing.relay] = max(worked, self._worked.get(standing.relay, 0))
 
     def _seen(self, relay: Relay) -> Seen:
         id_ = relay.id

@@ -7,10 +7,11 @@ nothing of the kind.
 
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
-__all__ = ["CLEARED_AFTER", "Fate", "Flight", "Tally", "judged", "next_relay", "released"]
+__all__ = ["CLEARED_AFTER", "Fate", "Flight", "Tally", "judged", "next_relay", "noted", "released"]
 
 CLEARED_AFTER = 3
 """So many must arrive, one after the other, until a relay that lost one is believed again."""
@@ -55,6 +56,17 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     def looked_for(self) -> tuple[str, ...]:
         """The tokens to look for in the mailbox."""
         return (*self.waiting, *self.missed)
+
+
+def noted(tally: Tally) -> dict[str, Any]:
+    """A tally as a note: all of it, and once there is a verdict what people see (as
+    `relay_status.Canary` reads it)."""
+    data: dict[str, Any] = msgspec.to_builtins(tally)
+    if tally.arrived or tally.lost:
+        known = tally.arrived + tally.lost
+        why = f"{tally.lost} of {known} that it accepted did not arrive" if tally.lies else None
+        data |= {"at": tally.last_at, "ok": not tally.lies, "why": why, "took_ms": tally.delay_ms}
+    return data
 
 
 def next_relay(

@@ -18,7 +18,7 @@ from everpost.intake import Draft, Intake, Prepared
 from everpost.model.credential import FULL_ACCESS, Credential
 from everpost.model.errors import Refusal
 from everpost.model.states import TERMINAL, State
-from everpost.monitoring.canaries import Fate, Tally, judged, next_relay, released
+from everpost.monitoring.canaries import Fate, Tally, judged, next_relay, noted, released
 from everpost.net.mailbox import MailboxError
 from everpost.store.directory import Directory
 from everpost.store.interface import DomainRow, MessageRow, Note, Sharing, StoreError
@@ -245,9 +245,7 @@ class Canary:
         if not changed:
             return
         ends = self._clock.now() + _NOTE_LASTS_MS
-        await self._store.note(
-            [Note(_LEASE, text(i), msgspec.to_builtins(t), ends) for i, t in changed.items()]
-        )
+        await self._store.note([Note(_LEASE, text(i), noted(t), ends) for i, t in changed.items()])
         self._told.update(changed)
 
 

@@ -355,8 +355,8 @@ def test_a_relay_that_carries_mail_is_not_looked_at(tmp_path: Path) -> None:
         async with Process(tmp_path, every_s=1.0) as one, Process(tmp_path) as two:
             one.relays = [RELAY, idle]
             ends = CLOCK.now() + 60_000
-            busy = msgspec.to_builtins([Standing(relay=RELAY.id, tried=9, worked=9)])
             at = CLOCK.now() + 30_000  # it goes on working for longer than this test looks
+            busy = msgspec.to_builtins([Standing(relay=RELAY.id, tried=9, worked_at=at)])
             await two.store.note([Note("report", text(two.id), {"at": at, "relays": busy}, ends)])
             await until_written(one, "probe")
             notes = await one.notes("probe")
