@@ -44,12 +44,13 @@ async def open_dispatch(node: Node) -> AsyncIterator[None]:
     await rescuer_of(node).lost_workers()
     wake = WakeListener(node.places.run, "dispatch", str(os.getpid()))
     carrier = _carrier(node)
-    relays = _Relays(node, carrier)
+    circuits = CircuitNews(carrier)
+    relays = _Relays(node, carrier, circuits)
     threads = ThreadPoolExecutor(node.settings.dispatch.signing_threads, thread_name_prefix="sign")
     dispatcher = _dispatcher(
         node, worker.id, carrier=carrier, relays=relays, dots=dots, wake=wake, threads=threads
     )
-    exchange, prober = _health(node, worker.id, carrier, relays)
+    exchange, prober = _health(node, worker.id, carrier, relays, circuits)
     try:
         async with beside(relays.watch()), beside(exchange.run()), beside(dispatcher.run()):
             async with beside(prober.run()):
@@ -148,11 +149,12 @@ def _dispatcher(
     )
 
 
-def _health(node: Node, owner: Id, carrier: Carrier, relays: "_Relays") -> tuple[Exchange, Prober]:
+def _health(
+    node: Node, owner: Id, carrier: Carrier, relays: "_Relays", circuits: CircuitNews
+) -> tuple[Exchange, Prober]:
     def domains() -> Iterable[DomainRow]:
         return node.directory.now.domains.values()
 
-    circuits = CircuitNews(carrier)
     exchange = Exchange(
         owner=owner,
         store=node.store,
@@ -179,9 +181,10 @@ class _Relays:
     """Gives delivery the relays and pools whenever the settings have changed; `now` are the relays
     that it has."""
 
-    def __init__(self, node: Node, carrier: Carrier) -> None:
+    def __init__(self, node: Node, carrier: Carrier, circuits: CircuitNews) -> None:
         self._node = node
         self._carrier = carrier
+        self._circuits = circuits
         self._catalog = Relays(
             node.store,
             node.directory,
@@ -206,6 +209,7 @@ class _Relays:
             self._seen = now.revision
             self.now = self._catalog.load_all()
             self._carrier.use(self.now, self._pools.load_all())
+            self._circuits.remind()
 
     async def watch(self) -> None:
         while True:

@@ -162,6 +162,18 @@ def test_a_process_that_starts_learns_what_stands(tmp_path: Path) -> None:
     run("asyncio", main())
 
 
+def test_what_was_said_of_a_relay_before_it_was_known_here_is_said_again() -> None:
+    memory = Memory()
+    circuits = CircuitNews(memory)
+    dead, own = _open(), Health(relay=IDS(), state=CircuitState.CLOSED)
+    circuits.learn([Note("health", text(RELAY.id), msgspec.to_builtins(dead), 0)])
+    memory.found = [own]
+    circuits.news(CLOCK.now())
+    memory.heard.clear()
+    circuits.remind()
+    assert memory.heard == [dead, own]
+
+
 async def until_written(process: Process, kind: str) -> Sequence[Note]:
     while not (notes := await process.notes(kind)):
         await asyncio.sleep(0)
