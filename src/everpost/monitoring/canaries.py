@@ -129,7 +129,7 @@ def judged(
         lost=lost,
         row=row,
         delay_ms=delay,
-        lies=lies and row < CLEARED_AFTER,
+        lies=lies and lost > 0 and row < CLEARED_AFTER,
         waiting=waiting,
         missed=tuple(missed[-_MISSED:]),
     )
