@@ -1,7 +1,7 @@
 """What attempts, probes and other processes say of the relays, brought to their circuits. Doing;
 `breaker` decides."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from everpost import telemetry
 from everpost.clock import Clock
@@ -18,13 +18,15 @@ _COMPARE_EVERY = 5.0
 
 
 class Judge:
-    """Of all lanes."""
+    """Of all lanes. `on_news` is called when there is news."""
 
     def __init__(self, clock: Clock, lanes: Lanes) -> None:
         self._clock = clock
         self._lanes = lanes
         self._news: dict[bytes, Lane] = {}
         self._compare_at = 0.0
+        self._origin = clock.now() / 1000 - clock.monotonic()
+        self.on_news: Callable[[], None] | None = None
 
     # --- attempts ---------------------------------------------------------------------------------
 
@@ -120,12 +122,14 @@ class Judge:
         found: list[Standing] = []
         for lane in self._lanes:
             tried, worked, faults = lane.meter.counts(now)
+            last = lane.meter.worked_at
             found.append(
                 Standing(
                     relay=lane.id,
                     tried=tried,
                     worked=worked,
                     faults=faults,
+                    worked_at=None if last is None else int((self._origin + last) * 1000),
                     in_flight=lane.in_flight,
                     sessions=lane.in_flight + len(lane.idle),
                     latency_ms=lane.meter.percentiles(now),
@@ -138,6 +142,8 @@ class Judge:
         circuit = lane.circuit
         if own:
             self._news[lane.id] = lane
+            if self.on_news is not None:
+                self.on_news()
         telemetry.event(
             "relay.circuit", relay=lane.relay.name, state=circuit.state.value, why=circuit.why
         )

@@ -1,4 +1,4 @@
-"""A destination that wants our mail later says when: a cool-down (F67), a greylist (F68). What waits
+"""A destination that wants mail later says when: a cool-down (F67), a greylist (F68). What waits
 comes back then, spread out (I19), and loses no attempt for waiting."""
 
 import msgspec
