@@ -14,6 +14,7 @@ from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy, retry_at
 from everpost.dispatch.sandbox import Sandbox
 from everpost.dispatch.settle import abandoned, decide, doubted, returned
+from everpost.dispatch.site_news import SiteNews
 
 __all__ = [
     "CircuitNews",
@@ -26,6 +27,7 @@ __all__ = [
     "Reports",
     "RetryPolicy",
     "Sandbox",
+    "SiteNews",
     "Step",
     "abandoned",
     "decide",
