@@ -13,6 +13,11 @@ from everpost.model.relay import Relay, RelayKind, RelayState
 
 __all__ = ["Lane"]
 
+_MAKE_ANOTHER = (
+    "auth", "helo", "host", "implicit_tls", "kind", "password", "port", "source", "state", "tls",
+    "username",
+)  # fmt: skip
+
 
 class Lane:
     """One relay: its facts for `pool`, and its idle sessions, the last used on top.
@@ -29,7 +34,7 @@ class Lane:
         "in_flight", "meter", "relay", "shaper", "uses", "weight",
     )  # fmt: skip
 
-    def __init__(self, relay: Relay, shaper: Shaper, *, open_for: float) -> None:
+    def __init__(self, relay: Relay, shaper: Shaper, *, open_for: float, now: float) -> None:
         self.id = relay.id
         self.shaper = shaper
         self.in_flight = 0
@@ -39,12 +44,18 @@ class Lane:
         self.away: str | None = None
         self.idle: list[Session] = []
         self.busy: Counter[str] = Counter()
-        self.circuit = Circuit(open_for=open_for)
+        self.circuit = Circuit(open_for=open_for, now=now)
         self.meter = Meter()
-        self.adopt(relay)
+        self.relay = relay
+        self.adopt(relay, open_for=open_for, now=now)
 
-    def adopt(self, relay: Relay) -> list[Session]:
-        """Take new settings; the idle sessions that were opened under others."""
+    def adopt(self, relay: Relay, *, open_for: float, now: float) -> list[Session]:
+        """Take new settings; the idle sessions that were opened under others. What was known of a
+        relay that is another one now, or was just taken into service, is forgotten."""
+        if any(getattr(relay, name) != getattr(self.relay, name) for name in _MAKE_ANOTHER):
+            self.circuit = Circuit(open_for=open_for, now=now)
+            self.meter = Meter()
+            self.faulted = False
         self.relay = relay
         self.weight = relay.weight
         self.cap = relay.connections
