@@ -8,6 +8,7 @@ from everpost.clock import Clock
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.session import Outset, Session
+from everpost.delivery.sites import Site
 from everpost.delivery.timeouts import Timeouts
 
 __all__ = ["Keeper"]
@@ -28,7 +29,7 @@ class Keeper:
         self._sweep: asyncio.TimerHandle | None = None
         self._all_back = asyncio.Event()
 
-    def put_back(self, lane: Lane, destination: str, session: Session | None) -> None:
+    def put_back(self, lane: Lane, site: Site, session: Session | None) -> None:
         """An attempt is over: its session waits for more, or ends; its place is free."""
         if session is not None:
             self.busy.discard(session)
@@ -40,7 +41,7 @@ class Keeper:
                 self.dismiss([session])
             else:
                 session.abort()
-        self._lanes.give_back(lane, destination)
+        self._lanes.give_back(lane, site)
         if self.closing and not self.busy:
             self._all_back.set()
 
