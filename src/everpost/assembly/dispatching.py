@@ -22,6 +22,7 @@ from everpost.dispatch import (
     Prober,
     Renderer,
     Reports,
+    SiteNews,
 )
 from everpost.ids import Id, text
 from everpost.model.relay import Relay
@@ -159,7 +160,7 @@ def _health(
         owner=owner,
         store=node.store,
         clock=node.clock,
-        topics=(circuits, Reports(owner, carrier.standing)),
+        topics=(circuits, SiteNews(carrier), Reports(owner, carrier.standing)),
     )
     carrier.when_news(exchange.wake)
     prober = Prober(

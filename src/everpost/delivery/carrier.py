@@ -224,7 +224,7 @@ class Carrier:
         try:
             probed = await probe(lane.relay, sender, self._means.outset)
         finally:
-            self._lanes.give_back(lane, "")
+            self._lanes.visited(lane)
         self.probed(relay, probed.refusal)
         return probed
 

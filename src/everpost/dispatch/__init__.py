@@ -7,7 +7,7 @@ doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `
 """
 
 from everpost.dispatch.dots import DotLog, Step, read_dots
-from everpost.dispatch.health import CircuitNews, Exchange, Reports
+from everpost.dispatch.health import CircuitNews, Exchange, Reports, SiteNews
 from everpost.dispatch.loop import Dispatcher, DispatchLimits
 from everpost.dispatch.prober import Prober
 from everpost.dispatch.rendering import Renderer
@@ -26,6 +26,7 @@ __all__ = [
     "Reports",
     "RetryPolicy",
     "Sandbox",
+    "SiteNews",
     "Step",
     "abandoned",
     "decide",
