@@ -7,13 +7,14 @@ doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `
 """
 
 from everpost.dispatch.dots import DotLog, Step, read_dots
-from everpost.dispatch.health import CircuitNews, Exchange, Reports, SiteNews
+from everpost.dispatch.health import CircuitNews, Exchange, Reports
 from everpost.dispatch.loop import Dispatcher, DispatchLimits
 from everpost.dispatch.prober import Prober
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy, retry_at
 from everpost.dispatch.sandbox import Sandbox
 from everpost.dispatch.settle import abandoned, decide, doubted, returned
+from everpost.dispatch.site_news import SiteNews
 
 __all__ = [
     "CircuitNews",

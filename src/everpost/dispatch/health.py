@@ -13,13 +13,11 @@ import msgspec
 
 from everpost import telemetry
 from everpost.clock import Clock
-from everpost.delivery import Carrier
-from everpost.delivery.shaping import News
 from everpost.ids import Id, text
 from everpost.model.health import Health, Standing
 from everpost.store.interface import Note, Sharing, StoreError
 
-__all__ = ["CircuitNews", "Circuits", "Exchange", "Reports", "SiteNews", "Topic"]
+__all__ = ["CircuitNews", "Circuits", "Exchange", "Reports", "Topic"]
 
 REPORT_S = 2.0
 _REPORT_LASTS_MS = 15_000
@@ -178,24 +176,6 @@ def _health(data: Mapping[str, Any]) -> Health | None:
     except msgspec.ValidationError as error:
         telemetry.event("health.note_unreadable", error=str(error))
         return None
-
-
-# --- sites ----------------------------------------------------------------------------------------
-
-
-class SiteNews:
-    """Topic: destinations' sites that want less of us for a while, and greylists met."""
-
-    kinds: Sequence[str] = ("cooldown", "greylist")
-
-    def __init__(self, carrier: Carrier) -> None:
-        self._carrier = carrier
-
-    def news(self, now: int) -> Sequence[Note]:
-        return [Note(n.kind, n.key, n.data, n.expires_at) for n in self._carrier.shaper.news()]
-
-    def learn(self, notes: Sequence[Note]) -> None:
-        self._carrier.learn_sites(News(n.kind, n.key, n.data, n.expires_at) for n in notes)
 
 
 # --- reports --------------------------------------------------------------------------------------
