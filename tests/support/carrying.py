@@ -92,8 +92,8 @@ class Names(Resolver):
 
 def carrier(*relays: Relay, timeouts: Timeouts | None = None, **other: Any) -> Carrier:
     other.setdefault("resolver", Resolver(["127.0.0.1"], 1))
+    other.setdefault("clock", SystemClock())
     made = Carrier(
-        clock=SystemClock(),
         helo="me.test",
         rng=random.Random(1),
         timeouts=timeouts or Timeouts(),

@@ -13,6 +13,7 @@ do; `carrier` is the face.
 from everpost.delivery.carrier import Carrier
 from everpost.delivery.envelope import CannotRender, Envelope, Render, Report
 from everpost.delivery.route import Reach
+from everpost.delivery.shaping import News
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.protocol.smtp.extensions import Extensions
 
@@ -22,6 +23,7 @@ __all__ = [
     "Carrier",
     "Envelope",
     "Extensions",
+    "News",
     "Reach",
     "Render",
     "Report",

@@ -8,7 +8,7 @@ from everpost.clock import Clock
 from everpost.delivery.breaker import Spare, fault_of
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
-from everpost.model.health import Health, Standing
+from everpost.model.health import CircuitState, Health, Standing
 from everpost.model.outcome import Deferred, Phase, Speaker
 
 __all__ = ["Judge"]
@@ -24,6 +24,7 @@ class Judge:
         self._clock = clock
         self._lanes = lanes
         self._news: dict[bytes, Lane] = {}
+        self._unwelcome: set[bytes] = set()
         self._compare_at = 0.0
         self._origin = clock.now() / 1000 - clock.monotonic()
         self.on_news: Callable[[], None] | None = None
@@ -65,10 +66,14 @@ class Judge:
         if lane.circuit.failed(refusal, fault, party=party, spare=spare, began=began, now=now):
             self._turned(lane, own=refusal.speaker is not Speaker.SELF)
 
-    def unwelcome(self, lane: Lane, refusal: Deferred) -> None:
+    def unwelcome(self, lane: Lane, sites: int) -> None:
         """So many sites refuse the lane's own address that the others should carry the mail."""
+        name = lane.relay.name
+        telemetry.alarm(f"source_blocked:{name}").raise_(relay=name, sites=sites)
+        self._unwelcome.add(lane.id)
         spare, now = self._lanes.spare(lane), self._clock.monotonic()
-        if spare is Spare.PLENTY and lane.circuit.takes_out(refusal, now=now):
+        why = Deferred(f"blocked by {sites} sites", Phase.ROUTE, Speaker.DESTINATION)
+        if spare is Spare.PLENTY and lane.circuit.takes_out(why, now=now):
             self._turned(lane)
 
     def disproved(self, relay: bytes, refusal: Deferred) -> None:
@@ -140,6 +145,9 @@ class Judge:
     def _turned(self, lane: Lane, *, own: bool = True) -> None:
         """The lane's circuit has changed."""
         circuit = lane.circuit
+        if circuit.state is CircuitState.CLOSED and lane.id in self._unwelcome:
+            self._unwelcome.discard(lane.id)
+            telemetry.alarm(f"source_blocked:{lane.relay.name}").clear()
         if own:
             self._news[lane.id] = lane
             if self.on_news is not None:
