@@ -16,14 +16,14 @@ RELAY = {"object": "relay", "id": ID, "name": "main", "state": "enabled", "passw
 NOW = "2026-11-25T03:00:00.000Z"
 LIMITS = {"connections": 20, "messages_per_second": None, "messages_per_minute": 100,
           "messages_per_day": None}  # fmt: skip
-UNKNOWN = {
+UNKNOWN: dict[str, Any] = {
     "id": ID, "name": "main", "state": "enabled", "circuit": None, "why": None, "phase": None,
     "speaker": None, "since": None, "until": None, "ejections": None, "processes": 0,
     "tried": None, "worked": None, "faults": None, "success_rate": None, "share": None,
     "latency_ms": None, "in_flight": None, "connections": None, "limits": LIMITS, "probe": None,
     "next_probe": None, "canary": None, "cooldowns": [],
 }  # fmt: skip
-SICK = {
+SICK: dict[str, Any] = {
     **UNKNOWN, "name": "sick", "circuit": "open", "why": "refused the \x1b[2Jlogin",
     "phase": "auth", "speaker": "relay", "since": NOW, "until": NOW, "ejections": 2,
     "processes": 2, "tried": 8, "worked": 6, "faults": 2, "success_rate": 0.75, "share": 0.5,
