@@ -109,14 +109,15 @@ def _relays(
                 raise Missing("Missing `name` field.", field="name")
             row = known.get(entry.name.strip())
             kept = None
-            if row is not None and row.password is not None:
-                kept = Login(row.host, row.settings.get("username"))
+            if row is not None:
+                refuse_other_kind(row, entry.url)
+                if row.password is not None:
+                    kept = Login(row.host, row.settings.get("username"))
             form = read_form(entry, kept=kept)
             _refuse_twin(form.name, seen)
             if row is None:
                 wanted.append(new_row(form, id_=ids(), now=now, sealer=sealer))
             else:
-                refuse_other_kind(row, form)
                 wanted.append(changed_row(row, form, now=now, sealer=sealer))
     return _with_others(wanted, world.relays, prune=prune and document.relays is not UNSET)
 

@@ -112,6 +112,7 @@ def change_form(row: RelayRow, given: RelayFields) -> RelayForm:
     sent in clear because an address has changed. Raises Invalid or Missing naming the field."""
     asked, was = said(given), described(row)
     merged = was | asked
+    refuse_other_kind(row, merged["url"])
     if "url" in asked and "@" in asked["url"] and "username" not in asked:
         merged.pop("username", None)  # the URL has its own
     if asked.get("username", "") is None and "password" not in asked:
@@ -122,17 +123,15 @@ def change_form(row: RelayRow, given: RelayFields) -> RelayForm:
         merged.pop("warmup_from", None)
     kept = None if row.password is None else Login(row.host, was.get("username"))
     form = read_form(NewRelay(**merged), kept=kept)
-    refuse_other_kind(row, form)
     if "tls" in merged and merged["tls"] is None and "tls" not in asked:
         policies = (TlsPolicy(was.get("tls", TlsPolicy.NONE)), TlsPolicy(form.settings["tls"]))
         form.settings["tls"] = max(policies, key=_STRICTER.index).value
     return form
 
 
-def refuse_other_kind(row: RelayRow, form: RelayForm) -> None:
+def refuse_other_kind(row: RelayRow, url: str) -> None:
     """A relay's kind is for its life: what its id means in records must not change."""
-    kinds = {values.get("kind", RelayKind.SMART_HOST) for values in (row.settings, form.settings)}
-    if len(kinds) > 1:
+    if (row.settings.get("kind") == RelayKind.MX.value) != bool(_MX.fullmatch(url)):
         raise Invalid("Invalid `url` field. A relay stays `mx`, or stays none.", field="url")
 
 

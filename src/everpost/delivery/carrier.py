@@ -13,7 +13,7 @@ from everpost.delivery.envelope import Envelope, Render, Report
 from everpost.delivery.judging import Judge
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
-from everpost.delivery.probe import Probed, look
+from everpost.delivery.probe import Probed, probe
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
 from everpost.delivery.shaping import News, Shaper
@@ -216,15 +216,15 @@ class Carrier:
         self._judge.on_news = tell
 
     async def probe(self, relay: bytes, sender: str) -> Probed | None:
-        """Look at a smart host without mail, in the name of `sender`, and judge it by that. None
+        """Probe a smart host, in the name of `sender`, and judge it by that. None
         when it is not there or has no place for one more connection."""
         lane = None if self._keeper.closing else self._lanes.visit(relay)
         if lane is None:
             return None
         try:
-            probed = await look(lane.relay, sender, self._means.outset)
+            probed = await probe(lane.relay, sender, self._means.outset)
         finally:
-            self._lanes.give_back(lane, _ANYWHERE)
+            self._lanes.visited(lane)
         self.probed(relay, probed.refusal)
         return probed
 

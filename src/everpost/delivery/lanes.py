@@ -230,13 +230,18 @@ class Lanes:
 
     def visit(self, relay: bytes) -> Lane | None:
         """A place for one connection that carries no mail, and counts as none; None when there is
-        no room for it, idle sessions included. Must be given back with `give_back`."""
+        no room for it, idle sessions included. Must be given back with `visited`."""
         lane = self._lanes.get(relay)
         if lane is None or not lane.enabled or lane.in_flight + len(lane.idle) >= lane.cap:
             return None
         lane.in_flight += 1
         self._recount(lane)
         return lane
+
+    def visited(self, lane: Lane) -> None:
+        lane.in_flight -= 1
+        self._recount(lane)
+        self._hand_on(lane)
 
     def changed(self, lane: Lane | None = None) -> None:
         """The lane's circuit, `cap`, `uses` or `away` has changed; without a lane, that of any, or

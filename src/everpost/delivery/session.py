@@ -31,7 +31,7 @@ _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errn
 """What keeps a connection from being made that is this machine's own lack."""
 
 _OFFERED = 1024
-"""Octets of the message that a look without mail announces: as small as real ones."""
+"""Octets of the message that a probe announces: as small as real ones."""
 
 Phased = Generator[Step, list[Reply], Deferred | None]
 
@@ -265,7 +265,7 @@ class Session:
             (reply,) = yield Step(login.answer(), asks=1, within=within)
         return None if reply.code == 235 else self._refused(reply)
 
-    # --- a look without mail ----------------------------------------------------------------------
+    # --- probing ----------------------------------------------------------------------------------
 
     async def try_sender(self, sender: str) -> Deferred | None:
         """MAIL, then RSET: None when mail from `sender` would be taken now."""
