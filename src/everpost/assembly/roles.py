@@ -18,7 +18,7 @@ from everpost.assembly.node import Node, open_node
 from everpost.catalog import Relays
 from everpost.config import Settings
 from everpost.delivery import Carrier, Reach, Timeouts
-from everpost.dispatch import Dispatcher, DispatchLimits, DotLog, Renderer
+from everpost.dispatch import Dispatcher, DispatchLimits, DotLog, Leasing, Renderer
 from everpost.ids import text
 from everpost.monitoring.metrics import Metrics
 from everpost.net.descriptors import raise_limit
@@ -208,8 +208,15 @@ async def _dispatch(node: Node) -> AsyncIterator[None]:
         catch_up=relays.catch_up,
         name=str(os.getpid()),
     )
+    leasing = Leasing(
+        owner=worker.id,
+        store=node.store,
+        leases=carrier.leases,
+        clock=node.clock,
+        granted=dispatcher.go_on,
+    )
     try:
-        async with _task(relays.watch()), _task(dispatcher.run()):
+        async with _task(relays.watch()), _task(leasing.run()), _task(dispatcher.run()):
             yield
             await dispatcher.stop(deadline_s=node.settings.node.drain_s)
             await carrier.close(deadline=2.0)
@@ -217,6 +224,7 @@ async def _dispatch(node: Node) -> AsyncIterator[None]:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await dispatcher.settled()
+        await leasing.leave()
     finally:
         threads.shutdown(wait=False)
         wake.close()

@@ -3,6 +3,7 @@
 import random
 import ssl
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import cast
 
@@ -11,6 +12,7 @@ from everpost.delivery.course import Course
 from everpost.delivery.envelope import Envelope, Render, Report
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
+from everpost.delivery.leases import Leases
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
@@ -32,7 +34,8 @@ class Carrier:
 
     `helo` is our name; `ca_file` names authorities trusted beside the system's; `resolver` finds
     the MX hosts of destinations, `rng` mixes equal ones, `reach` bounds how many are tried. `site`
-    is where this process runs: relays of the same site come first.
+    is where this process runs: relays of the same site come first. `leases` lets another room share
+    the relays' limits among processes.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Carrier:
         router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
         self._lanes = Lanes(clock.monotonic)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
+        self.leases = Leases(lanes=self._lanes, keeper=self._keeper, clock=clock)
         self._means = Means(clock, outset, router, self._lanes, self._keeper)
 
     # --- relays and pools -------------------------------------------------------------------------
@@ -143,9 +147,17 @@ class Carrier:
     def _nowhere(self, envelope: Envelope) -> Deferred:
         if self._keeper.closing:
             return CLOSING
+        spent = self.leases.turned_away(self._lanes.spent(envelope))
+        if spent is not None:
+            reason = f"{spent.words}, next at {_utc(spent.until)}"
+            return Deferred(reason, Phase.ROUTE, Speaker.SELF, until=spent.until, untried=True)
         return _NO_RELAY if envelope.only is None else _GONE
 
     async def close(self, *, deadline: float) -> None:
         """Take nothing more, QUIT idle sessions, wait up to `deadline` seconds for what is being
         carried, then hang up."""
         await self._keeper.close(deadline=deadline)
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms // 1000, tz=UTC).isoformat().replace("+00:00", "Z")

@@ -1,6 +1,7 @@
 """One relay's share of this process: its facts for `pool`, and its sessions at rest."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 
 from everpost import telemetry
 from everpost.delivery.session import Session
@@ -19,26 +20,41 @@ class Lane:
     """
 
     __slots__ = (
+        "ask_at",
         "busy",
         "cap",
         "direct",
         "enabled",
         "faulted_at",
+        "given",
         "id",
         "idle",
         "in_flight",
+        "leaving",
+        "peak",
         "relay",
+        "site_cap",
+        "spent",
         "turn",
+        "urge",
         "uses",
+        "waiting",
         "weight",
     )
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(
+        self, relay: Relay, *, urge: "Callable[[Iterable[Lane]], None] | None" = None
+    ) -> None:
         self.id = relay.id
         self.in_flight = 0
         self.faulted_at: float | None = None
         self.turn = 0
         self.uses: int | None = None
+        self.cap = self.site_cap = 0
+        self.urge = urge
+        self.given = self.peak = self.leaving = 0
+        self.waiting = self.spent = False
+        self.ask_at = 0.0
         self.idle: list[Session] = []
         self.busy: Counter[str] = Counter()
         self.adopt(relay)
@@ -47,7 +63,9 @@ class Lane:
         """Take new settings; the idle sessions that were opened under others."""
         self.relay = relay
         self.weight = relay.weight
-        self.cap = relay.connections
+        if self.urge is None:
+            self.cap = relay.connections
+            self.site_cap = relay.destination_connections
         self.enabled = relay.state is RelayState.ENABLED
         self.direct = relay.kind is RelayKind.MX
         outdated = [s for s in self.idle if not self.enabled or s.relay != relay]
@@ -57,17 +75,20 @@ class Lane:
     @property
     def room(self) -> int:
         """Transactions that could start now."""
-        free = self.cap - self.in_flight
+        free = self.cap - self.in_flight - self.leaving
         return max(free if self.uses is None else min(free, self.uses), 0)
 
     def admits(self, destination: str) -> bool:
         """Whether the destination has room here; the lane as a whole may be full."""
-        return not self.direct or self.busy[destination] < self.relay.destination_connections
+        return not self.direct or self.busy[destination] < self.site_cap
 
     def enter(self, destination: str) -> None:
         self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
         if self.uses is not None:
             self.uses -= 1
+        if self.urge is not None and (self.in_flight >= self.cap or self.uses == 0):
+            self.urge((self,))
         if self.direct:
             self.busy[destination] += 1
 

@@ -7,7 +7,7 @@ come first served.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from everpost.delivery import pool
 from everpost.delivery.envelope import Envelope
@@ -17,6 +17,9 @@ from everpost.model.pool import DEFAULT_POOL, Pool
 from everpost.model.relay import Relay
 
 __all__ = ["Lanes"]
+
+_MOST_MATES = 64
+_TOLD_AT_ONCE = 1_000
 
 
 class _Waiter:
@@ -58,6 +61,15 @@ class Lanes:
         self._wings: dict[str, _Wing] = {}
         self._waiters: deque[_Waiter] = deque()
         self._turns = 0
+        self._urge: Callable[[Iterable[Lane]], None] | None = None
+
+    def lease(self, urge: Callable[[Iterable[Lane]], None]) -> None:
+        """From now on the lanes have what they are given; `urge` is told which find no place for
+        somebody, or gave away their last."""
+        self._urge = urge
+        for lane in self._lanes.values():
+            lane.urge = urge
+            lane.cap = lane.site_cap = 0
 
     def use(self, relays: Iterable[Relay], pools: Iterable[Pool]) -> list[Session]:
         """Replace the relays and pools; the idle sessions that have to be closed for it. What is in
@@ -73,7 +85,7 @@ class Lanes:
         for id_, relay in wanted.items():
             known = self._lanes.get(id_)
             if known is None:
-                self._lanes[id_] = Lane(relay)
+                self._lanes[id_] = Lane(relay, urge=self._urge)
             elif known.relay != relay:
                 left += known.adopt(relay)
         named = {pool.name: pool for pool in pools}
@@ -113,7 +125,20 @@ class Lanes:
     def free(self, name: str) -> int:
         """Places of this pool that could be taken now."""
         wing = self._wings.get(name)
-        return 0 if wing is None else pool.free(wing.enabled, now=self._now())
+        if wing is None:
+            return 0
+        free = pool.free(wing.enabled, now=self._now())
+        if free or self._urge is None:
+            return free
+        return self._to_ask_with(wing)
+
+    def _to_ask_with(self, wing: _Wing) -> int:
+        """Where lanes have what they are given: one message stands in line for those that nothing
+        was asked for yet. All may come where every relay has spent its budget, to be told so."""
+        if wing.enabled and all(lane.spent for lane in wing.enabled):
+            return _TOLD_AT_ONCE
+        asleep = not any(lane.in_flight for lane in wing.enabled)
+        return int(asleep and not any(w.envelope.pool == wing.name for w in self._waiters))
 
     def any_beyond(self, tried: frozenset[bytes], envelope: Envelope) -> bool:
         """Whether another relay than these is enabled that can carry the envelope."""
@@ -130,6 +155,8 @@ class Lanes:
             if lane is not None:
                 self._enter(lane, envelope.destination)
                 return lane
+        if self._urge is not None:
+            self._urge(self._preferred(envelope, tried))
         place: asyncio.Future[Lane | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(_Waiter(place, envelope, tried))
         self._serve()
@@ -152,7 +179,8 @@ class Lanes:
 
     def keep(self, lane: Lane, session: Session) -> bool:
         """Whether this session may wait in its lane for more work; if so it does now."""
-        if lane.enabled and session.relay is lane.relay and session.usable:
+        has_seat = lane.in_flight <= lane.cap  # it is still one of those in flight
+        if lane.enabled and has_seat and session.relay is lane.relay and session.usable:
             lane.idle.append(session)
             return True
         return False
@@ -175,9 +203,30 @@ class Lanes:
     def _for(self, envelope: Envelope) -> Sequence[Lane]:
         if envelope.only is not None:
             pinned = self._lanes.get(envelope.only)
-            return [] if pinned is None else [pinned]
+            lanes: Sequence[Lane] = [] if pinned is None else [pinned]
+        else:
+            wing = self._wings.get(envelope.pool)
+            lanes = [] if wing is None else wing.serving(envelope.destination)
+        if self._urge is not None and any(lane.spent for lane in lanes):
+            return [lane for lane in lanes if not lane.spent]
+        return lanes
+
+    def spent(self, envelope: Envelope) -> Sequence[Lane]:
+        """The relays that could carry it, were their budgets not spent."""
+        if envelope.only is not None:
+            pinned = self._lanes.get(envelope.only)
+            return [pinned] if pinned is not None and pinned.spent else []
         wing = self._wings.get(envelope.pool)
-        return [] if wing is None else wing.serving(envelope.destination)
+        return [lane for lane in wing.enabled if lane.spent] if wing is not None else []
+
+    def pool_mates(self, ids: Container[bytes]) -> list[Lane]:
+        """The enabled lanes of every pool that has one of these: they share its mail, so that none
+        is passed over for having nothing yet. Large pools: as many as are awake anyway."""
+        found: dict[bytes, Lane] = {}
+        for wing in self._wings.values():
+            if len(wing.enabled) <= _MOST_MATES and any(lane.id in ids for lane in wing.enabled):
+                found.update((lane.id, lane) for lane in wing.enabled)
+        return list(found.values())
 
     def _preferred(self, envelope: Envelope, tried: frozenset[bytes]) -> Sequence[Lane]:
         lanes = self._for(envelope)

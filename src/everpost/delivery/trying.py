@@ -168,7 +168,7 @@ class Attempt:
     async def _open_to(self, far_end: FarEnd) -> Session | None:
         lane, means, destination = self.lane, self._means, self._destination
         if lane.direct:
-            means.keeper.dismiss(lane.surplus())
+            means.keeper.dismiss(lane.surplus(), lane)
         self.session = session = Session(
             lane.relay, far_end, means.outset, destination if lane.direct else ""
         )

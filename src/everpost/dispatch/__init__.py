@@ -7,6 +7,7 @@ doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `
 """
 
 from everpost.dispatch.dots import DotLog, Step, read_dots
+from everpost.dispatch.leasing import Leasing
 from everpost.dispatch.loop import Dispatcher, DispatchLimits
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy, retry_at
@@ -17,6 +18,7 @@ __all__ = [
     "DispatchLimits",
     "Dispatcher",
     "DotLog",
+    "Leasing",
     "Renderer",
     "RetryPolicy",
     "Sandbox",
