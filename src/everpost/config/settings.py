@@ -375,10 +375,7 @@ class DeliverySettings:
     take over, less is waited to connect."""
 
     connections: int = _setting(
-        20,
-        "Most connections to one relay, over all processes, unless the relay says otherwise.",
-        low=1,
-        high=10_000,
+        10, "Most connections to one relay from one process.", low=1, high=10_000
     )
     idle_s: float = _setting(
         10.0,
