@@ -193,7 +193,7 @@ class _Budget:
         self.used = 0
         self.hungry = not part.amount
         if part.left > 0:
-            self.closed_until = -_NEVER
+            self.closed_until = -_NEVER if part.amount else asked_at + _AGAIN_S
             return
         more = min(part.until, self.next_release(wall)) if self.plan else part.until
         if more != self.closed_wall:
@@ -215,21 +215,19 @@ class _Budget:
 class Allowance:
     """One relay's. `cap`, `site_cap` and `uses` are what its lane may use now."""
 
-    __slots__ = ("_budgets", "_relay", "_seats", "_sites", "_wall", "_wishes")
+    __slots__ = ("_budgets", "_not_before", "_seats", "_sites", "_wishes")
 
     def __init__(self, relay: Relay, wall: int) -> None:
         self._seats = _Seats(_name(relay), relay.connections)
         self._sites: _Seats | None = None
         self._budgets: Sequence[_Budget] = ()
         self._wishes: Mapping[str, Wish] = {}
+        self._not_before = -_NEVER
         self.adopt(relay, wall)
 
     def adopt(self, relay: Relay, wall: int) -> None:
-        """Take new settings, or the plan of a new day; what is granted of a limit that changed
-        stands until it ends."""
+        """Take new settings, or the plan of a new day; seats stand until they end."""
         name = _name(relay)
-        self._relay = relay
-        self._wall = wall
         self._seats.cap = relay.connections
         if relay.kind is RelayKind.MX:
             self._sites = self._sites or _Seats(f"{name}/sites", relay.destination_connections)
@@ -270,15 +268,13 @@ class Allowance:
         for budget in self._budgets:
             budget.take(n)
 
-    def lapse(self, now: float, wall: int) -> None:
+    def lapse(self, now: float) -> None:
         """Let go of what has ended."""
         self._seats.lapse(now)
         if self._sites is not None:
             self._sites.lapse(now)
         for budget in self._budgets:
             budget.lapse(now)
-        if self._relay.warmup and wall // _DAY_MS != self._wall // _DAY_MS:
-            self.adopt(self._relay, wall)
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -286,9 +282,10 @@ class Allowance:
         """Whether seats are free by now that were taken away while they were in use."""
         return sessions < self._seats.told and self._seats.told > self._seats.amount
 
-    def due(self, load: Load, *, now: float, wall: int) -> bool:
-        """Whether there is something to ask for now."""
-        return now >= self.ask_at(load, now=now, wall=wall)
+    @property
+    def holds(self) -> bool:
+        """Whether the granter counts seats as ours."""
+        return any(s is not None and (s.amount or s.told) for s in (self._seats, self._sites))
 
     def ask_at(self, load: Load, *, now: float, wall: int) -> float:
         """When to ask next, in monotonic seconds; in the past for a relay that was not used yet."""
@@ -301,10 +298,10 @@ class Allowance:
         if load.any:
             for budget in self._budgets:
                 if budget.wish(waiting=load.waiting, now=now, wall=wall) is not None:
-                    return now
-                if budget.hungry and not budget.here:
+                    at = min(at, now)
+                elif budget.hungry and not budget.here:
                     at = min(at, max(budget.closed_until, budget.until))
-        return at
+        return max(at, self._not_before)
 
     def wishes(self, load: Load, *, now: float, wall: int, wanted: bool = True) -> Sequence[Wish]:
         """Everything there is to ask for now. Not `wanted`: give the seats back."""
@@ -336,14 +333,16 @@ class Allowance:
 
     def refused(self, now: float) -> None:
         """Nobody answered: ask again a little later."""
-        self._seats.asked_at = now - SLICE_S + _AGAIN_S
+        self._not_before = now + _AGAIN_S
 
-    @property
-    def lapse_at(self) -> float:
-        """When the first of what is granted ends, in monotonic seconds."""
+    def lapse_at(self, now: float) -> float:
+        """When the first of what is granted, or of what is spent, ends, in monotonic seconds."""
         ends = [s.until for s in (self._seats, self._sites) if s is not None and s.amount]
-        ends += [b.until for b in self._budgets if b.here]
-        return min(ends, default=_NEVER)
+        for budget in self._budgets:
+            if budget.here:
+                ends.append(budget.until)
+            ends += [budget.closed_until - _PATIENCE_S, budget.closed_until]
+        return min((end for end in ends if end > now), default=_NEVER)
 
     # -- what is spent -----------------------------------------------------------------------------
 
@@ -352,21 +351,21 @@ class Allowance:
         budget = self._closed(now)
         return None if budget is None else Spent(budget.closed_wall, self._words(budget))
 
-    def turn_away(self, now: float) -> Spent | None:
-        """As `spent`, for one message that has to come back: `until` is for it alone."""
+    def turn_away(self, now: float) -> int | None:
+        """When the next message that has to come back may do so, in milliseconds."""
         budget = self._closed(now)
-        return None if budget is None else Spent(budget.book(), self._words(budget))
+        return None if budget is None else budget.book()
 
     def _closed(self, now: float) -> _Budget | None:
         closed = [b for b in self._budgets if not b.here and b.closed_until > now + _PATIENCE_S]
         return max(closed, key=lambda b: b.closed_until, default=None)
 
-    def _words(self, budget: _Budget) -> str:
-        name, cap = self._relay.name, f"{budget.cap:,}"
+    @staticmethod
+    def _words(budget: _Budget) -> str:
         if budget.plan:
-            return f"relay {name} has sent what its warm-up plan of {cap} allows for now"
+            return f"has sent what its warm-up plan of {budget.cap:,} a day allows by now"
         window = "minute" if budget.window_ms == _MINUTE_MS else "day"
-        return f"relay {name} has sent its {cap} of this {window}"
+        return f"has sent its {budget.cap:,} of this {window}"
 
 
 def _name(relay: Relay) -> str:

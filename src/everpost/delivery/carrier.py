@@ -2,14 +2,15 @@
 
 import random
 import ssl
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import cast
 
 from everpost.clock import Clock
-from everpost.delivery.course import Course
+from everpost.delivery.breaker import OPEN_FOR
+from everpost.delivery.course import CONNECTS_PER_CARRY, Course
 from everpost.delivery.envelope import Envelope, Render, Report
+from everpost.delivery.judging import Judge
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.leases import Leases
@@ -17,7 +18,8 @@ from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.delivery.trying import CLOSING, Attempt, Means
-from everpost.model.outcome import AttemptRecord, Deferred, Outcome, Phase, Speaker
+from everpost.model.health import Health, Standing
+from everpost.model.outcome import AttemptRecord, Bounced, Deferred, Outcome, Phase, Speaker
 from everpost.model.pool import Pool
 from everpost.model.relay import Relay
 from everpost.net.resolver import Resolver
@@ -25,7 +27,6 @@ from everpost.net.streams import Misses, tls_context
 
 __all__ = ["Carrier"]
 
-_NO_RELAY = Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
 _GONE = Deferred("the relay it is meant for does not exist", Phase.ROUTE, Speaker.SELF)
 
 
@@ -34,7 +35,8 @@ class Carrier:
 
     `helo` is our name; `ca_file` names authorities trusted beside the system's; `resolver` finds
     the MX hosts of destinations, `rng` mixes equal ones, `reach` bounds how many are tried. `site`
-    is where this process runs: relays of the same site come first. `leases` lets another room share
+    is where this process runs: relays of the same site come first; `open_for`, the
+    seconds for which a relay gets no mail after its first fault. `leases` lets another room share
     the relays' limits among processes.
     """
 
@@ -49,6 +51,8 @@ class Carrier:
         mx_timeouts: Timeouts = TOWARDS_MX,
         reach: Reach = Reach(),  # noqa: B008  frozen
         ca_file: str | None = None,
+        site: str = "",
+        open_for: float = OPEN_FOR,
     ) -> None:
         @cache
         def tls(verify: bool) -> ssl.SSLContext:
@@ -57,10 +61,12 @@ class Carrier:
         self._clock = clock
         outset = Outset(clock, helo, timeouts, mx_timeouts, tls, Misses(clock.monotonic))
         router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
-        self._lanes = Lanes(clock.monotonic)
+        self._patience = CONNECTS_PER_CARRY * timeouts.connect
+        self._lanes = Lanes(clock.monotonic, random=rng.random, site=site, open_for=open_for)
+        self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
         self.leases = Leases(lanes=self._lanes, keeper=self._keeper, clock=clock)
-        self._means = Means(clock, outset, router, self._lanes, self._keeper)
+        self._means = Means(clock, outset, router, self._lanes, self._keeper, self._judge)
 
     # --- relays and pools -------------------------------------------------------------------------
 
@@ -69,24 +75,29 @@ class Carrier:
         Sessions of relays that vanished, drain or changed finish what they carry and are closed."""
         if not self._keeper.closing:
             self._keeper.dismiss(self._lanes.use(relays, pools))
+            self.leases.relays_changed()
 
     def ready(self, pool: str) -> bool:
         """Whether any relay of the pool is enabled, however sick."""
-        return self._lanes.ready(pool)
+        wing = self._lanes.wing(pool)
+        return wing is not None and bool(wing.lanes)
 
     def capacity(self, pool: str) -> int:
-        """Transactions that could start in the pool now without waiting."""
+        """Transactions that could start in the pool now without waiting; some, where no relay is in
+        service: `carry` answers at once then."""
         return self._lanes.free(pool)
 
     def direct(self, pool: str) -> bool:
         """Whether mail of the pool may go straight to its destinations, for which an envelope has
         to name one that all its recipients share."""
-        return self._lanes.direct(pool)
+        wing = self._lanes.wing(pool)
+        return wing is not None and wing.direct
 
     def most(self, pool: str) -> int | None:
         """Transactions that one destination may have at once in the pool; None: as many as there
         are."""
-        return self._lanes.most(pool)
+        wing = self._lanes.wing(pool)
+        return None if wing is None else wing.most()
 
     # --- carrying ---------------------------------------------------------------------------------
 
@@ -102,14 +113,14 @@ class Carrier:
         needs, is left for another one, as long as nothing can have been delivered.
         """
         started = self._clock.now()
-        course = Course()
+        course = Course(self._patience)
         last: Attempt | None = None
         while not self._keeper.closing:
             lane = None
             if not course.over:
                 lane = await self._lanes.take(envelope, course.tried)
             if lane is None:
-                if course.turn_back():
+                if self._turns_back(envelope, course):
                     continue
                 break
             course.arrived(lane.id)
@@ -120,9 +131,17 @@ class Carrier:
                 last.put_back()
             if not last.elsewhere:
                 break
-        return self._report(envelope, last, started)
+            course.leaves(lane.relay.name, cast(Bounced | Deferred, last.outcomes[0]))
+        return self._report(envelope, last, course, started)
 
-    def _report(self, envelope: Envelope, attempt: Attempt | None, started: int) -> Report:
+    def _turns_back(self, envelope: Envelope, course: Course) -> bool:
+        if not course.over and self._lanes.any_beyond(course.tried, envelope):
+            course.out_of_service(self._nowhere(envelope))
+        return course.turn_back()
+
+    def _report(
+        self, envelope: Envelope, attempt: Attempt | None, course: Course, started: int
+    ) -> Report:
         if attempt is None:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
             return Report((self._nowhere(envelope),) * len(envelope.recipients), record)
@@ -141,23 +160,44 @@ class Carrier:
                 form=rendered.form.value if rendered else None,
                 body_hash=rendered.body_hash if rendered else None,
                 transaction=envelope.transaction,
+                tried=course.left[:-1] if attempt.elsewhere else course.left,
             ),
         )
 
     def _nowhere(self, envelope: Envelope) -> Deferred:
         if self._keeper.closing:
             return CLOSING
-        spent = self.leases.turned_away(self._lanes.spent(envelope))
-        if spent is not None:
-            reason = f"{spent.words}, next at {_utc(spent.until)}"
-            return Deferred(reason, Phase.ROUTE, Speaker.SELF, until=spent.until, untried=True)
-        return _NO_RELAY if envelope.only is None else _GONE
+        if envelope.only is not None:
+            return _GONE
+        wing = self._lanes.wing(envelope.pool)
+        if wing is None:
+            return Deferred(f"there is no pool {envelope.pool}", Phase.ROUTE, Speaker.SELF)
+        why = wing.why_out(self._clock.monotonic())
+        until = self.leases.turned_away(wing.lanes)
+        return Deferred(why, Phase.ROUTE, Speaker.SELF, until=until, untried=until is not None)
+
+    # --- health -----------------------------------------------------------------------------------
+
+    def news(self) -> Sequence[Health]:
+        """Circuits that changed in this process by its own evidence, since this was last asked."""
+        return self._judge.news()
+
+    def learn(self, known: Iterable[Health]) -> None:
+        """What other processes or probes found out of circuits."""
+        self._judge.learn(known)
+
+    def probed(self, relay: bytes, refusal: Deferred | None) -> None:
+        """What a probe of the relay found; None: it is ready for mail. Its circuit decides what
+        follows."""
+        self._judge.probed(relay, refusal)
+
+    def standing(self) -> Sequence[Standing]:
+        """What this process saw of each relay in the last minute."""
+        return self._judge.standing()
+
+    # --- the end ----------------------------------------------------------------------------------
 
     async def close(self, *, deadline: float) -> None:
         """Take nothing more, QUIT idle sessions, wait up to `deadline` seconds for what is being
         carried, then hang up."""
         await self._keeper.close(deadline=deadline)
-
-
-def _utc(ms: int) -> str:
-    return datetime.fromtimestamp(ms // 1000, tz=UTC).isoformat().replace("+00:00", "Z")

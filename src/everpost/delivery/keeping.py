@@ -73,7 +73,7 @@ class Keeper:
             await session.leave()
         finally:
             lane.leaving -= 1
-            self._lanes.changed()
+            self._lanes.resized(lane)
             if self.left is not None:
                 self.left(lane)
 

@@ -1,11 +1,13 @@
-"""One relay's share of this process: its facts for `pool`, and its sessions at rest."""
+"""One relay's share of this process: room, sessions at rest, its circuit and its meter. Doing;
+`breaker` and `pool` decide."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from everpost import telemetry
+from everpost.delivery.breaker import Circuit
+from everpost.delivery.meter import Meter
 from everpost.delivery.session import Session
-from everpost.model.outcome import Deferred
+from everpost.model.health import CircuitState
 from everpost.model.relay import Relay, RelayKind, RelayState
 
 __all__ = ["Lane"]
@@ -15,48 +17,45 @@ class Lane:
     """One relay: its facts for `pool`, and its idle sessions, the last used on top.
 
     `cap`: sessions that this process may have in flight now; `uses`: messages that it may start now
-    (None: as many as it likes), one less with each. `direct`: its mail goes to each destination's
-    own hosts; `busy` counts what is in flight to each then.
+    (None: as many as it likes), one less with each; `away`: why it gets no mail for a longer while
+    though its circuit is closed (None: it does). `direct`: its mail goes to each destination's own
+    hosts; `busy` counts what is in flight to each then, at most `site_cap`. Whoever changes `cap`,
+    `uses` or `away` tells `Lanes.changed`.
+
+    For `leases`, once there is an `urge` to call: `given`, what `uses` was when last set; `peak`,
+    most in flight; `waiting`, whether somebody found no place; `leaving`, sessions that are saying
+    goodbye; `ask_at`, when more may be asked for; `spent`: it is `away` because a budget is used
+    up.
     """
 
     __slots__ = (
-        "ask_at",
-        "busy",
-        "cap",
-        "direct",
-        "enabled",
-        "faulted_at",
-        "given",
-        "id",
-        "idle",
-        "in_flight",
-        "leaving",
-        "peak",
-        "relay",
-        "site_cap",
-        "spent",
-        "turn",
-        "urge",
-        "uses",
-        "waiting",
-        "weight",
-    )
+        "ask_at", "away", "busy", "cap", "circuit", "counted", "direct", "enabled", "faulted",
+        "given", "id", "idle", "in_flight", "leaving", "meter", "peak", "relay", "site_cap",
+        "spent", "urge", "uses", "waiting", "weight",
+    )  # fmt: skip
 
     def __init__(
-        self, relay: Relay, *, urge: "Callable[[Iterable[Lane]], None] | None" = None
+        self,
+        relay: Relay,
+        *,
+        open_for: float,
+        urge: "Callable[[Iterable[Lane]], None] | None" = None,
     ) -> None:
         self.id = relay.id
         self.in_flight = 0
-        self.faulted_at: float | None = None
-        self.turn = 0
-        self.uses: int | None = None
+        self.counted = 0  # the room that its pools know of
+        self.faulted = False
         self.cap = self.site_cap = 0
+        self.uses: int | None = None
         self.urge = urge
         self.given = self.peak = self.leaving = 0
         self.waiting = self.spent = False
         self.ask_at = 0.0
+        self.away: str | None = None
         self.idle: list[Session] = []
         self.busy: Counter[str] = Counter()
+        self.circuit = Circuit(open_for=open_for)
+        self.meter = Meter()
         self.adopt(relay)
 
     def adopt(self, relay: Relay) -> list[Session]:
@@ -68,14 +67,35 @@ class Lane:
             self.site_cap = relay.destination_connections
         self.enabled = relay.state is RelayState.ENABLED
         self.direct = relay.kind is RelayKind.MX
+        self.circuit.expect_probes(relay.probe)
         outdated = [s for s in self.idle if not self.enabled or s.relay != relay]
         self.idle = [s for s in self.idle if s not in outdated]
         return outdated
 
     @property
+    def serves(self) -> bool:
+        """Whether it may get mail at all."""
+        return self.enabled and self.away is None and self.circuit.state is not CircuitState.OPEN
+
+    def share(self, now: float) -> float:
+        """The part of its weight that it may have. What is tried out has its turns like another:
+        its room bounds it."""
+        if self.circuit.state is CircuitState.HALF_OPEN:
+            return 1.0
+        return self.circuit.share(now)
+
+    def latency(self, now: float) -> float:
+        """Seconds that a transaction takes; 0: not known. How fast destinations are says nothing of
+        who delivers to them."""
+        return 0.0 if self.direct else self.meter.latency(now)
+
+    @property
     def room(self) -> int:
-        """Transactions that could start now."""
-        free = self.cap - self.in_flight - self.leaving
+        """Transactions that could start now; one at a time while its circuit is half open."""
+        cap = self.cap
+        if self.circuit.state is CircuitState.HALF_OPEN:
+            cap = min(cap, 1)
+        free = cap - self.in_flight - self.leaving
         return max(free if self.uses is None else min(free, self.uses), 0)
 
     def admits(self, destination: str) -> bool:
@@ -121,17 +141,3 @@ class Lane:
             if session.usable:
                 return session
         return None
-
-    def failed(self, refusal: Deferred, *, now: float) -> None:
-        """The relay itself is at fault; logged once, not once a message."""
-        if self.faulted_at is None:
-            telemetry.event(
-                "relay.fault", relay=self.relay.name, phase=refusal.phase.value,
-                reason=refusal.reason, reply=str(refusal.reply) if refusal.reply else None,
-            )  # fmt: skip
-        self.faulted_at = now
-
-    def worked(self) -> None:
-        if self.faulted_at is not None:
-            telemetry.event("relay.recovered", relay=self.relay.name)
-            self.faulted_at = None

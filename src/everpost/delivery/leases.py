@@ -8,11 +8,12 @@ nothing and costs nothing.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
 from everpost.clock import Clock
-from everpost.delivery.allowance import Allowance, Load, Part, Spent, Wish
+from everpost.delivery.allowance import Allowance, Load, Part, Wish
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
@@ -39,6 +40,10 @@ class Leases:
         self._urge = urge
         self._lanes.lease(self._wanted)
         self._keeper.left = self._left
+
+    def relays_changed(self) -> None:
+        if self._held and self._urge is not None:
+            self._urge()
 
     # -- between the slices ------------------------------------------------------------------------
 
@@ -72,27 +77,33 @@ class Leases:
         now, wall = self._clock.monotonic(), self._clock.now()
         self.lapse()
         loads = self._loads()
-        wanted = self._lanes.pool_mates({id_ for id_, (_, load) in loads.items() if load.any})
-        for lane in wanted:
-            if lane.id not in loads:
+        mates = self._lanes.mates({id_ for id_, (_, load) in loads.items() if load.any})
+        for lane in mates:
+            if lane.id not in loads and lane.away is None:
                 self._held[lane.id] = Allowance(lane.relay, wall)
                 loads[lane.id] = lane, Load()
-        mates = {lane.id for lane in wanted}
+        together = {lane.id for lane in mates if lane.away is None}
         found: list[Wish] = []
         asking = []
         for id_, (lane, load) in loads.items():
             allowance = self._held[id_]
-            if not allowance.due(load, now=now, wall=wall):
-                continue
-            stays = load.any or id_ in mates
-            found += allowance.wishes(load, now=now, wall=wall, wanted=stays)
-            if stays:
+            wanted = load.any or id_ in together
+            if not wanted and not allowance.holds:
+                self._forget(lane, allowance, now)
+            elif allowance.ask_at(load, now=now, wall=wall) <= now:
+                found += allowance.wishes(load, now=now, wall=wall, wanted=wanted)
                 asking.append((lane, allowance))
                 lane.waiting, lane.peak = False, lane.in_flight
-            else:
-                self._drop(lane)
         self._asking = asking
         return found
+
+    def _forget(self, lane: Lane, allowance: Allowance, now: float) -> None:
+        """It has no work and no seats; that its budget is spent is still to be known."""
+        if allowance.spent(now) is None:
+            del self._held[lane.id]
+            lane.cap = lane.site_cap = 0
+            lane.uses, lane.given, lane.ask_at = None, 0, 0.0
+            self._lanes.resized(lane)
 
     def _loads(self) -> dict[bytes, tuple[Lane, Load]]:
         loads = {}
@@ -101,7 +112,6 @@ class Leases:
             if lane is None:  # its relay is gone; what it held ends by itself
                 del self._held[id_]
                 continue
-            allowance.adopt(lane.relay, self._clock.now())
             loads[id_] = (
                 lane,
                 Load(
@@ -113,11 +123,6 @@ class Leases:
             )
         return loads
 
-    def _drop(self, lane: Lane) -> None:
-        del self._held[lane.id]
-        lane.cap = lane.site_cap = 0
-        lane.uses, lane.given, lane.ask_at, lane.spent = None, 0, 0.0, False
-
     def grant(self, parts: Sequence[Part], *, asked_at: float, wall: int) -> None:
         """The answer to `wishes`. `asked_at` (monotonic seconds) and `wall` (milliseconds): just
         before they were sent."""
@@ -126,7 +131,6 @@ class Leases:
             allowance.granted(named, asked_at=asked_at, wall=wall)
         self._asking = ()
         self.lapse()
-        self._lanes.changed()
 
     def refused(self) -> None:
         """There was no answer."""
@@ -141,52 +145,68 @@ class Leases:
     def lapse(self) -> None:
         """Give every lane what it may use now: what has ended is not its any more."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        turned = False
         for id_, allowance in self._held.items():
             lane = self._lanes.lane(id_)
             if lane is None:
                 continue
+            allowance.adopt(lane.relay, wall)
             if lane.uses is not None:
                 allowance.started(lane.given - lane.uses)
-            allowance.lapse(now, wall)
-            lane.cap, lane.site_cap = allowance.cap, allowance.site_cap
-            lane.uses = allowance.uses
-            lane.given = lane.uses or 0
-            was, lane.spent = lane.spent, allowance.spent(now) is not None
-            turned = turned or lane.spent is not was
-            if lane.in_flight + len(lane.idle) > lane.cap:
-                self._keeper.dismiss(lane.surplus(), lane)
-        if turned:
-            self._lanes.changed()
+            allowance.lapse(now)
+            self._fit(lane, allowance, now)
+
+    def _fit(self, lane: Lane, allowance: Allowance, now: float) -> None:
+        lane.cap, lane.site_cap = allowance.cap, allowance.site_cap
+        lane.uses = allowance.uses
+        lane.given = lane.uses or 0
+        if lane.in_flight + len(lane.idle) > lane.cap:
+            self._keeper.dismiss(lane.surplus(), lane)
+        spent = allowance.spent(now)
+        if spent is not None and lane.away is None:
+            lane.spent, lane.away = True, f"{spent.words}, next at {_utc(spent.until)}"
+            self._lanes.changed(lane)
+        elif spent is None and lane.spent:
+            lane.spent, lane.away = False, None
+            self._lanes.changed(lane)
+        else:
+            self._lanes.resized(lane)
 
     def look_in(self) -> float | None:
         """Seconds until there may be something to do; None: when somebody wants something."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        soonest: float | None = None
+        soonest = math.inf
         for id_, (lane, load) in self._loads().items():
             allowance = self._held[id_]
             hungry = msgspec.structs.replace(load, waiting=True)
             lane.ask_at = allowance.ask_at(hungry, now=now, wall=wall)
-            at = min(allowance.ask_at(load, now=now, wall=wall), allowance.lapse_at)
-            soonest = at if soonest is None else min(soonest, at)
-        return None if soonest is None else max(soonest - now, 0.0)
+            at = allowance.lapse_at(now)
+            if load.any or allowance.holds:
+                at = min(at, allowance.ask_at(load, now=now, wall=wall))
+            soonest = min(soonest, at)
+        return None if soonest == math.inf else max(soonest - now, 0.0)
 
     def lapse_in(self) -> float | None:
         """Seconds until something that is held ends; None: nothing is held."""
-        soonest = min((a.lapse_at for a in self._held.values()), default=math.inf)
-        return None if soonest == math.inf else max(soonest - self._clock.monotonic(), 0.0)
-
-    def turned_away(self, lanes: Iterable[Lane]) -> Spent | None:
-        """Why these relays take no message now, and when this one may come back, where a budget is
-        the reason: of the first that has one again."""
         now = self._clock.monotonic()
-        found = [
-            (spent.until, n, allowance)
-            for n, lane in enumerate(lanes)
-            if (allowance := self._held.get(lane.id)) is not None
-            and (spent := allowance.spent(now)) is not None
-        ]
-        return min(found)[2].turn_away(now) if found else None
+        soonest = min((a.lapse_at(now) for a in self._held.values()), default=math.inf)
+        return None if soonest == math.inf else max(soonest - now, 0.0)
+
+    def turned_away(self, lanes: Iterable[Lane]) -> int | None:
+        """When a message may come back that none of these takes, in milliseconds: None unless spent
+        budgets alone are the reason. Those that are turned away come back one after the other."""
+        now = self._clock.monotonic()
+        spent: list[tuple[int, int, Allowance]] = []
+        for lane in lanes:
+            allowance = self._held.get(lane.id)
+            found = allowance.spent(now) if allowance is not None and lane.spent else None
+            if allowance is None or found is None:
+                return None
+            spent.append((found.until, len(spent), allowance))
+        return min(spent)[2].turn_away(now) if spent else None
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms // 1000, tz=UTC).isoformat().replace("+00:00", "Z")
 
 
 def _sessions(lane: Lane) -> int:

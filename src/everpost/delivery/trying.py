@@ -12,6 +12,7 @@ from everpost.clock import Clock
 from everpost.delivery.course import Course
 from everpost.delivery.envelope import CannotRender, Envelope, Render
 from everpost.delivery.handover import HandOver, lacks
+from everpost.delivery.judging import Judge, party
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
@@ -51,6 +52,7 @@ class Means:
     router: Router
     lanes: Lanes
     keeper: Keeper
+    judge: Judge
 
 
 class Attempt:
@@ -118,7 +120,7 @@ class Attempt:
             if kept and transaction.untouched:
                 kept, self._passed = False, None
             else:
-                self._note(transaction)
+                self._note(transaction, began)
                 if not transaction.host_failed:
                     return
                 self._pass_on(session, cast(Deferred, transaction.outcomes[0]))
@@ -190,7 +192,7 @@ class Attempt:
         _OPENED.add(1, lane.relay.name, refusal.phase.value)
         self._everybody(refusal)
         if refusal.relay_fault:
-            self._blame(refusal)
+            self._blame(refusal, began, session=False)
             self.elsewhere = True
             return None
         self._pass_on(session, refusal)
@@ -273,7 +275,7 @@ class Attempt:
                 outcomes[i] = course.fault
         return False
 
-    def _note(self, transaction: HandOver) -> None:
+    def _note(self, transaction: HandOver, began: float) -> None:
         """What the transaction says of the relay and of our time."""
         timings = self.timings
         timings["envelope"] = round(transaction.envelope_ms, 3)
@@ -281,23 +283,36 @@ class Attempt:
             timings["body"] = round(transaction.body_ms, 3)
         if transaction.marked:
             timings["dot"] = round(transaction.dot_ms, 3)
-        lane = self.lane
+        lane, judge = self.lane, self._means.judge
         if lane.direct:  # how a destination fares says nothing of the relay
-            if lane.faulted_at is not None:
-                lane.worked()
+            if transaction.host_failed:
+                judge.neither(lane)
+            else:
+                judge.worked(lane, began=began)
             self._left(transaction)
             return
         refusal = transaction.fault
         if refusal is None and transaction.relay_failed:
             refusal = next(o for o in transaction.outcomes if isinstance(o, Deferred))
         if refusal is not None:
-            self._blame(refusal)
-        elif lane.faulted_at is not None and transaction.decided:
-            lane.worked()
+            self._blame(refusal, began, session=True)
+        elif transaction.decided:
+            judge.worked(lane, began=began)
+            for refused, why in self._course.refused:
+                judge.disproved(refused, why)
+        else:
+            judge.neither(lane)
         self.elsewhere = transaction.relay_failed
         if transaction.lacking:
             self._left(transaction)
 
-    def _blame(self, refusal: Deferred) -> None:
-        self.lane.failed(refusal, now=self._means.clock.monotonic())
-        self._course.at_fault(refusal)
+    def _blame(self, refusal: Deferred, began: float, *, session: bool) -> None:
+        """The relay is at fault; but a message that others have refused may be so itself."""
+        means, envelope, course = self._means, self._envelope, self._course
+        if session and course.refused and refusal.reply is not None:
+            means.judge.neither(self.lane)
+        else:
+            who = party(refusal, sender=envelope.sender, recipient=envelope.recipients[0])
+            means.judge.failed(self.lane, refusal, party=who, began=began)
+        took = means.clock.monotonic() - began
+        course.at_fault(self.lane.id, refusal, took=took, session=session)

@@ -23,6 +23,7 @@ __all__ = [
     "Reply",
     "Speaker",
     "TlsFacts",
+    "Tried",
     "Via",
 ]
 
@@ -162,10 +163,18 @@ class TlsFacts(msgspec.Struct, frozen=True, gc=False):
     peer: str | None = None
 
 
+class Tried(msgspec.Struct, frozen=True, gc=False):
+    """A relay that a message left for another one, and why: within one attempt."""
+
+    relay: str
+    phase: Phase
+    reason: str
+
+
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """What every recipient of one transaction shares. Times: milliseconds since 1970; `timings`
     are milliseconds spent per phase. `body_hash` is the composer's version (one byte) and the
-    SHA-256 of the composed body in `form`."""
+    SHA-256 of the composed body in `form`. `tried`: the relays that were asked before `relay`."""
 
     started_at: int
     ended_at: int
@@ -178,6 +187,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     form: str | None = None
     body_hash: bytes | None = None
     transaction: bytes | None = None
+    tried: tuple[Tried, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Builtins for the API and for storage; bytes become hex."""

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from everpost.delivery import CannotRender, Extensions, Timeouts
+from everpost.delivery.breaker import SOFT_IN_A_ROW
+from everpost.delivery.course import CONNECTS_PER_CARRY, REFUSALS_PER_CARRY
+from everpost.model.health import CircuitState
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import (
     Bounced,
@@ -17,6 +20,7 @@ from everpost.model.outcome import (
     Phase,
     Reply,
     Speaker,
+    Tried,
 )
 from everpost.model.pool import DEFAULT_POOL
 from everpost.model.relay import Relay, RelayState
@@ -241,30 +245,55 @@ def test_faulty_relay_is_left_for_another_one(loop: str, script: dict[str, Any])
     run(loop, main())
 
 
-def test_relay_that_failed_comes_last_for_a_while(loop: str) -> None:
+def test_relay_that_cannot_be_opened_gets_no_more_mail(loop: str) -> None:
     async def main() -> None:
         bad, good = ScriptedServer({"BANNER": b"421 no\r\n"}), ScriptedServer()
         async with serve(bad), serve(good):
             c = carrier(relay(bad.port), relay(good.port, name="r2"))
             assert c.capacity(DEFAULT_POOL) == 4
-            for _ in range(10):
-                assert ok(await carry(c))
+            reports = [await carry(c) for _ in range(10)]
+            assert all(ok(report) for report in reports)
             assert bad.connections == 1
+            assert c.capacity(DEFAULT_POOL) == 2
+            assert reports[0].record.tried == (Tried("r1", Phase.GREET, "421 no"),)
+            assert {report.record.tried for report in reports[1:]} == {()}
+            (news,) = c.news()
+            assert (news.relay, news.state, news.why) == (b"r1", CircuitState.OPEN, "421 no")
+            assert (news.phase, news.speaker, news.ejections) == ("greet", "relay", 1)
+            assert c.news() == ()
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_relay_that_refuses_every_sender_gets_no_more_mail(loop: str) -> None:
+    """F61: each message that another relay took proves that it was not the message."""
+
+    async def main() -> None:
+        bad, good = ScriptedServer({"MAIL": b"550 5.7.1 quota\r\n"}), ScriptedServer()
+        async with serve(bad), serve(good):
+            c = carrier(relay(bad.port), relay(good.port, name="r2"))
+            for _ in range(20):
+                assert ok(await carry(c))
+            assert sum(line.startswith("MAIL") for line in bad.log) == SOFT_IN_A_ROW
             assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
 
 
-def test_relay_that_refuses_mail_comes_last_for_a_while(loop: str) -> None:
+def test_one_bad_sender_takes_no_relay_out(loop: str) -> None:
+    """All relays refuse it, and all take the others."""
+
     async def main() -> None:
-        bad, good = ScriptedServer({"MAIL": b"550 5.7.1 quota\r\n"}), ScriptedServer()
-        async with serve(bad), serve(good):
-            c = carrier(relay(bad.port), relay(good.port, name="r2"))
-            for _ in range(10):
-                assert ok(await carry(c))
-            assert sum(line.startswith("MAIL") for line in bad.log) == 1
-            assert c.capacity(DEFAULT_POOL) == 2
+        refused = [b"550 5.7.1 Sender address rejected\r\n"] * (SOFT_IN_A_ROW * 3)
+        script = {"MAIL": [*refused, b"250 ok\r\n"]}
+        async with serve(ScriptedServer(script)) as a, serve(ScriptedServer(script)) as b:
+            c = carrier(relay(a.port), relay(b.port, name="r2"))
+            for _ in range(SOFT_IN_A_ROW * 3):
+                assert not ok(await carry(c, sender="bad@sender.test"))
+            assert c.news() == ()
+            assert ok(await carry(c))
             await c.close(deadline=1)
 
     run(loop, main())
@@ -272,17 +301,14 @@ def test_relay_that_refuses_mail_comes_last_for_a_while(loop: str) -> None:
 
 def test_relay_that_failed_is_not_forgiven_for_a_message_it_cannot_take(loop: str) -> None:
     async def main() -> None:
-        far = ScriptedServer({"MAIL": [b"451 4.3.0 no\r\n", b"552 5.3.4 big\r\n", b"250 ok\r\n"]})
-        async with serve(far):
-            c = carrier(relay(far.port))
-            assert not ok(await carry(c))
-            assert isinstance(only(await carry(c)), Bounced)
-            c.use([relay(far.port), relay(far.port, name="r2")])
+        no, big = b"451 4.3.0 no\r\n", b"552 5.3.4 big\r\n"
+        bad = ScriptedServer({"MAIL": [*[no] * (SOFT_IN_A_ROW - 1), big, no]})
+        async with serve(bad), serve(ScriptedServer()) as good:
+            c = carrier(relay(bad.port), relay(good.port, name="r2"))
+            while bad.used.get("MAIL", 0) <= SOFT_IN_A_ROW:
+                assert c.capacity(DEFAULT_POOL) == 4
+                assert ok(await carry(c))
             assert c.capacity(DEFAULT_POOL) == 2
-            c.use([relay(far.port)])
-            assert ok(await carry(c))
-            c.use([relay(far.port), relay(far.port, name="r2")])
-            assert c.capacity(DEFAULT_POOL) == 4
             await c.close(deadline=1)
 
     run(loop, main())
@@ -356,17 +382,36 @@ def test_one_who_waits_for_a_relay_takes_no_room_from_another(loop: str) -> None
 def test_relay_that_failed_and_is_the_only_one_is_tried_and_forgiven(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer({"BANNER": [b"421 no\r\n", b"220 yes\r\n"]})) as far:
-            c = carrier(relay(far.port))
+            c = carrier(relay(far.port), open_for=0.0)
             assert not ok(await carry(c))
+            assert c.capacity(DEFAULT_POOL) == 1
             assert ok(await carry(c))
-            c.use([relay(far.port), relay(far.port, name="r2")])
-            assert c.capacity(DEFAULT_POOL) == 4
+            assert [health.state for health in c.news()] == [CircuitState.CLOSED]
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
 
 
-def test_one_message_visits_two_relays_at_most(loop: str) -> None:
+def test_mail_waits_for_a_relay_that_is_known_to_be_dead(loop: str) -> None:
+    """It is told so at once, and when the next look is."""
+
+    async def main() -> None:
+        async with serve(ScriptedServer({"BANNER": b"421 no\r\n"})) as far:
+            c = carrier(relay(far.port, probe=False))
+            assert not ok(await carry(c))
+            assert (c.ready(DEFAULT_POOL), c.capacity(DEFAULT_POOL) > 0) == (True, True)
+            report = await carry(c)
+            reason = "no relay of pool default is in service: r1: 421 no, next look in 5 s"
+            assert only(report) == Deferred(reason, Phase.ROUTE, Speaker.SELF)
+            assert report.record.relay is None
+            assert far.connections == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_message_visits_every_relay_that_may_be_sound(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer({"BANNER": b"421 no\r\n"})) as far:
             c = carrier(*(relay(far.port, name=f"r{i}") for i in range(4)))
@@ -374,8 +419,33 @@ def test_one_message_visits_two_relays_at_most(loop: str) -> None:
             outcome = only(report)
             assert isinstance(outcome, Deferred)
             assert outcome.reply == Reply(421, "no")
-            assert report.record.relay == "r1"
-            assert far.connections == 2
+            assert report.record.relay == "r3"
+            assert [tried.relay for tried in report.record.tried] == ["r0", "r1", "r2"]
+            assert far.connections == 4
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_message_waits_for_three_dead_relays_at_most(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"BANNER": Silence()})) as mute:
+            relays = [relay(mute.port, name=f"r{i}") for i in range(5)]
+            c = carrier(*relays, timeouts=Timeouts(connect=0.1, greet=0.1))
+            report = await carry(c)
+            assert not ok(report)
+            assert mute.connections == CONNECTS_PER_CARRY
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_message_is_refused_by_three_relays_at_most(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"MAIL": b"550 5.7.1 not from you\r\n"})) as far:
+            c = carrier(*(relay(far.port, name=f"r{i}") for i in range(5)))
+            assert not ok(await carry(c))
+            assert far.connections == REFUSALS_PER_CARRY
             await c.close(deadline=1)
 
     run(loop, main())
@@ -409,7 +479,7 @@ def test_avoided_relay_serves_only_when_it_is_the_only_one(loop: str) -> None:
 
 
 def test_no_relay_defers_at_our_own_account(loop: str) -> None:
-    nowhere = Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
+    nowhere = Deferred("no relay of pool default is enabled", Phase.ROUTE, Speaker.SELF)
 
     async def main() -> None:
         c = carrier(
@@ -482,7 +552,9 @@ def test_waiters_go_on_when_relays_change(loop: str) -> None:
             again = asyncio.ensure_future(carry(c, avoid=frozenset({b"r2"})))
             await asyncio.sleep(0)
             c.use([])
-            assert only(await again) == Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
+            assert only(await again) == Deferred(
+                "no relay of pool default is enabled", Phase.ROUTE, Speaker.SELF
+            )
             holder.cancel()
             await asyncio.wait([holder])
             await c.close(deadline=1)
