@@ -24,7 +24,7 @@ from everpost.api import (
 )
 from everpost.assembly.node import Node
 from everpost.assembly.watch import Watch, free_bytes
-from everpost.catalog import ApiKeys, Domains, Relays
+from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Relays, Routes, Streams
 from everpost.config import Settings
 from everpost.dispatch import Renderer, Sandbox
 from everpost.intake import Intake, Limits
@@ -150,6 +150,13 @@ def _services(
             connections=settings.delivery.connections,
             clock=node.clock,
             ids=node.ids,
+        ),
+        pools=Pools(node.store, node.directory, clock=node.clock, ids=node.ids),
+        routes=Routes(node.store, node.directory, clock=node.clock, ids=node.ids),
+        streams=Streams(node.store, node.directory),
+        projects=Projects(node.store, node.directory),
+        applier=Applier(
+            node.store, node.directory, sealer=node.sealer, clock=node.clock, ids=node.ids
         ),
         sandbox=Sandbox(node.store, renderer),
         directory=node.directory,

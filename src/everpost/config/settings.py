@@ -375,7 +375,10 @@ class DeliverySettings:
     take over, less is waited to connect."""
 
     connections: int = _setting(
-        10, "Most connections to one relay from one process.", low=1, high=10_000
+        20,
+        "Most connections to one relay that says nothing of its own, of all processes together.",
+        low=1,
+        high=10_000,
     )
     idle_s: float = _setting(
         10.0,
