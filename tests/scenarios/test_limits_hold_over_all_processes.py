@@ -85,7 +85,7 @@ def test_a_spent_budget_defers_what_is_left_without_an_attempt(tmp_path: Path) -
         _wait_arrived(sink, 48, house, 20)  # a few may be in the hands of another process
 
         def deferred() -> list[str]:
-            return [i for i in ids if house.recipients(i)[0]["status"] == "deferred"]
+            return [i for i in ids if house.events(i)[-1]["type"] == "deferred"]
 
         wait_until(
             lambda: len(deferred()) + len(sink.arrived) >= 70,

@@ -145,6 +145,10 @@ class Lanes:
         asleep = not wing.waiters and not any(lane.in_flight for lane in wing.lanes)
         return int(asleep)
 
+    def in_line(self, lane: Lane) -> bool:
+        """Whether somebody waits for a place that this lane could give."""
+        return lane.id in self._pinned or any(w.waiters for w in self._of.get(lane.id, _NOWHERE))
+
     def mates(self, ids: Container[bytes]) -> list[Lane]:
         """The enabled lanes of every pool that has one of these: they share its mail, and none is
         to be passed over for having nothing yet. Large pools get along with those that are awake.

@@ -118,7 +118,7 @@ class Leases:
                     sessions=_sessions(lane),
                     widest=max(lane.busy.values(), default=0),
                     peak=lane.peak,
-                    waiting=lane.waiting,
+                    waiting=lane.waiting or self._lanes.in_line(lane),
                 ),
             )
         return loads
