@@ -201,11 +201,11 @@ class Circuit:
         self._open(refusal, spare, now)
         return True
 
-    def lags(self, why: str, *, now: float) -> bool:
-        """It is far slower than its like, who keep their pools' floor without it."""
+    def takes_out(self, why: Deferred, *, now: float) -> bool:
+        """It is no good beside its like, who keep their pools' floor without it."""
         if self.state is not CircuitState.CLOSED:
             return False
-        self._open(Deferred(why, Phase.DOT, Speaker.RELAY), Spare.PLENTY, now)
+        self._open(why, Spare.PLENTY, now)
         return True
 
     def probed(self, refusal: Deferred | None, *, spare: Spare, now: float) -> bool:

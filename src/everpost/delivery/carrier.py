@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import cast
 
+import msgspec
+
 from everpost.clock import Clock
 from everpost.delivery.breaker import OPEN_FOR
 from everpost.delivery.course import CONNECTS_PER_CARRY, Course
@@ -16,6 +18,8 @@ from everpost.delivery.lanes import Lanes
 from everpost.delivery.leases import Leases
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
+from everpost.delivery.shaping import News, Shaper
+from everpost.delivery.sites import Site, lone
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.delivery.trying import CLOSING, Attempt, Means
 from everpost.model.health import Health, Standing
@@ -27,6 +31,7 @@ from everpost.net.streams import Misses, tls_context
 
 __all__ = ["Carrier"]
 
+_ANYWHERE = lone("")
 _GONE = Deferred("the relay it is meant for does not exist", Phase.ROUTE, Speaker.SELF)
 
 
@@ -60,13 +65,16 @@ class Carrier:
 
         self._clock = clock
         outset = Outset(clock, helo, timeouts, mx_timeouts, tls, Misses(clock.monotonic))
-        router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
+        self._router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
         self._patience = CONNECTS_PER_CARRY * timeouts.connect
-        self._lanes = Lanes(clock.monotonic, random=rng.random, site=site, open_for=open_for)
+        self.shaper = Shaper()
+        self._lanes = Lanes(clock, self.shaper, random=rng.random, site=site, open_for=open_for)
         self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
         self.leases = Leases(lanes=self._lanes, keeper=self._keeper, clock=clock)
-        self._means = Means(clock, outset, router, self._lanes, self._keeper, self._judge)
+        self._means = Means(
+            clock, outset, self._router, self._lanes, self._keeper, self._judge, self.shaper
+        )
 
     # --- relays and pools -------------------------------------------------------------------------
 
@@ -115,16 +123,22 @@ class Carrier:
         started = self._clock.now()
         course = Course(self._patience)
         last: Attempt | None = None
+        site = await self._site(envelope)
         while not self._keeper.closing:
             lane = None
             if not course.over:
-                lane = await self._lanes.take(envelope, course.tried)
+                lane = await self._lanes.take(envelope, course.tried, site)
             if lane is None:
                 if self._turns_back(envelope, course):
                     continue
                 break
+            if isinstance(lane, Deferred):
+                if last is None:
+                    return self._postponed(envelope, lane, started)
+                last.wait_for(lane)
+                break
             course.arrived(lane.id)
-            last = Attempt(self._means, lane, envelope, course)
+            last = Attempt(self._means, lane, envelope, course, site)
             try:
                 await last.make(render, before_dot)
             finally:
@@ -138,6 +152,24 @@ class Carrier:
         if not course.over and self._lanes.any_beyond(course.tried, envelope):
             course.out_of_service(self._nowhere(envelope))
         return course.turn_back()
+
+    async def _site(self, envelope: Envelope) -> Site:
+        """Where its mail ends up, for direct delivery: known before a place is taken, so that a
+        thousand destinations of one provider do not open a thousand sessions."""
+        destination = envelope.destination
+        if not destination or not self._lanes.may_go_directly(envelope):
+            return _ANYWHERE
+        return self._router.known_site(destination) or await self._router.site(destination)
+
+    def learn_sites(self, news: Iterable[News]) -> None:
+        """What other processes found out of sites (see Shaper.news): those that wait in line for a
+        site which takes nothing now go back."""
+        self.shaper.learn(news, now=self._clock.now())
+        self._lanes.changed()
+
+    def _postponed(self, envelope: Envelope, outcome: Deferred, started: int) -> Report:
+        record = AttemptRecord(started_at=started, ended_at=self._clock.now())
+        return Report((outcome,) * len(envelope.recipients), record)
 
     def _report(
         self, envelope: Envelope, attempt: Attempt | None, course: Course, started: int
@@ -172,9 +204,9 @@ class Carrier:
         wing = self._lanes.wing(envelope.pool)
         if wing is None:
             return Deferred(f"there is no pool {envelope.pool}", Phase.ROUTE, Speaker.SELF)
-        why = wing.why_out(self._clock.monotonic())
+        refusal = wing.turn_away(self._clock.monotonic(), self._clock.now())
         until = self.leases.turned_away(wing.lanes)
-        return Deferred(why, Phase.ROUTE, Speaker.SELF, until=until, untried=until is not None)
+        return refusal if until is None else msgspec.structs.replace(refusal, until=until)
 
     # --- health -----------------------------------------------------------------------------------
 

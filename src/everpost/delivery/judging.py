@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from everpost import telemetry
 from everpost.clock import Clock
-from everpost.delivery.breaker import fault_of
+from everpost.delivery.breaker import Spare, fault_of
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
 from everpost.model.health import Health, Standing
@@ -63,6 +63,12 @@ class Judge:
         if lane.circuit.failed(refusal, fault, party=party, spare=spare, began=began, now=now):
             self._turned(lane, own=refusal.speaker is not Speaker.SELF)
 
+    def unwelcome(self, lane: Lane, refusal: Deferred) -> None:
+        """So many sites refuse the lane's own address that the others should carry the mail."""
+        spare, now = self._lanes.spare(lane), self._clock.monotonic()
+        if spare is Spare.PLENTY and lane.circuit.takes_out(refusal, now=now):
+            self._turned(lane)
+
     def disproved(self, relay: bytes, refusal: Deferred) -> None:
         """Another relay took what this one had refused."""
         lane, now = self._lanes.lane(relay), self._clock.monotonic()
@@ -78,7 +84,7 @@ class Judge:
             if lane is None:
                 continue
             why = f"far slower than the others: {lane.meter.average:.1f} s a message"
-            if lane.circuit.lags(why, now=now):
+            if lane.circuit.takes_out(Deferred(why, Phase.DOT, Speaker.RELAY), now=now):
                 lane.meter.forget()
                 self._turned(lane)
 

@@ -8,6 +8,7 @@ from everpost.clock import Clock
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.session import Outset, Session
+from everpost.delivery.sites import Site
 from everpost.delivery.timeouts import Timeouts
 
 __all__ = ["Keeper"]
@@ -29,7 +30,7 @@ class Keeper:
         self._sweep: asyncio.TimerHandle | None = None
         self._all_back = asyncio.Event()
 
-    def put_back(self, lane: Lane, destination: str, session: Session | None) -> None:
+    def put_back(self, lane: Lane, site: Site, session: Session | None) -> None:
         """An attempt is over: its session waits for more, or ends; its place is free."""
         if session is not None:
             self.busy.discard(session)
@@ -38,10 +39,10 @@ class Keeper:
                 if self._sweep is None:
                     self._sweep_in(self._timeouts.idle)
             elif session.usable:
-                self.dismiss([session], lane)
+                self.dismiss([session])
             else:
                 session.abort()
-        self._lanes.give_back(lane, destination)
+        self._lanes.give_back(lane, site)
         if self.closing and not self.busy:
             self._all_back.set()
 
@@ -56,15 +57,17 @@ class Keeper:
         if eldest is not None:
             self._sweep_in(max(eldest + self._timeouts.idle - now, 0.01))
 
-    def dismiss(self, sessions: Sequence[Session], lane: Lane | None = None) -> None:
-        """QUIT and close, without anybody waiting for it. Until then each is one of its lane's, if
-        that is named."""
+    def dismiss(self, sessions: Sequence[Session]) -> None:
+        """QUIT and close, without anybody waiting for it. Until it is gone, each takes up a place
+        in its relay's lane."""
         for session in sessions:
-            if lane is None:
-                task = asyncio.get_running_loop().create_task(session.quit())
-            else:
+            lane = self._lanes.lane(session.relay.id)
+            if lane is not None:
                 lane.leaving += 1
-                task = asyncio.get_running_loop().create_task(self._leave(lane, session))
+                self._lanes.resized(lane)
+            task = asyncio.get_running_loop().create_task(
+                session.quit() if lane is None else self._leave(lane, session)
+            )
             self._farewells.add(task)
             task.add_done_callback(self._farewells.discard)
 

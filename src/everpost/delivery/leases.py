@@ -107,7 +107,7 @@ class Leases:
 
     def _loads(self) -> dict[bytes, tuple[Lane, Load]]:
         loads = {}
-        for id_, allowance in tuple(self._held.items()):
+        for id_ in tuple(self._held):
             lane = self._lanes.lane(id_)
             if lane is None:  # its relay is gone; what it held ends by itself
                 del self._held[id_]
@@ -160,7 +160,7 @@ class Leases:
         lane.uses = allowance.uses
         lane.given = lane.uses or 0
         if lane.in_flight + len(lane.idle) > lane.cap:
-            self._keeper.dismiss(lane.surplus(), lane)
+            self._keeper.dismiss(lane.surplus())
         spent = allowance.spent(now)
         if spent is not None and lane.away is None:
             lane.spent, lane.away = True, f"{spent.words}, next at {_utc(spent.until)}"

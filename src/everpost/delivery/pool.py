@@ -100,7 +100,7 @@ class Turns(Generic[C]):
                 seat.owed = seat.passed = 0
                 seat.due = self._round + 1 / weights[index]
         for seat in at_once:
-            seat.due = self._round
+            seat.due = 0.0
         for gone in stay.difference(seats):
             gone.queued = False
         self._line = []

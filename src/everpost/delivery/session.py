@@ -54,16 +54,24 @@ class Session:
 
     `peer`, `tls` and `extensions` are facts of the open session; `timings`, milliseconds per phase
     of opening, are there for the first transaction's record; `transactions` counts. `destination`
-    is whose mail it carries, empty where that is everybody's; `instead_of`, why a better host of
-    its own does not.
+    is whose mail it carries (a destination, or the group of a site whose hosts it is one of), empty
+    where that is everybody's, `site` where it counts; `instead_of`, why a better host of its own
+    does not.
     """
 
     def __init__(
-        self, relay: Relay, far_end: FarEnd, outset: Outset, destination: str = ""
+        self,
+        relay: Relay,
+        far_end: FarEnd,
+        outset: Outset,
+        destination: str = "",
+        *,
+        site: str = "",
     ) -> None:
         self.relay = relay
         self.far_end = far_end
         self.destination = destination
+        self.site = site
         self.extensions = Extensions()
         self.peer: str | None = None
         self.tls: TlsFacts | None = None

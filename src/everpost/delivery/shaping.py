@@ -20,7 +20,15 @@ from typing import Any
 
 import msgspec
 
-from everpost.model.outcome import Bounced, Deferred, Mark, Outcome, Phase, Speaker
+from everpost.model.outcome import (
+    Bounced,
+    Deferred,
+    Delivered,
+    Mark,
+    Outcome,
+    Phase,
+    Speaker,
+)
 
 __all__ = [
     "COOLDOWN",
@@ -83,25 +91,30 @@ class Word(Enum):
 
 
 def word_of(outcome: Outcome) -> Word:
-    """What a destination's host said of us, going straight to it."""
-    if isinstance(outcome, Deferred | Bounced):
-        if outcome.speaker is not Speaker.DESTINATION:
-            return Word.NOTHING
-        if outcome.mark is Mark.BLOCK:
+    """What a destination's host said of us, when we went straight to it."""
+    match outcome:
+        case Delivered() | Bounced(speaker=Speaker.DESTINATION, mark=None):
+            return Word.WORKED
+        case Bounced(speaker=Speaker.DESTINATION, mark=Mark.BLOCK):
             return Word.STOP
-    if not isinstance(outcome, Deferred):
-        return Word.WORKED  # in doubt too: the host took all of the message
-    if outcome.mark is Mark.GREYLIST:
+        case Deferred(speaker=Speaker.DESTINATION):
+            return _word_of_deferral(outcome)
+        case _:
+            return Word.NOTHING
+
+
+def _word_of_deferral(said: Deferred) -> Word:
+    if said.mark is Mark.BLOCK:
+        return Word.STOP
+    if said.mark is Mark.GREYLIST:
         return Word.GREY
-    if outcome.mark is Mark.MAILBOX:
-        return Word.WORKED
-    if outcome.throttle:
-        return Word.PAUSE
-    if outcome.phase is Phase.ROUTE:
+    if said.mark is Mark.MAILBOX or said.phase is Phase.ROUTE:
         return Word.NOTHING
-    if outcome.reply is None or outcome.reply.code == 421:
-        return Word.FEWER  # no connection, hung up, silence, or told to go
-    return Word.FEWER if outcome.phase in _SESSION else Word.WORKED
+    if said.throttle:
+        return Word.PAUSE
+    # No connection, silence, hung up; or told to go.
+    closed = said.reply is None or said.reply.code == 421 or said.phase in _SESSION
+    return Word.FEWER if closed else Word.NOTHING
 
 
 _SESSION = frozenset({Phase.CONNECT, Phase.GREET})
@@ -245,12 +258,13 @@ class Shaper:
             return 0
         state.limit, state.why = 1, why
         if word is Word.STOP:
-            state.until = now + min(STOP_MS << state.stops, LONGEST_STOP_MS)
+            until = now + min(STOP_MS << state.stops, LONGEST_STOP_MS)
             state.stops = min(state.stops + 1, _MOST_STRIKES)
             state.blocked_at = now
         else:
-            state.until = now + min(PAUSE_MS << state.strikes, LONGEST_PAUSE_MS)
+            until = now + min(PAUSE_MS << state.strikes, LONGEST_PAUSE_MS)
             state.strikes = min(state.strikes + 1, _MOST_STRIKES)
+        state.until = max(state.until, until)
         data = _Cooldown(state.until, state.strikes, state.stops, state.blocked_at is not None, why)
         self._tell(COOLDOWN, f"{relay.hex()}/{site}", data, state.until)
         return self._unwelcome(relay, now) if word is Word.STOP else 0

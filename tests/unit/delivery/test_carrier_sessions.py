@@ -403,7 +403,12 @@ def test_mail_waits_for_a_relay_that_is_known_to_be_dead(loop: str) -> None:
             assert (c.ready(DEFAULT_POOL), c.capacity(DEFAULT_POOL) > 0) == (True, True)
             report = await carry(c)
             reason = "no relay of pool default is in service: r1: 421 no, next look in 5 s"
-            assert only(report) == Deferred(reason, Phase.ROUTE, Speaker.SELF)
+            outcome = only(report)
+            assert isinstance(outcome, Deferred)
+            assert (outcome.reason, outcome.speaker) == (reason, Speaker.SELF)
+            assert outcome.untried
+            assert outcome.until is not None
+            assert 3_000 < outcome.until - report.record.started_at <= 5_001
             assert report.record.relay is None
             assert far.connections == 1
             await c.close(deadline=1)
