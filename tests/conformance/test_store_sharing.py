@@ -178,7 +178,8 @@ def test_who_comes_alone_has_all_seats_and_shares_when_another_comes(engine: Eng
             assert alone == Grant("relay/1", 20, START + LEASE, left=0)
             assert (await _one(other, two, _seats(50, cap=20))).amount == 0
             engine.clock.pass_(2_000)
-            assert (await _one(store, one, _seats(50, cap=20, used=4))).amount == 10
+            shared = await _one(store, one, _seats(50, cap=20, used=4))
+            assert (shared.amount, shared.left) == (10, 10)
             assert (await _one(other, two, _seats(50, cap=20))).amount == 10
 
     asyncio.run(scene())
@@ -208,8 +209,10 @@ def test_seats_in_use_stay_counted_until_they_are_free(engine: Engine) -> None:
             await _one(store, one, _seats(10, cap=10))
             await _one(store, two, _seats(10, cap=10))
             shrunk = await _one(store, one, _seats(10, cap=10, used=8))
-            assert shrunk.amount == 5
+            assert (shrunk.amount, shrunk.left) == (5, 2)
             assert (await _one(store, two, _seats(10, cap=10))).amount == 2
+            told = await _one(store, one, _seats(10, cap=10, used=8))
+            assert told.left == -8  # what the other one lacks
             await _one(store, one, _seats(10, cap=10, used=5))
             assert (await _one(store, two, _seats(10, cap=10))).amount == 5
             # Who wants no more keeps what is open until it is closed.

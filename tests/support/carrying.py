@@ -118,9 +118,13 @@ async def carry(
     dots: Callable[[], None] | None = None,
     avoid: frozenset[bytes] = frozenset(),
     destination: str = "",
+    **fields: Any,
 ) -> Report:
+    """`fields`: further ones of the envelope."""
     return await carrier.carry(
-        Envelope(sender, recipients or ("you@there.test",), b"t" * 16, avoid, destination),
+        Envelope(
+            sender, recipients or ("you@there.test",), b"t" * 16, avoid, destination, **fields
+        ),
         rendering or render(),
         before_dot=dots or Dots(),
     )

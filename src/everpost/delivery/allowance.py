@@ -63,7 +63,8 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What was granted, until `until` (wall time in milliseconds); `left` for anybody."""
+    """What was granted, until `until` (wall time in milliseconds); `left` for anybody, below 0: of
+    seats, how many others lack."""
 
     name: str
     amount: int
@@ -117,7 +118,7 @@ class _Seats:
         self.amount = part.amount
         self.until = asked_at + _TRUST_S
         self.told = wish.used
-        if part.amount < wish.want:
+        if part.amount < wish.want or part.left < 0:
             self.short_until = asked_at + _SHORT_S
 
     def lapse(self, now: float) -> None:
@@ -207,8 +208,10 @@ class _Budget:
         self.booked += 1
         if self.plan:
             ahead = turn * _DAY_MS // max(self.cap, 1)
-        else:
+        elif self.window_ms < _DAY_MS:
             ahead = turn // max(self.cap, 1) * self.window_ms
+        else:
+            ahead = 0
         return self.closed_wall + min(ahead, _AHEAD_MS)
 
 
@@ -282,6 +285,11 @@ class Allowance:
         """Whether seats are free by now that were taken away while they were in use."""
         return sessions < self._seats.told and self._seats.told > self._seats.amount
 
+    def rests(self, load: Load, now: float) -> bool:
+        """Whether sessions are kept for later though others lack seats."""
+        idle = load.sessions > 0 and not load.peak and not load.waiting
+        return idle and now < self._seats.short_until
+
     @property
     def holds(self) -> bool:
         """Whether the granter counts seats as ours."""
@@ -293,6 +301,8 @@ class Allowance:
         at = seats.asked_at + SLICE_S
         if seats.amount < seats.cap and (load.waiting or load.peak >= seats.amount):
             at = min(at, seats.asked_at + _AGAIN_S)
+        if self.rests(load, now):
+            at = min(at, seats.asked_at + _AGAIN_S)
         if self.owes(load.sessions):
             at = min(at, seats.asked_at + _GIVE_BACK_S)
         if load.any:
@@ -300,7 +310,7 @@ class Allowance:
                 if budget.wish(waiting=load.waiting, now=now, wall=wall) is not None:
                     at = min(at, now)
                 elif budget.hungry and not budget.here:
-                    at = min(at, max(budget.closed_until, budget.until))
+                    at = min(at, budget.closed_until)
         return max(at, self._not_before)
 
     def wishes(self, load: Load, *, now: float, wall: int, wanted: bool = True) -> Sequence[Wish]:
@@ -312,6 +322,8 @@ class Allowance:
         else:
             full = load.waiting or load.peak >= self._seats.amount > 0
             needed = self._seats.cap if full else load.peak + 1
+            if self.rests(load, now):
+                needed = 0
             found = [self._seats.wish(needed=needed, used=load.sessions, now=now)]
             if self._sites is not None:
                 found.append(self._sites.wish(needed=self._sites.cap, used=load.widest, now=now))

@@ -176,7 +176,8 @@ class Carrier:
     ) -> Report:
         if attempt is None:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
-            return Report((self._nowhere(envelope),) * len(envelope.recipients), record)
+            refusal = self._nowhere(envelope) if course.fault is None else course.fault
+            return Report((refusal,) * len(envelope.recipients), record)
         session, relay, rendered = attempt.session, attempt.lane.relay, attempt.rendered
         return Report(
             tuple(cast(Sequence[Outcome], attempt.outcomes)),  # none is None by now

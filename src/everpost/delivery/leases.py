@@ -177,12 +177,14 @@ class Leases:
         soonest = math.inf
         for id_, (lane, load) in self._loads().items():
             allowance = self._held[id_]
+            if not load.any and not allowance.holds:
+                self._forget(lane, allowance, now)
+                soonest, lane.ask_at = min(soonest, allowance.lapse_at(now)), 0.0
+                continue
             hungry = msgspec.structs.replace(load, waiting=True)
             lane.ask_at = allowance.ask_at(hungry, now=now, wall=wall)
-            at = allowance.lapse_at(now)
-            if load.any or allowance.holds:
-                at = min(at, allowance.ask_at(load, now=now, wall=wall))
-            soonest = min(soonest, at)
+            at = allowance.ask_at(load, now=now, wall=wall)
+            soonest = min(soonest, at, allowance.lapse_at(now))
         return None if soonest == math.inf else max(soonest - now, 0.0)
 
     def lapse_in(self) -> float | None:

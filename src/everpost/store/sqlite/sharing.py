@@ -203,7 +203,8 @@ class _Ledger:
         amount = min(divide(ask.cap - kept, wants, turn=turn)[owner], free)
         taken = min(max(amount, ask.used), free)
         self._put(ask.name, owner, _Seats(taken, ask.want, until) if ask.want or taken else None)
-        return Grant(ask.name, amount, until, left=free - taken)
+        lacking = sum(max(s.want - s.amount, 0) for o, s in held.items() if o != owner)
+        return Grant(ask.name, amount, until, left=(free - taken) or -lacking)
 
     def _grant_budget(self, owner: Id, ask: Ask) -> Grant:
         start = self._tx.now - self._tx.now % ask.window_ms
