@@ -14,6 +14,11 @@ from everpost.model.relay import Relay, RelayKind, RelayState
 
 __all__ = ["Lane"]
 
+_MAKE_ANOTHER = (
+    "auth", "helo", "host", "implicit_tls", "kind", "password", "port", "source", "state", "tls",
+    "username",
+)  # fmt: skip
+
 
 class Lane:
     """One relay: its facts for `pool`, and its idle sessions, the last used on top.
@@ -42,6 +47,7 @@ class Lane:
         shaper: Shaper,
         *,
         open_for: float,
+        now: float,
         urge: "Callable[[Iterable[Lane]], None] | None" = None,
     ) -> None:
         self.id = relay.id
@@ -58,12 +64,18 @@ class Lane:
         self.away: str | None = None
         self.idle: list[Session] = []
         self.busy: Counter[str] = Counter()
-        self.circuit = Circuit(open_for=open_for)
+        self.circuit = Circuit(open_for=open_for, now=now)
         self.meter = Meter()
-        self.adopt(relay)
+        self.relay = relay
+        self.adopt(relay, open_for=open_for, now=now)
 
-    def adopt(self, relay: Relay) -> list[Session]:
-        """Take new settings; the idle sessions that were opened under others."""
+    def adopt(self, relay: Relay, *, open_for: float, now: float) -> list[Session]:
+        """Take new settings; the idle sessions that were opened under others. What was known of a
+        relay that is another one now, or was just taken into service, is forgotten."""
+        if any(getattr(relay, name) != getattr(self.relay, name) for name in _MAKE_ANOTHER):
+            self.circuit = Circuit(open_for=open_for, now=now)
+            self.meter = Meter()
+            self.faulted = False
         self.relay = relay
         self.weight = relay.weight
         if self.urge is None:

@@ -79,6 +79,7 @@ class Lanes:
         """Replace the relays and pools; the idle sessions that have to be closed for it. What is in
         flight finishes: `keep` then refuses its session."""
         left: list[Session] = []
+        now, open_for = self._now(), self._open_for
         wanted = {relay.id: relay for relay in relays}
         for id_, lane in list(self._lanes.items()):
             if id_ not in wanted:
@@ -90,10 +91,10 @@ class Lanes:
             known = self._lanes.get(id_)
             if known is None:
                 self._lanes[id_] = Lane(
-                    relay, self._shaper, open_for=self._open_for, urge=self._urge
+                    relay, self._shaper, open_for=open_for, now=now, urge=self._urge
                 )
             elif known.relay != relay:
-                left += known.adopt(relay)
+                left += known.adopt(relay, open_for=open_for, now=now)
         for lane in self._lanes.values():
             lane.counted = lane.room
         self._raise_wings(pools)
