@@ -12,6 +12,7 @@ from everpost.clock import SystemClock
 from everpost.delivery import Carrier, Envelope, Extensions, Render, Report, Timeouts
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import Outcome
+from everpost.model.pool import DEFAULT_POOL
 from everpost.model.relay import Relay, RelayKind, TlsPolicy
 from everpost.net.resolver import Absent, Answer, Found, Resolver
 
@@ -118,9 +119,12 @@ async def carry(
     dots: Callable[[], None] | None = None,
     avoid: frozenset[bytes] = frozenset(),
     destination: str = "",
+    pool: str = DEFAULT_POOL,
+    pinned: bytes | None = None,
 ) -> Report:
+    to = recipients or ("you@there.test",)
     return await carrier.carry(
-        Envelope(sender, recipients or ("you@there.test",), b"t" * 16, avoid, destination),
+        Envelope(sender, to, b"t" * 16, avoid, destination, pool, pinned),
         rendering or render(),
         before_dot=dots or Dots(),
     )

@@ -19,6 +19,7 @@ from everpost.dispatch import (
     DispatchLimits,
     DotLog,
     Exchange,
+    Leasing,
     Prober,
     Renderer,
     Reports,
@@ -51,9 +52,21 @@ async def open_dispatch(node: Node) -> AsyncIterator[None]:
     dispatcher = _dispatcher(
         node, worker.id, carrier=carrier, relays=relays, dots=dots, wake=wake, threads=threads
     )
+    leasing = Leasing(
+        owner=worker.id,
+        store=node.store,
+        leases=carrier.leases,
+        clock=node.clock,
+        granted=dispatcher.go_on,
+    )
     exchange, prober = _health(node, worker.id, carrier, relays, circuits)
     try:
-        async with beside(relays.watch()), beside(exchange.run()), beside(dispatcher.run()):
+        async with (
+            beside(relays.watch()),
+            beside(leasing.run()),
+            beside(exchange.run()),
+            beside(dispatcher.run()),
+        ):
             async with beside(prober.run()):
                 yield
             await dispatcher.stop(deadline_s=node.settings.node.drain_s)
@@ -62,6 +75,7 @@ async def open_dispatch(node: Node) -> AsyncIterator[None]:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await dispatcher.settled()
+        await leasing.leave()
     finally:
         threads.shutdown(wait=False)
         wake.close()

@@ -101,7 +101,9 @@ class Circuit:
         "state", "until", "why",
     )  # fmt: skip
 
-    def __init__(self, *, probed: bool = False, open_for: float = OPEN_FOR) -> None:
+    def __init__(
+        self, *, probed: bool = False, open_for: float = OPEN_FOR, now: float = 0.0
+    ) -> None:
         self._open_for = open_for
         self._patience = 0.0
         self.expect_probes(probed)
@@ -109,7 +111,7 @@ class Circuit:
         self.why = ""
         self.phase: str | None = None
         self.speaker: str | None = None
-        self.since = 0.0
+        self.since = now
         self.until: float | None = None
         self._ejections = 0
         self._back_since: float | None = None  # when the slow start began
@@ -169,23 +171,27 @@ class Circuit:
         refusal: Deferred,
         fault: Fault,
         *,
-        party: str,
+        party: str | None,
         spare: Spare,
         began: float,
         now: float,
     ) -> bool:
-        """The relay failed a message. `party`: who else than the relay may be to blame for it."""
+        """The relay failed a message. `party`: who else than the relay may be to blame for it;
+        None: nobody."""
         if began < self.since or self.state is CircuitState.OPEN:
             return False
         bucket = self._bucket(now)
         bucket.failed += 1
-        _add(bucket.parties, party)
         if fault is Fault.HARD:
             alone = self._worked_at is None or self._worked_at < began
             self._hard += HARD_IN_A_ROW if alone and now - began >= LONG else 1
         else:
             self._soft += 1
-            _add(self._parties, party)
+        if party is None:
+            self._proved = True
+        elif len(self._parties) < _PARTIES_KEPT:
+            self._parties.add(party)
+            bucket.parties.add(party)
         if not self._is_enough(fault, spare, now):
             return False
         self._open(refusal, spare, now)
@@ -217,7 +223,7 @@ class Circuit:
             self._spoken_for = True
             return self.look(now)
         if self.state is not CircuitState.OPEN:
-            return self.failed(refusal, Fault.HARD, party="", spare=spare, began=now, now=now)
+            return self.failed(refusal, Fault.HARD, party=None, spare=spare, began=now, now=now)
         self._spoken_for = False
         self._blame(refusal)
         assert self.until is not None
@@ -351,8 +357,3 @@ class _Bucket:
         self.worked = 0
         self.failed = 0
         self.parties: set[str] = set()
-
-
-def _add(parties: set[str], party: str) -> None:
-    if len(parties) < _PARTIES_KEPT:
-        parties.add(party)

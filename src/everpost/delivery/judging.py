@@ -47,7 +47,7 @@ class Judge:
         """An attempt that says nothing of the relay."""
         lane.meter.neither(now=self._clock.monotonic())
 
-    def failed(self, lane: Lane, refusal: Deferred, *, party: str, began: float) -> None:
+    def failed(self, lane: Lane, refusal: Deferred, *, party: str | None, began: float) -> None:
         """The relay failed a message, if the refusal is its own; logged once, not once a message.
         `party`: who else may be to blame."""
         fault = fault_of(refusal)
@@ -88,7 +88,7 @@ class Judge:
         self._compare_at = now + _COMPARE_EVERY
         for wing in tuple(self._lanes.wings()):
             lane = wing.laggard(now)
-            if lane is None:
+            if lane is None or self._lanes.spare(lane) is Spare.FLOOR:
                 continue
             why = f"far slower than the others: {lane.meter.average:.1f} s a message"
             if lane.circuit.takes_out(Deferred(why, Phase.DOT, Speaker.RELAY), now=now):
@@ -158,8 +158,10 @@ class Judge:
         self._lanes.changed(lane)
 
 
-def party(refusal: Deferred, *, sender: str, recipient: str) -> str:
+def party(refusal: Deferred, *, sender: str, recipient: str) -> str | None:
     """Who else than the relay a refusal may be about: the sender's domain at MAIL, later the first
-    recipient's."""
+    recipient's; nobody, where it is our own lack."""
+    if refusal.speaker is Speaker.SELF:
+        return None
     address = sender if refusal.phase is Phase.MAIL else recipient
     return address.rpartition("@")[2]

@@ -161,7 +161,7 @@ class Wing:
         if not self._is_open_to(destination, excluded):
             excluded = tried
             if not self._is_open_to(destination, excluded):
-                return None
+                return self._beyond(destination, tried, site, wall)
         seen: bytes | None = None
         if self.direct and site.name:
             lanes = [self.seats[id_].relay for id_ in self._serving if id_ not in excluded]
@@ -178,6 +178,20 @@ class Wing:
             return lane.id not in excluded
 
         return self._turns.choose(now, fits) or FULL
+
+    def _beyond(
+        self, destination: str, tried: frozenset[bytes], site: Site, wall: int
+    ) -> Lane | Full | None:
+        """All who serve were tried and failed, which may not have shown in their circuits yet: the
+        next sound lane of a later tier."""
+        found: Lane | Full | None = None
+        for lane in self.lanes:
+            if lane.id in tried or not lane.serves or (lane.direct and not destination):
+                continue
+            if lane.room > 0 and lane.admits(site, wall):
+                return lane
+            found = FULL
+        return found
 
     @staticmethod
     def _seen(lanes: Sequence[Lane], site: Site, wall: int) -> bytes | None:

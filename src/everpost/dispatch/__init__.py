@@ -8,6 +8,7 @@ doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `
 
 from everpost.dispatch.dots import DotLog, Step, read_dots
 from everpost.dispatch.health import CircuitNews, Exchange, Reports
+from everpost.dispatch.leasing import Leasing
 from everpost.dispatch.loop import Dispatcher, DispatchLimits
 from everpost.dispatch.prober import Prober
 from everpost.dispatch.rendering import Renderer
@@ -22,6 +23,7 @@ __all__ = [
     "Dispatcher",
     "DotLog",
     "Exchange",
+    "Leasing",
     "Prober",
     "Renderer",
     "Reports",
