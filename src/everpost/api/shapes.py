@@ -27,7 +27,6 @@ __all__ = [
     "NewApiKeyAnswer",
     "ProblemAnswer",
     "RecipientAnswer",
-    "RelayAnswer",
     "RootAnswer",
     "SandboxAnswer",
     "StatusAnswer",
@@ -229,33 +228,6 @@ class NewApiKeyAnswer(msgspec.Struct):
 
     id: str
     token: str
-
-
-class RelayAnswer(msgspec.Struct):
-    """A relay without its password."""
-
-    id: str
-    name: str
-    kind: Annotated[str, Meta(description="smart_host, or mx: each destination's own hosts.")]
-    host: str
-    port: int
-    state: str
-    implicit_tls: bool
-    tls: str
-    username: str | None
-    has_password: bool
-    auth: str | None
-    site: str | None
-    helo: str | None
-    connections: int | None
-    weight: int
-    eight_bit: bool
-    signed_headers: list[str] | None
-    source: list[str] | None
-    destination_connections: int | None
-    allow_private: bool | None
-    created_at: _Time
-    object: str = "relay"
 
 
 class DispatcherAnswer(msgspec.Struct):

@@ -7,7 +7,7 @@ waits in the wing's line, first come first served.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from everpost.clock import Clock
 from everpost.delivery.breaker import OPEN_FOR, Spare
@@ -27,6 +27,7 @@ __all__ = ["Lanes"]
 _ANSWERED_AT_ONCE = 100
 """Transactions that a pool without any relay in service can be asked for: they do not wait."""
 
+_MOST_MATES = 64
 _LINE = 100
 """How many may wait in line for one site. More go back to the queue, or a slow site with many
 domains would fill all that a process may have in hand (I17)."""
@@ -61,6 +62,16 @@ class Lanes:
         self._pinned: dict[bytes, deque[Waiter]] = {}
         self._number = 0
         self._due: float | None = None  # when a circuit or a tier is to be looked at
+        self._urge: Callable[[Iterable[Lane]], None] | None = None
+
+    def lease(self, urge: Callable[[Iterable[Lane]], None]) -> None:
+        """From now on the lanes have what they are given; `urge` is told which of them find no
+        place for somebody, or gave away their last."""
+        self._urge = urge
+        for lane in self._lanes.values():
+            lane.urge = urge
+            lane.cap = lane.site_cap = 0
+            self.resized(lane)
 
     # --- relays and pools -------------------------------------------------------------------------
 
@@ -79,7 +90,9 @@ class Lanes:
         for id_, relay in wanted.items():
             known = self._lanes.get(id_)
             if known is None:
-                self._lanes[id_] = Lane(relay, self._shaper, open_for=open_for, now=now)
+                self._lanes[id_] = Lane(
+                    relay, self._shaper, open_for=open_for, now=now, urge=self._urge
+                )
             elif known.relay != relay:
                 left += known.adopt(relay, open_for=open_for, now=now)
         for lane in self._lanes.values():
@@ -139,7 +152,27 @@ class Lanes:
         if wing is None or not wing.lanes:
             return 0
         self._look()
-        return _ANSWERED_AT_ONCE if wing.out else max(wing.room, 0)
+        if wing.out:
+            return _ANSWERED_AT_ONCE
+        if wing.room > 0 or self._urge is None:
+            return max(wing.room, 0)
+        # Lanes have what they are given: one message in line asks for those that have nothing.
+        asleep = not wing.waiters and not any(lane.in_flight for lane in wing.lanes)
+        return int(asleep)
+
+    def in_line(self, lane: Lane) -> bool:
+        """Whether somebody waits for a place that this lane could give."""
+        return lane.id in self._pinned or any(w.waiters for w in self._of.get(lane.id, _NOWHERE))
+
+    def mates(self, ids: Container[bytes]) -> list[Lane]:
+        """The enabled lanes of every pool that has one of these: they share its mail, and none is
+        to be passed over for having nothing yet. Large pools get along with those that are awake.
+        """
+        found: dict[bytes, Lane] = {}
+        for wing in self._wings.values():
+            if len(wing.lanes) <= _MOST_MATES and any(lane.id in ids for lane in wing.lanes):
+                found.update((lane.id, lane) for lane in wing.lanes)
+        return list(found.values())
 
     def any_beyond(
         self, tried: frozenset[bytes], envelope: Envelope, unblocked_at: Site | None = None
@@ -189,6 +222,8 @@ class Lanes:
                 return self._enter(found, site)
         elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
             return _line_is_long(site, self._clock.now())
+        if self._urge is not None:
+            self._urge(wing.lanes)
         waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
         if wing.room > 0:
@@ -200,6 +235,8 @@ class Lanes:
             return None
         self._pinned.setdefault(relay, deque()).append(waiter)
         self._serve_pinned(relay)
+        if self._urge is not None and not waiter.place.done():
+            self._urge([self._lanes[relay]])
         return await self._in_line(waiter)
 
     def _waiter(self, envelope: Envelope, tried: frozenset[bytes], site: Site) -> Waiter:
@@ -228,6 +265,21 @@ class Lanes:
         self._recount(lane)
         self._hand_on(lane)
 
+    def visit(self, relay: bytes) -> Lane | None:
+        """A place for one connection that carries no mail, and counts as none; None when there is
+        no room for it, idle sessions included. Must be given back with `visited`."""
+        lane = self._lanes.get(relay)
+        if lane is None or not lane.enabled or lane.in_flight + len(lane.idle) >= lane.cap:
+            return None
+        lane.in_flight += 1
+        self._recount(lane)
+        return lane
+
+    def visited(self, lane: Lane) -> None:
+        lane.in_flight -= 1
+        self._recount(lane)
+        self._hand_on(lane)
+
     def changed(self, lane: Lane | None = None) -> None:
         """The lane's circuit, `cap`, `uses` or `away` has changed; without a lane, that of any, or
         what a site takes: who serves, and who may have a place now, or none to wait for?"""
@@ -245,6 +297,11 @@ class Lanes:
             self._serve_pinned(id_)
         for wing in tuple(wings):
             self._serve(wing)
+
+    def resized(self, lane: Lane) -> None:
+        """Only its `cap` or `uses` has changed, or how many sessions are leaving."""
+        self._recount(lane)
+        self._hand_on(lane)
 
     def _recount(self, lane: Lane) -> None:
         room = lane.room
@@ -289,13 +346,9 @@ class Lanes:
         while line:
             waiter = line[0]
             if not waiter.place.done():
-                site = waiter.site
-                if lane is not None and (
-                    lane.in_flight >= lane.relay.connections
-                    or (lane.direct and lane.busy[site.name] >= lane.most(site))
-                ):
+                if lane is not None and not lane.has_seat(waiter.site):
                     return
-                waiter.place.set_result(self._enter(lane, site))
+                waiter.place.set_result(self._enter(lane, waiter.site))
             line.popleft()
         del self._pinned[relay]
 
@@ -323,7 +376,8 @@ class Lanes:
 
     def keep(self, lane: Lane, session: Session) -> bool:
         """Whether this session may wait in its lane for more work; if so it does now."""
-        if lane.enabled and session.relay is lane.relay and session.usable:
+        has_seat = lane.in_flight <= lane.cap  # it is still one of those in flight
+        if lane.enabled and has_seat and session.relay is lane.relay and session.usable:
             lane.idle.append(session)
             return True
         return False
