@@ -63,8 +63,8 @@ async def open_dispatch(node: Node) -> AsyncIterator[None]:
     try:
         async with (
             beside(relays.watch()),
-            beside(exchange.run()),
             beside(leasing.run()),
+            beside(exchange.run()),
             beside(dispatcher.run()),
         ):
             async with beside(prober.run()):

@@ -193,7 +193,7 @@ def test_a_pool_that_was_asleep_asks_at_once_though_another_is_awake(tmp_path: P
                 assert ok(await carry(c, pool="b"))
                 assert asyncio.get_running_loop().time() - began < 0.2
                 assert len(store.calls) == 2
-                assert ok(await carry(c, only=one.id))
+                assert ok(await carry(c, pinned=one.id))
 
     run("uvloop", main())
 
