@@ -35,7 +35,9 @@ LONG = 1.0
 """Seconds from which a fault took its time."""
 SOFT_IN_A_ROW = 5
 """Soft faults in a row that open it, if they are more than one party's: several senders' at MAIL,
-several destinations' later, or a message that another relay took."""
+several destinations' later, or a message that another relay took …"""
+PROVED_IN_A_ROW = 3
+"""… and so many, if other relays took each of their messages."""
 TRIALS = 2
 """Soft faults in a row that open a circuit which is half open."""
 WINDOW = 30.0
@@ -118,7 +120,7 @@ class Circuit:
         self._spoken_for = False  # a good probe since it was opened
         self._worked_at: float | None = None  # since it was last open
         self._hard = self._soft = 0  # in a row
-        self._proved = False  # another relay took what this one refused, in this row
+        self._proved = 0  # that another relay took, in this row
         self._parties: set[str] = set()  # whom the soft ones in a row concerned
         self._slot = 0
         self._buckets: list[_Bucket] = [_Bucket() for _ in range(_BUCKETS)]
@@ -139,6 +141,11 @@ class Circuit:
             self._back_since = None
             return 1.0
         return max(share, FIRST_SHARE)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the last transaction failed."""
+        return self._hard > 0 or self._soft > 0
 
     @property
     def ramping(self) -> bool:
@@ -188,7 +195,7 @@ class Circuit:
         else:
             self._soft += 1
         if party is None:
-            self._proved = True
+            self._proved += 1
         elif len(self._parties) < _PARTIES_KEPT:
             self._parties.add(party)
             bucket.parties.add(party)
@@ -201,7 +208,7 @@ class Circuit:
         """Another relay took the message that this one had refused: it was not the message."""
         if self.state is CircuitState.OPEN or not self._soft:
             return False
-        self._proved = True
+        self._proved += 1
         if not self._is_enough(Fault.SOFT, spare, now):
             return False
         self._open(refusal, spare, now)
@@ -293,6 +300,8 @@ class Circuit:
             return False
         if self.state is CircuitState.HALF_OPEN:
             return self._soft >= TRIALS
+        if self._proved >= PROVED_IN_A_ROW:
+            return True
         if self._soft >= SOFT_IN_A_ROW and (len(self._parties) > 1 or self._proved):
             return True
         return self._rate_is_poor(now)
@@ -341,7 +350,7 @@ class Circuit:
 
     def _forget_row(self) -> None:
         self._hard = self._soft = 0
-        self._proved = False
+        self._proved = 0
         self._parties.clear()
 
     def _blame(self, refusal: Deferred) -> None:

@@ -93,6 +93,10 @@ class Lane:
         """Whether it may get mail at all."""
         return self.enabled and self.away is None and self.circuit.state is not CircuitState.OPEN
 
+    @property
+    def doubtful(self) -> bool:
+        return self.circuit.doubtful
+
     def share(self, now: float) -> float:
         """The part of its weight that it may have. What is tried out has its turns like another:
         its room bounds it."""

@@ -113,7 +113,7 @@ class Lanes:
             wing = Wing(pool, tiers, site=self._site, random=self._random)
             before = old.pop(name, None)
             if before is not None:
-                wing.waiters = before.waiters
+                wing.waiters, wing.out_since = before.waiters, before.out_since
             wing.look(now)
             self._wings[name] = wing
             for lane in wing.lanes:

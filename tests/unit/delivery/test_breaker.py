@@ -12,6 +12,7 @@ from everpost.delivery.breaker import (
     LONG,
     OPEN_FOR,
     PATIENCE,
+    PROVED_IN_A_ROW,
     SLOW_START,
     SOFT_IN_A_ROW,
     TRIALS,
@@ -190,11 +191,12 @@ def test_one_sender_alone_takes_nothing_out() -> None:
 
 def test_one_sender_takes_it_out_where_another_relay_took_its_mail() -> None:
     driven = Driven()
-    for _ in range(SOFT_IN_A_ROW - 1):
-        driven.soft()
+    for _ in range(PROVED_IN_A_ROW - 1):
+        assert not driven.soft()
         assert not driven.circuit.disproved(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
+    assert not driven.soft()
     assert not driven.circuit.disproved(NOT_YOU, spare=Spare.FLOOR, now=driven.now)
-    assert driven.soft()
+    assert driven.circuit.disproved(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
     driven = Driven()
     for _ in range(SOFT_IN_A_ROW):
         assert not driven.soft()
@@ -207,7 +209,9 @@ def test_success_in_between_ends_the_row() -> None:
         driven.soft(f"{n}.test")
     driven.works()
     assert not driven.circuit.disproved(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
+    assert not driven.circuit.doubtful
     assert not driven.soft("again.test")
+    assert driven.circuit.doubtful
 
 
 def test_poor_rate_takes_it_out() -> None:
