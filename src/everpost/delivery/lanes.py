@@ -267,11 +267,16 @@ class Lanes:
 
     def visit(self, relay: bytes) -> Lane | None:
         """A place for one connection that carries no mail, and counts as none; None when there is
-        no room for it, idle sessions included. Must be given back with `visited`."""
+        no room for it now, sessions at rest included. Must be given back with `visited`."""
         lane = self._lanes.get(relay)
-        if lane is None or not lane.enabled or lane.in_flight + len(lane.idle) >= lane.cap:
+        if lane is None or not lane.enabled:
+            return None
+        if lane.in_flight + len(lane.idle) + lane.leaving >= lane.cap:
+            if self._urge is not None:
+                self._urge([lane])
             return None
         lane.in_flight += 1
+        lane.peak = max(lane.peak, lane.in_flight)
         self._recount(lane)
         return lane
 

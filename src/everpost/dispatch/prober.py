@@ -32,7 +32,8 @@ _PROBES = telemetry.counter(
 )
 _NOTE_LASTS_MS = 600_000
 _FAREWELL_S = 2.0
-_NO_PLACE_MS = 1_000
+_NO_PLACE_MS = 400
+"""After so long it is asked again for a place among the relay's connections."""
 
 
 class Probes(Protocol):
