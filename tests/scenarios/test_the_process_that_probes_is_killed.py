@@ -16,7 +16,7 @@ from tests.support.stage import relays
 from tests.support.tiny_smtp import ScriptedServer
 from tests.support.waiting import wait_until
 
-LEASE_S, ASKED_EVERY_S = 6.0, 2.0
+LEASE_S, ASKED_EVERY_S = 8.0, 1.0
 
 
 def test_the_process_that_probes_is_killed_and_another_takes_over(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Lane:
         self.away: str | None = None
         self.idle: list[Session] = []
         self.busy: Counter[str] = Counter()
-        self.circuit = Circuit(open_for=open_for, now=now)
+        self.circuit = Circuit(open_for=open_for)  # whatever others know of it is news
         self.meter = Meter()
         self.relay = relay
         self.adopt(relay, open_for=open_for, now=now)
