@@ -131,9 +131,9 @@ class Prober:
     # --- the lease --------------------------------------------------------------------------------
 
     async def _leads(self) -> bool:
-        """Whether the lease is ours now. It is renewed at half its length, which is a write; whether
-        it is to be had is asked more often, which is none. Our trust in it counts from before we
-        asked, so it ends before the lease does."""
+        """Whether the lease is ours now. It is renewed at half its length, since that is a write;
+        whether it is to be had is asked more often, which is none. Our trust in it counts from
+        before we asked, so it ends before the lease does."""
         began = self._clock.monotonic()
         if began >= self._ask_again:
             term = await self._store.lead(_LEASE, self._owner, lease_ms=int(self._lease_s * 1000))
