@@ -35,12 +35,12 @@ from everpost.monitoring.room import Room
 from everpost.net.listener import Endpoint, adopt, listen
 from everpost.store.interface import MessageRow, StoreError
 
-__all__ = ["open_doors"]
+__all__ = ["intake_of", "open_doors"]
 
 _decode = msgspec.msgpack.Decoder(Content).decode
 
 
-def _intake(node: Node) -> Intake:
+def intake_of(node: Node) -> Intake:
     settings = node.settings.intake
     return Intake(
         store=node.store,
@@ -130,7 +130,7 @@ def _services(
         return await asyncio.to_thread(metrics.exposition, facts)
 
     return Services(
-        intake=_intake(node),
+        intake=intake_of(node),
         access=Access(node.directory, node.clock),
         store=node.store,
         controls=node.store,

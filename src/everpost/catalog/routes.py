@@ -13,7 +13,7 @@ from everpost.clock import Clock
 from everpost.ids import Id, IdMaker
 from everpost.model.credential import Credential
 from everpost.model.errors import Conflict, NotFound
-from everpost.model.pool import Route, pool_for
+from everpost.model.pool import DEFAULT_POOL, Route, pool_for
 from everpost.store.directory import Directory
 from everpost.store.interface import Catalog, Change, RouteRow
 
@@ -146,8 +146,11 @@ class Routes:
         """Which way such a mail would take now. Domains are A-labels in lower case."""
         must_operate(credential)
         routes = self.load_all()
-        row = self._directory.now.streams.get((project, stream))
+        now = self._directory.now
+        row = now.streams.get((project, stream))
         own = None if row is None else row.pool
+        if own != DEFAULT_POOL and own not in {pool.name for pool in now.pools}:
+            own = None  # as for dispatch: a pool that is gone does not count
         fitting = (
             route
             for route in routes

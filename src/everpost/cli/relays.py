@@ -41,7 +41,11 @@ def add(api: Api, out: Printer, *, url: str, **given: Any) -> None:
 
 @command.command("set")
 @click.argument("relay")
-@click.option("--url", help="Another address. A password is to be given again for another host.")
+@click.option(
+    "--address",
+    metavar="URL",
+    help="Another URL. A password is to be given again for another host or user.",
+)
 @relay_options
 @click.option(
     "--default",
@@ -52,12 +56,18 @@ def add(api: Api, out: Printer, *, url: str, **given: Any) -> None:
 )
 @connected
 def set_(
-    api: Api, out: Printer, *, relay: str, url: str | None, defaults: tuple[str, ...], **given: Any
+    api: Api,
+    out: Printer,
+    *,
+    relay: str,
+    address: str | None,
+    defaults: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Change RELAY's settings (its id or name). They take effect within two seconds."""
     body = body_of(**given)
-    if url is not None:
-        body["url"] = url
+    if address is not None:
+        body["url"] = address
     body |= dict.fromkeys(name.replace("-", "_") for name in defaults)
     if not body:
         raise Wrong("say what to change")

@@ -17,6 +17,7 @@ from everpost.model.message import Durability
 
 __all__ = [
     "META",
+    "CanarySettings",
     "DeliverySettings",
     "DispatchSettings",
     "DnsSettings",
@@ -85,6 +86,25 @@ def _is_addresses(text: str) -> bool:
 
 def _is_site(text: str) -> bool:
     return _SITE.fullmatch(text) is not None
+
+
+def _is_mailbox_or_empty(text: str) -> bool:
+    from everpost.net.mailbox import Mailbox
+
+    try:
+        return not text or bool(Mailbox.from_url(text))
+    except ValueError:
+        return False
+
+
+def _is_address_or_empty(text: str) -> bool:
+    from everpost.model.address import parse_mailbox
+    from everpost.model.errors import Invalid
+
+    try:
+        return not text or bool(parse_mailbox(text, field="canary.address"))
+    except Invalid:
+        return False
 
 
 def _is_url_or_empty(text: str) -> bool:
@@ -397,6 +417,14 @@ class DeliverySettings:
         low=0.01,
         high=3600,
     )
+    probe_s: float = _setting(
+        30.0,
+        "How often a smart host that carries no mail is probed (a session up to MAIL, no message), "
+        "by one process for all. 0: only one that is out of service, to see whether it is back.",
+        unit="seconds",
+        low=0,
+        high=86_400,
+    )
     mx_connect_s: float = _setting(
         30.0, "Wait for a connection to an MX host.", unit="seconds", low=0.01, high=3600
     )
@@ -457,6 +485,45 @@ class DnsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CanarySettings:
+    """Messages to a mailbox of your own, through each relay in turn: they find a relay that accepts
+    mail and loses it. Off unless `canary.address` is set."""
+
+    address: str = _setting(
+        "",
+        "Where canaries are sent: an address whose mail nobody else needs to see. Empty: none.",
+        form="a mail address, or empty",
+        check=_is_address_or_empty,
+    )
+    mailbox: str = _setting(
+        "",
+        "Where they arrive, over IMAP.",
+        form="imaps://HOST[:PORT]/FOLDER (imap:// on this machine only), or empty",
+        check=_is_mailbox_or_empty,
+    )
+    username: str = _setting("", "Login of the mailbox.", form="a text")
+    password_file: str = _setting(
+        "",
+        "File whose first line is the mailbox's password. It is read at each visit.",
+        form="a path, or empty",
+    )
+    every_s: float = _setting(
+        900.0,
+        "Each relay that is enabled carries a canary so often.",
+        unit="seconds",
+        low=1,
+        high=86_400,
+    )
+    wait_s: float = _setting(
+        600.0,
+        "A canary that has not arrived so long after the relay took it is lost.",
+        unit="seconds",
+        low=1,
+        high=86_400,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """The log: events with fields, one JSON object a line."""
 
@@ -475,4 +542,5 @@ class Settings:
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     dns: DnsSettings = field(default_factory=DnsSettings)
+    canary: CanarySettings = field(default_factory=CanarySettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -15,6 +15,7 @@ from everpost.delivery.carrier import Carrier
 from everpost.delivery.envelope import CannotRender, Envelope, Render, Report
 from everpost.delivery.leases import Leases
 from everpost.delivery.route import Reach
+from everpost.delivery.shaping import News
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.protocol.smtp.extensions import Extensions
 
@@ -26,6 +27,7 @@ __all__ = [
     "Envelope",
     "Extensions",
     "Leases",
+    "News",
     "Part",
     "Reach",
     "Render",

@@ -16,6 +16,7 @@ from everpost.delivery.judging import Judge
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.leases import Leases
+from everpost.delivery.probe import Probed, probe
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
 from everpost.delivery.shaping import News, Shaper
@@ -218,6 +219,23 @@ class Carrier:
     def learn(self, known: Iterable[Health]) -> None:
         """What other processes or probes found out of circuits."""
         self._judge.learn(known)
+
+    def when_news(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever there is news."""
+        self._judge.on_news = tell
+
+    async def probe(self, relay: bytes, sender: str) -> Probed | None:
+        """Probe a smart host, in the name of `sender`, and judge it by that. None
+        when it is not there or has no place for one more connection."""
+        lane = None if self._keeper.closing else await self._lanes.visit(relay)
+        if lane is None:
+            return None
+        try:
+            probed = await probe(lane.relay, sender, self._means.outset)
+        finally:
+            self._lanes.visited(lane)
+        self.probed(relay, probed.refusal)
+        return probed
 
     def probed(self, relay: bytes, refusal: Deferred | None) -> None:
         """What a probe of the relay found; None: it is ready for mail. Its circuit decides what

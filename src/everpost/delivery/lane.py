@@ -83,7 +83,7 @@ class Lane:
             self.site_cap = relay.destination_connections
         self.enabled = relay.state is RelayState.ENABLED
         self.direct = relay.kind is RelayKind.MX
-        self.circuit.expect_probes(relay.probe)
+        self.circuit.expect_probes(relay.probe and not self.direct)
         outdated = [s for s in self.idle if not self.enabled or s.relay != relay]
         self.idle = [s for s in self.idle if s not in outdated]
         return outdated

@@ -86,7 +86,7 @@ def test_a_pool_reaches_delivery_otherwise_than_it_was_written(tmp_path: Path) -
 def test_a_bad_pool_is_kept(tmp_path: Path, given: dict[str, Any], field: str) -> None:
     async def work(house: House) -> None:
         await _relays(house, "a")
-        good = {"name": "p", "tiers": [["a"]]}
+        good: dict[str, Any] = {"name": "p", "tiers": [["a"]]}
         with pytest.raises((Invalid, Missing)) as refused:
             await house.pools.add(ANA, NewPool(**{**good, **given}))
         assert refused.value.field == field
@@ -224,7 +224,7 @@ def test_a_bad_route_is_kept(tmp_path: Path, given: dict[str, Any], field: str) 
     async def work(house: House) -> None:
         await _relays(house, "a")
         await _pool(house, "p", ["a"])
-        good = {"name": "r", "pool": "p"}
+        good: dict[str, Any] = {"name": "r", "pool": "p"}
         with pytest.raises((Invalid, Missing)) as refused:
             await house.routes.add(ANA, NewRoute(**{**good, **given}))
         assert refused.value.field == field

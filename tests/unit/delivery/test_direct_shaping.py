@@ -6,8 +6,20 @@ import asyncio
 
 import pytest
 
+from everpost.clock import SystemClock
 from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Speaker
-from tests.support.carrying import LOOPS, Dots, Names, carrier, carry, direct, only, relay, run
+from tests.support.carrying import (
+    LOOPS,
+    MESSAGE,
+    Dots,
+    Names,
+    carrier,
+    carry,
+    direct,
+    only,
+    relay,
+    run,
+)
 from tests.support.tiny_smtp import ScriptedServer, Silence, serve
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
@@ -109,6 +121,34 @@ def test_destination_that_throttles_is_hammered(loop: str, at: str) -> None:
             assert far.connections == 1
             (news,) = c.shaper.news()
             assert news.data["until"] == first.until
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+class Ahead(SystemClock):
+    """A clock that the test moves."""
+
+    ahead_ms = 0
+
+    def now(self) -> int:
+        return super().now() + self.ahead_ms
+
+
+def test_cooldown_ends_and_all_come_at_once(loop: str) -> None:
+    """I19: first one, and as many more as that one's success allows."""
+
+    async def main() -> None:
+        clock = Ahead()
+        async with serve(ScriptedServer({"RCPT": [RATE, b"250 ok\r\n"]})) as far:
+            c = carrier(direct(far.port), resolver=provider(20, "mx.big.test"), clock=clock)
+            first = only(await carry(c, destination="d0.test"))
+            assert isinstance(first, Deferred)
+            assert first.until is not None
+            clock.ahead_ms = first.until - clock.now() + 1
+            await asyncio.gather(*(carry(c, destination=f"d{n}.test") for n in range(20)))
+            assert far.mail.count(MESSAGE) == 20
+            assert far.peak <= 6  # 1 + 2 + 3 + 4 + 5 messages until there may be six
             await c.close(deadline=1)
 
     run(loop, main())
