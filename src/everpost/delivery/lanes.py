@@ -228,7 +228,7 @@ class Lanes:
                 return self._enter(found, site)
         elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
             return _line_is_long(site, self._clock.now())
-        if self._urge is not None:
+        if self._urge is not None and not wing.waiters:
             self._urge(wing.lanes)
         waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
