@@ -8,6 +8,7 @@ import pytest
 from everpost.ids import parse, text
 from everpost.model.health import CircuitState, Health, Standing
 from everpost.store.interface import Note
+from tests.support.hostile import GOOD, SETTINGS
 from tests.unit.api.conftest import NOW, Door
 
 RELAY = {
@@ -58,6 +59,23 @@ def test_a_setting_of_another_type_is_kept_or_not_named(door: Door, field: str) 
                 place = f"relays[0].{field}" if path == "/apply" else field
                 assert f"`{place}" in answer.json["message"], answer.body
     assert door.ask("GET", "/relays").json == before
+
+
+def test_a_hostile_setting_is_kept_or_its_field_is_not_named(door: Door) -> None:
+    wrong = []
+    for row in SETTINGS:
+        accepts = [(row.path, {**GOOD[row.path], row.field: row.value}, f"`{row.field}")]
+        noun = row.path[1:]
+        if noun in {"relays", "pools", "routes"}:
+            named = {"name": "x", **GOOD[row.path], row.field: row.value}
+            accepts.append(("/apply", {noun: [named]}, f"`{noun}[0].{row.field}"))
+        for path, body, place in accepts:
+            answer = door.ask("POST", path, body)
+            if answer.status != 422 or place not in answer.json["message"]:
+                wrong.append((str(row), path, answer.status, answer.body))
+    assert not wrong
+    for path, body in GOOD.items():
+        assert door.ask("POST", path, body).status == 200
 
 
 @pytest.mark.parametrize(
