@@ -22,6 +22,7 @@ _MOST_RELAYS = 1_000
 """In one pool."""
 MOST_ROUTES = 10_000
 _TAG = re.compile(r"([A-Za-z0-9_-]{1,256})(?:=([A-Za-z0-9_-]{1,256}))?")
+_MOST_TAGS = 50
 _TAG_WORD = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
@@ -155,6 +156,8 @@ def _pattern(given: str, field: str) -> str:
 
 def check_tags(tags: Sequence[tuple[str, str]]) -> None:
     """Of a mail that might be sent: as intake takes them."""
+    if len(tags) > _MOST_TAGS:
+        raise Invalid(f"Invalid `tags` field. There may be at most {_MOST_TAGS}.", field="tags")
     if not all(_TAG_WORD.fullmatch(word) for tag in tags for word in tag):
         raise Invalid(
             "Invalid `tags` field. Names and values have 1 to 256 ASCII letters, digits, "

@@ -59,4 +59,5 @@ SETTINGS: Sequence[HostileSetting] = (
     *_each("S7", "/routes/explain", "to", _LINES, "", "a@", _LONG),
     *_each("S7", "/routes/explain", "from", _LINES, "", "a@", _LONG),
     *_each("S11", "/routes/explain", "tags", [{"name": "a b", "value": "c"}], [{"name": "a"}]),
+    *_each("S30", "/routes/explain", "tags", [{"name": "a", "value": "b"}] * 51),
 )  # fmt: skip

@@ -212,6 +212,21 @@ def test_the_state_of_a_relay_is_shown_as_noted(door: Door) -> None:
     ]
 
 
+def test_a_warm_up_is_hidden(door: Door) -> None:
+    """The plan begins tomorrow, then it is the first day."""
+    door.ask("POST", "/relays", {**MX, "warmup_from": "2026-11-24"})
+
+    def today() -> Any:
+        return door.ask("GET", "/relays/status").json["data"][1]["limits"]["warmup_today"]
+
+    assert today() == 0
+    id_ = _id(door, "relays", 1)
+    door.ask("PATCH", f"/relays/{id_}", {"warmup_from": "2026-11-23"})
+    assert today() == 50
+    door.ask("PATCH", f"/relays/{id_}", {"warmup": None, "warmup_from": None})
+    assert today() is None
+
+
 # --- a test of one ----------------------------------------------------------------------------
 
 
