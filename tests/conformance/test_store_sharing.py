@@ -178,7 +178,8 @@ def test_who_comes_alone_has_all_seats_and_shares_when_another_comes(engine: Eng
             assert alone == Grant("relay/1", 20, START + LEASE, left=0)
             assert (await _one(other, two, _seats(50, cap=20))).amount == 0
             engine.clock.pass_(2_000)
-            assert (await _one(store, one, _seats(50, cap=20, used=4))).amount == 10
+            shared = await _one(store, one, _seats(50, cap=20, used=4))
+            assert (shared.amount, shared.left) == (10, 10)
             assert (await _one(other, two, _seats(50, cap=20))).amount == 10
 
     asyncio.run(scene())
@@ -208,10 +209,17 @@ def test_seats_in_use_stay_counted_until_they_are_free(engine: Engine) -> None:
             await _one(store, one, _seats(10, cap=10))
             await _one(store, two, _seats(10, cap=10))
             shrunk = await _one(store, one, _seats(10, cap=10, used=8))
-            assert shrunk.amount == 5
+            assert (shrunk.amount, shrunk.left) == (5, 2)
             assert (await _one(store, two, _seats(10, cap=10))).amount == 2
+            told = await _one(store, one, _seats(10, cap=10, used=8))
+            assert told.left == -8  # what the other one lacks
             await _one(store, one, _seats(10, cap=10, used=5))
             assert (await _one(store, two, _seats(10, cap=10))).amount == 5
+            # Who wants no more keeps what is open until it is closed.
+            assert (await _one(store, one, _seats(0, cap=10, used=3))).amount == 0
+            assert (await _one(store, two, _seats(10, cap=10))).amount == 7
+            await _one(store, one, _seats(0, cap=10))
+            assert (await _one(store, two, _seats(10, cap=10))).amount == 10
 
     asyncio.run(scene())
 
@@ -342,7 +350,7 @@ def test_seats_never_exceed_the_cap_whatever_the_order(
                     mine, until = held.get(who, (0, 0))
                     used = int(mine * part) if until > now else 0
                     grant = await _one(store, OWNERS[who], _seats(want, cap=cap, used=used))
-                    assert 0 <= grant.amount <= max(want, used)
+                    assert 0 <= grant.amount <= want
                     held[who] = (max(grant.amount, used), grant.until)
                     lives = [n for n, until in held.values() if until > now]
                     assert sum(lives) + grant.left <= cap

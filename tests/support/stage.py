@@ -46,11 +46,13 @@ _TERMINAL = {"delivered", "bounced", "failed", "expired", "cancelled", "suppress
 
 
 @contextmanager
-def serving(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[House]:
-    """A server that is quick to look at its queue, with one dispatch process and a domain that
-    needs no keys."""
+def serving(
+    folder: Path, settings: Mapping[str, str] | None = None, *, processes: int = 1
+) -> Iterator[House]:
+    """A server that is quick to look at its queue, with so many dispatch processes and a domain
+    that needs no keys."""
     quick = {"EVERPOST_DISPATCH_POLL_S": "0.1", **(settings or {})}
-    with House(folder / "d", settings=quick, processes=1) as house:
+    with House(folder / "d", settings=quick, processes=processes) as house:
         house.domain(signing="unsigned")
         yield house
 

@@ -19,9 +19,11 @@ from everpost.dispatch import (
     DispatchLimits,
     DotLog,
     Exchange,
+    Leasing,
     Prober,
     Renderer,
     Reports,
+    SiteNews,
 )
 from everpost.ids import Id, text
 from everpost.model.relay import Relay
@@ -50,9 +52,21 @@ async def open_dispatch(node: Node) -> AsyncIterator[None]:
     dispatcher = _dispatcher(
         node, worker.id, carrier=carrier, relays=relays, dots=dots, wake=wake, threads=threads
     )
+    leasing = Leasing(
+        owner=worker.id,
+        store=node.store,
+        leases=carrier.leases,
+        clock=node.clock,
+        granted=dispatcher.go_on,
+    )
     exchange, prober = _health(node, worker.id, carrier, relays, circuits)
     try:
-        async with beside(relays.watch()), beside(exchange.run()), beside(dispatcher.run()):
+        async with (
+            beside(relays.watch()),
+            beside(leasing.run()),
+            beside(exchange.run()),
+            beside(dispatcher.run()),
+        ):
             async with beside(prober.run()):
                 yield
             await dispatcher.stop(deadline_s=node.settings.node.drain_s)
@@ -61,6 +75,7 @@ async def open_dispatch(node: Node) -> AsyncIterator[None]:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await dispatcher.settled()
+        await leasing.leave()
     finally:
         threads.shutdown(wait=False)
         wake.close()
@@ -159,7 +174,7 @@ def _health(
         owner=owner,
         store=node.store,
         clock=node.clock,
-        topics=(circuits, Reports(owner, carrier.standing)),
+        topics=(circuits, SiteNews(carrier), Reports(owner, carrier.standing)),
     )
     carrier.when_news(exchange.wake)
     prober = Prober(

@@ -419,7 +419,7 @@ class DeliverySettings:
     )
     probe_s: float = _setting(
         30.0,
-        "How often a smart host that carries no mail is looked at (up to MAIL, without a message), "
+        "How often a smart host that carries no mail is probed (a session up to MAIL, no message), "
         "by one process for all. 0: only one that is out of service, to see whether it is back.",
         unit="seconds",
         low=0,

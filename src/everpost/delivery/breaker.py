@@ -35,7 +35,9 @@ LONG = 1.0
 """Seconds from which a fault took its time."""
 SOFT_IN_A_ROW = 5
 """Soft faults in a row that open it, if they are more than one party's: several senders' at MAIL,
-several destinations' later, or a message that another relay took."""
+several destinations' later, or a message that another relay took …"""
+PROVED_IN_A_ROW = 3
+"""… and so many, if other relays took each of their messages."""
 TRIALS = 2
 """Soft faults in a row that open a circuit which is half open."""
 WINDOW = 30.0
@@ -101,7 +103,9 @@ class Circuit:
         "state", "until", "why",
     )  # fmt: skip
 
-    def __init__(self, *, probed: bool = False, open_for: float = OPEN_FOR) -> None:
+    def __init__(
+        self, *, probed: bool = False, open_for: float = OPEN_FOR, now: float = 0.0
+    ) -> None:
         self._open_for = open_for
         self._patience = 0.0
         self.expect_probes(probed)
@@ -109,14 +113,14 @@ class Circuit:
         self.why = ""
         self.phase: str | None = None
         self.speaker: str | None = None
-        self.since = 0.0
+        self.since = now
         self.until: float | None = None
         self._ejections = 0
         self._back_since: float | None = None  # when the slow start began
         self._spoken_for = False  # a good probe since it was opened
         self._worked_at: float | None = None  # since it was last open
         self._hard = self._soft = 0  # in a row
-        self._proved = False  # another relay took what this one refused, in this row
+        self._proved = 0  # that another relay took, in this row
         self._parties: set[str] = set()  # whom the soft ones in a row concerned
         self._slot = 0
         self._buckets: list[_Bucket] = [_Bucket() for _ in range(_BUCKETS)]
@@ -137,6 +141,11 @@ class Circuit:
             self._back_since = None
             return 1.0
         return max(share, FIRST_SHARE)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the last transaction failed."""
+        return self._hard > 0 or self._soft > 0
 
     @property
     def ramping(self) -> bool:
@@ -169,23 +178,27 @@ class Circuit:
         refusal: Deferred,
         fault: Fault,
         *,
-        party: str,
+        party: str | None,
         spare: Spare,
         began: float,
         now: float,
     ) -> bool:
-        """The relay failed a message. `party`: who else than the relay may be to blame for it."""
+        """The relay failed a message. `party`: who else than the relay may be to blame for it;
+        None: nobody."""
         if began < self.since or self.state is CircuitState.OPEN:
             return False
         bucket = self._bucket(now)
         bucket.failed += 1
-        _add(bucket.parties, party)
         if fault is Fault.HARD:
             alone = self._worked_at is None or self._worked_at < began
             self._hard += HARD_IN_A_ROW if alone and now - began >= LONG else 1
         else:
             self._soft += 1
-            _add(self._parties, party)
+        if party is None:
+            self._proved += 1
+        elif len(self._parties) < _PARTIES_KEPT:
+            self._parties.add(party)
+            bucket.parties.add(party)
         if not self._is_enough(fault, spare, now):
             return False
         self._open(refusal, spare, now)
@@ -195,17 +208,17 @@ class Circuit:
         """Another relay took the message that this one had refused: it was not the message."""
         if self.state is CircuitState.OPEN or not self._soft:
             return False
-        self._proved = True
+        self._proved += 1
         if not self._is_enough(Fault.SOFT, spare, now):
             return False
         self._open(refusal, spare, now)
         return True
 
-    def lags(self, why: str, *, now: float) -> bool:
-        """It is far slower than its like, who keep their pools' floor without it."""
+    def takes_out(self, why: Deferred, *, now: float) -> bool:
+        """It is no good beside its like, who keep their pools' floor without it."""
         if self.state is not CircuitState.CLOSED:
             return False
-        self._open(Deferred(why, Phase.DOT, Speaker.RELAY), Spare.PLENTY, now)
+        self._open(why, Spare.PLENTY, now)
         return True
 
     def probed(self, refusal: Deferred | None, *, spare: Spare, now: float) -> bool:
@@ -217,7 +230,7 @@ class Circuit:
             self._spoken_for = True
             return self.look(now)
         if self.state is not CircuitState.OPEN:
-            return self.failed(refusal, Fault.HARD, party="", spare=spare, began=now, now=now)
+            return self.failed(refusal, Fault.HARD, party=None, spare=spare, began=now, now=now)
         self._spoken_for = False
         self._blame(refusal)
         assert self.until is not None
@@ -287,6 +300,8 @@ class Circuit:
             return False
         if self.state is CircuitState.HALF_OPEN:
             return self._soft >= TRIALS
+        if self._proved >= PROVED_IN_A_ROW:
+            return True
         if self._soft >= SOFT_IN_A_ROW and (len(self._parties) > 1 or self._proved):
             return True
         return self._rate_is_poor(now)
@@ -335,7 +350,7 @@ class Circuit:
 
     def _forget_row(self) -> None:
         self._hard = self._soft = 0
-        self._proved = False
+        self._proved = 0
         self._parties.clear()
 
     def _blame(self, refusal: Deferred) -> None:
@@ -351,8 +366,3 @@ class _Bucket:
         self.worked = 0
         self.failed = 0
         self.parties: set[str] = set()
-
-
-def _add(parties: set[str], party: str) -> None:
-    if len(parties) < _PARTIES_KEPT:
-        parties.add(party)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import cast
 
+import msgspec
+
 from everpost.clock import Clock
 from everpost.delivery.breaker import OPEN_FOR
 from everpost.delivery.course import CONNECTS_PER_CARRY, Course
@@ -13,9 +15,12 @@ from everpost.delivery.envelope import Envelope, Render, Report
 from everpost.delivery.judging import Judge
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
-from everpost.delivery.probe import Probed, look
+from everpost.delivery.leases import Leases
+from everpost.delivery.probe import Probed, probe
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
+from everpost.delivery.shaping import News, Shaper
+from everpost.delivery.sites import Site, lone
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.delivery.trying import CLOSING, Attempt, Means
 from everpost.model.health import Health, Standing
@@ -27,6 +32,7 @@ from everpost.net.streams import Misses, tls_context
 
 __all__ = ["Carrier"]
 
+_ANYWHERE = lone("")
 _GONE = Deferred("the relay it is meant for does not exist", Phase.ROUTE, Speaker.SELF)
 
 
@@ -36,7 +42,8 @@ class Carrier:
     `helo` is our name; `ca_file` names authorities trusted beside the system's; `resolver` finds
     the MX hosts of destinations, `rng` mixes equal ones, `reach` bounds how many are tried. `site`
     is where this process runs: relays of the same site come first; `open_for`, the
-    seconds for which a relay gets no mail after its first fault.
+    seconds for which a relay gets no mail after its first fault. `leases` lets another room share
+    the relays' limits among processes.
     """
 
     def __init__(
@@ -59,12 +66,16 @@ class Carrier:
 
         self._clock = clock
         outset = Outset(clock, helo, timeouts, mx_timeouts, tls, Misses(clock.monotonic))
-        router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
+        self._router = Router(resolver, clock=clock, rng=rng, helo=helo, reach=reach)
         self._patience = CONNECTS_PER_CARRY * timeouts.connect
-        self._lanes = Lanes(clock.monotonic, random=rng.random, site=site, open_for=open_for)
+        self.shaper = Shaper()
+        self._lanes = Lanes(clock, self.shaper, random=rng.random, site=site, open_for=open_for)
         self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
-        self._means = Means(clock, outset, router, self._lanes, self._keeper, self._judge)
+        self.leases = Leases(lanes=self._lanes, keeper=self._keeper, clock=clock)
+        self._means = Means(
+            clock, outset, self._router, self._lanes, self._keeper, self._judge, self.shaper
+        )
 
     # --- relays and pools -------------------------------------------------------------------------
 
@@ -73,6 +84,7 @@ class Carrier:
         Sessions of relays that vanished, drain or changed finish what they carry and are closed."""
         if not self._keeper.closing:
             self._keeper.dismiss(self._lanes.use(relays, pools))
+            self.leases.relays_changed()
 
     def ready(self, pool: str) -> bool:
         """Whether any relay of the pool is enabled, however sick."""
@@ -112,16 +124,22 @@ class Carrier:
         started = self._clock.now()
         course = Course(self._patience)
         last: Attempt | None = None
+        site = await self._site(envelope)
         while not self._keeper.closing:
             lane = None
             if not course.over:
-                lane = await self._lanes.take(envelope, course.tried)
+                lane = await self._lanes.take(envelope, course.tried, site)
             if lane is None:
                 if self._turns_back(envelope, course):
                     continue
                 break
+            if isinstance(lane, Deferred):
+                if last is None:
+                    return self._postponed(envelope, lane, started)
+                last.wait_for(lane)
+                break
             course.arrived(lane.id)
-            last = Attempt(self._means, lane, envelope, course)
+            last = Attempt(self._means, lane, envelope, course, site)
             try:
                 await last.make(render, before_dot)
             finally:
@@ -136,12 +154,31 @@ class Carrier:
             course.out_of_service(self._nowhere(envelope))
         return course.turn_back()
 
+    async def _site(self, envelope: Envelope) -> Site:
+        """Where its mail ends up, for direct delivery: known before a place is taken, so that a
+        thousand destinations of one provider do not open a thousand sessions."""
+        destination = envelope.destination
+        if not destination or not self._lanes.may_go_directly(envelope):
+            return _ANYWHERE
+        return self._router.known_site(destination) or await self._router.site(destination)
+
+    def learn_sites(self, news: Iterable[News]) -> None:
+        """What other processes found out of sites (see Shaper.news): those that wait in line for a
+        site which takes nothing now go back."""
+        self.shaper.learn(news, now=self._clock.now())
+        self._lanes.changed()
+
+    def _postponed(self, envelope: Envelope, outcome: Deferred, started: int) -> Report:
+        record = AttemptRecord(started_at=started, ended_at=self._clock.now())
+        return Report((outcome,) * len(envelope.recipients), record)
+
     def _report(
         self, envelope: Envelope, attempt: Attempt | None, course: Course, started: int
     ) -> Report:
         if attempt is None:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
-            return Report((self._nowhere(envelope),) * len(envelope.recipients), record)
+            refusal = self._nowhere(envelope) if course.fault is None else course.fault
+            return Report((refusal,) * len(envelope.recipients), record)
         session, relay, rendered = attempt.session, attempt.lane.relay, attempt.rendered
         return Report(
             tuple(cast(Sequence[Outcome], attempt.outcomes)),  # none is None by now
@@ -169,7 +206,9 @@ class Carrier:
         wing = self._lanes.wing(envelope.pool)
         if wing is None:
             return Deferred(f"there is no pool {envelope.pool}", Phase.ROUTE, Speaker.SELF)
-        return Deferred(wing.why_out(self._clock.monotonic()), Phase.ROUTE, Speaker.SELF)
+        refusal = wing.turn_away(self._clock.monotonic(), self._clock.now())
+        until = self.leases.turned_away(wing.lanes)
+        return refusal if until is None else msgspec.structs.replace(refusal, until=until)
 
     # --- health -----------------------------------------------------------------------------------
 
@@ -186,15 +225,15 @@ class Carrier:
         self._judge.on_news = tell
 
     async def probe(self, relay: bytes, sender: str) -> Probed | None:
-        """Look at a smart host without mail, in the name of `sender`, and judge it by that. None
+        """Probe a smart host, in the name of `sender`, and judge it by that. None
         when it is not there or has no place for one more connection."""
         lane = None if self._keeper.closing else self._lanes.visit(relay)
         if lane is None:
             return None
         try:
-            probed = await look(lane.relay, sender, self._means.outset)
+            probed = await probe(lane.relay, sender, self._means.outset)
         finally:
-            self._lanes.give_back(lane, "")
+            self._lanes.visited(lane)
         self.probed(relay, probed.refusal)
         return probed
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from everpost import telemetry
 from everpost.clock import Clock
-from everpost.delivery.breaker import fault_of
+from everpost.delivery.breaker import Spare, fault_of
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
-from everpost.model.health import Health, Standing
+from everpost.model.health import CircuitState, Health, Standing
 from everpost.model.outcome import Deferred, Phase, Speaker
 
 __all__ = ["Judge"]
@@ -24,6 +24,7 @@ class Judge:
         self._clock = clock
         self._lanes = lanes
         self._news: dict[bytes, Lane] = {}
+        self._unwelcome: set[bytes] = set()
         self._compare_at = 0.0
         self._origin = clock.now() / 1000 - clock.monotonic()
         self.on_news: Callable[[], None] | None = None
@@ -46,7 +47,7 @@ class Judge:
         """An attempt that says nothing of the relay."""
         lane.meter.neither(now=self._clock.monotonic())
 
-    def failed(self, lane: Lane, refusal: Deferred, *, party: str, began: float) -> None:
+    def failed(self, lane: Lane, refusal: Deferred, *, party: str | None, began: float) -> None:
         """The relay failed a message, if the refusal is its own; logged once, not once a message.
         `party`: who else may be to blame."""
         fault = fault_of(refusal)
@@ -65,6 +66,16 @@ class Judge:
         if lane.circuit.failed(refusal, fault, party=party, spare=spare, began=began, now=now):
             self._turned(lane, own=refusal.speaker is not Speaker.SELF)
 
+    def unwelcome(self, lane: Lane, sites: int) -> None:
+        """So many sites refuse the lane's own address that the others should carry the mail."""
+        name = lane.relay.name
+        telemetry.alarm(f"source_blocked:{name}").raise_(relay=name, sites=sites)
+        self._unwelcome.add(lane.id)
+        spare, now = self._lanes.spare(lane), self._clock.monotonic()
+        why = Deferred(f"blocked by {sites} sites", Phase.ROUTE, Speaker.DESTINATION)
+        if spare is Spare.PLENTY and lane.circuit.takes_out(why, now=now):
+            self._turned(lane)
+
     def disproved(self, relay: bytes, refusal: Deferred) -> None:
         """Another relay took what this one had refused."""
         lane, now = self._lanes.lane(relay), self._clock.monotonic()
@@ -77,10 +88,10 @@ class Judge:
         self._compare_at = now + _COMPARE_EVERY
         for wing in tuple(self._lanes.wings()):
             lane = wing.laggard(now)
-            if lane is None:
+            if lane is None or self._lanes.spare(lane) is Spare.FLOOR:
                 continue
             why = f"far slower than the others: {lane.meter.average:.1f} s a message"
-            if lane.circuit.lags(why, now=now):
+            if lane.circuit.takes_out(Deferred(why, Phase.DOT, Speaker.RELAY), now=now):
                 lane.meter.forget()
                 self._turned(lane)
 
@@ -134,6 +145,9 @@ class Judge:
     def _turned(self, lane: Lane, *, own: bool = True) -> None:
         """The lane's circuit has changed."""
         circuit = lane.circuit
+        if circuit.state is CircuitState.CLOSED and lane.id in self._unwelcome:
+            self._unwelcome.discard(lane.id)
+            telemetry.alarm(f"source_blocked:{lane.relay.name}").clear()
         if own:
             self._news[lane.id] = lane
             if self.on_news is not None:
@@ -144,8 +158,10 @@ class Judge:
         self._lanes.changed(lane)
 
 
-def party(refusal: Deferred, *, sender: str, recipient: str) -> str:
+def party(refusal: Deferred, *, sender: str, recipient: str) -> str | None:
     """Who else than the relay a refusal may be about: the sender's domain at MAIL, later the first
-    recipient's."""
+    recipient's; nobody, where it is our own lack."""
+    if refusal.speaker is Speaker.SELF:
+        return None
     address = sender if refusal.phase is Phase.MAIL else recipient
     return address.rpartition("@")[2]

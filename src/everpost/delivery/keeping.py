@@ -2,12 +2,13 @@
 those that say goodbye. Doing; the lanes hold what rests."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from everpost.clock import Clock
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.session import Outset, Session
+from everpost.delivery.sites import Site
 from everpost.delivery.timeouts import Timeouts
 
 __all__ = ["Keeper"]
@@ -15,7 +16,7 @@ __all__ = ["Keeper"]
 
 class Keeper:
     """All sessions of a carrier. `busy`: those that carry something, or are being opened for it;
-    `closing`: nothing new may start."""
+    `closing`: nothing new may start; `left` is told whose session has said goodbye."""
 
     def __init__(self, *, clock: Clock, lanes: Lanes, outset: Outset, timeouts: Timeouts) -> None:
         self._clock = clock
@@ -24,11 +25,12 @@ class Keeper:
         self._timeouts = timeouts
         self.busy: set[Session] = set()
         self.closing = False
+        self.left: Callable[[Lane], None] | None = None
         self._farewells: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._all_back = asyncio.Event()
 
-    def put_back(self, lane: Lane, destination: str, session: Session | None) -> None:
+    def put_back(self, lane: Lane, site: Site, session: Session | None) -> None:
         """An attempt is over: its session waits for more, or ends; its place is free."""
         if session is not None:
             self.busy.discard(session)
@@ -40,7 +42,7 @@ class Keeper:
                 self.dismiss([session])
             else:
                 session.abort()
-        self._lanes.give_back(lane, destination)
+        self._lanes.give_back(lane, site)
         if self.closing and not self.busy:
             self._all_back.set()
 
@@ -56,11 +58,27 @@ class Keeper:
             self._sweep_in(max(eldest + self._timeouts.idle - now, 0.01))
 
     def dismiss(self, sessions: Sequence[Session]) -> None:
-        """QUIT and close, without anybody waiting for it."""
+        """QUIT and close, without anybody waiting for it. Until it is gone, each takes up a place
+        in its relay's lane."""
         for session in sessions:
-            task = asyncio.get_running_loop().create_task(session.quit())
+            lane = self._lanes.lane(session.relay.id)
+            if lane is not None:
+                lane.leaving += 1
+                self._lanes.resized(lane)
+            task = asyncio.get_running_loop().create_task(
+                session.quit() if lane is None else self._leave(lane, session)
+            )
             self._farewells.add(task)
             task.add_done_callback(self._farewells.discard)
+
+    async def _leave(self, lane: Lane, session: Session) -> None:
+        try:
+            await session.leave()
+        finally:
+            lane.leaving -= 1
+            self._lanes.resized(lane)
+            if self.left is not None:
+                self.left(lane)
 
     async def close(self, *, deadline: float) -> None:
         """Take nothing more, QUIT idle sessions, wait up to `deadline` seconds for what is being

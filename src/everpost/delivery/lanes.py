@@ -7,14 +7,18 @@ waits in the wing's line, first come first served.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
+from everpost.clock import Clock
 from everpost.delivery.breaker import OPEN_FOR, Spare
 from everpost.delivery.envelope import Envelope
 from everpost.delivery.lane import Lane
 from everpost.delivery.session import Session
-from everpost.delivery.wing import Waiter, Wing
+from everpost.delivery.shaping import Shaper
+from everpost.delivery.sites import Site
+from everpost.delivery.wing import FULL, Waiter, Wing
 from everpost.model.health import CircuitState
+from everpost.model.outcome import Deferred, Phase, Speaker
 from everpost.model.pool import DEFAULT_POOL, Pool
 from everpost.model.relay import Relay
 
@@ -23,22 +27,32 @@ __all__ = ["Lanes"]
 _ANSWERED_AT_ONCE = 100
 """Transactions that a pool without any relay in service can be asked for: they do not wait."""
 
+_MOST_MATES = 64
+_LINE = 100
+"""How many may wait in line for one site. More go back to the queue, or a slow site with many
+domains would fill all that a process may have in hand (I17)."""
+_LINE_MS = 30_000
+
 _NOWHERE: tuple[Wing, ...] = ()
 
 
 class Lanes:
-    """All relays and pools. `now` gives monotonic seconds, `random` numbers in [0, 1); `site` is
-    ours; `open_for`: seconds without mail after a relay's first fault."""
+    """All relays and pools. `shaper` says what direct lanes may do at a site; `random` gives
+    numbers in [0, 1); `site` is where we are; `open_for`: seconds without mail after a relay's
+    first fault."""
 
     def __init__(
         self,
-        now: Callable[[], float],
+        clock: Clock,
+        shaper: Shaper,
         *,
         random: Callable[[], float],
         site: str = "",
         open_for: float = OPEN_FOR,
     ) -> None:
-        self._now = now
+        self._clock = clock
+        self._now = clock.monotonic
+        self._shaper = shaper
         self._random = random
         self._site = site
         self._open_for = open_for
@@ -48,6 +62,16 @@ class Lanes:
         self._pinned: dict[bytes, deque[Waiter]] = {}
         self._number = 0
         self._due: float | None = None  # when a circuit or a tier is to be looked at
+        self._urge: Callable[[Iterable[Lane]], None] | None = None
+
+    def lease(self, urge: Callable[[Iterable[Lane]], None]) -> None:
+        """From now on the lanes have what they are given; `urge` is told which of them find no
+        place for somebody, or gave away their last."""
+        self._urge = urge
+        for lane in self._lanes.values():
+            lane.urge = urge
+            lane.cap = lane.site_cap = 0
+            self.resized(lane)
 
     # --- relays and pools -------------------------------------------------------------------------
 
@@ -55,6 +79,7 @@ class Lanes:
         """Replace the relays and pools; the idle sessions that have to be closed for it. What is in
         flight finishes: `keep` then refuses its session."""
         left: list[Session] = []
+        now, open_for = self._now(), self._open_for
         wanted = {relay.id: relay for relay in relays}
         for id_, lane in list(self._lanes.items()):
             if id_ not in wanted:
@@ -65,9 +90,11 @@ class Lanes:
         for id_, relay in wanted.items():
             known = self._lanes.get(id_)
             if known is None:
-                self._lanes[id_] = Lane(relay, open_for=self._open_for)
+                self._lanes[id_] = Lane(
+                    relay, self._shaper, open_for=open_for, now=now, urge=self._urge
+                )
             elif known.relay != relay:
-                left += known.adopt(relay)
+                left += known.adopt(relay, open_for=open_for, now=now)
         for lane in self._lanes.values():
             lane.counted = lane.room
         self._raise_wings(pools)
@@ -86,7 +113,7 @@ class Lanes:
             wing = Wing(pool, tiers, site=self._site, random=self._random)
             before = old.pop(name, None)
             if before is not None:
-                wing.waiters = before.waiters
+                wing.waiters, wing.out_since = before.waiters, before.out_since
             wing.look(now)
             self._wings[name] = wing
             for lane in wing.lanes:
@@ -125,92 +152,160 @@ class Lanes:
         if wing is None or not wing.lanes:
             return 0
         self._look()
-        return _ANSWERED_AT_ONCE if wing.out else max(wing.room, 0)
+        if wing.out:
+            return _ANSWERED_AT_ONCE
+        if wing.room > 0 or self._urge is None:
+            return max(wing.room, 0)
+        # Lanes have what they are given: one message in line asks for those that have nothing.
+        asleep = not wing.waiters and not any(lane.in_flight for lane in wing.lanes)
+        return int(asleep)
 
-    def any_beyond(self, tried: frozenset[bytes], envelope: Envelope) -> bool:
-        """Whether another relay than these is enabled that can carry the envelope."""
+    def in_line(self, lane: Lane) -> bool:
+        """Whether somebody waits for a place that this lane could give."""
+        return lane.id in self._pinned or any(w.waiters for w in self._of.get(lane.id, _NOWHERE))
+
+    def mates(self, ids: Container[bytes]) -> list[Lane]:
+        """The enabled lanes of every pool that has one of these: they share its mail, and none is
+        to be passed over for having nothing yet. Large pools get along with those that are awake.
+        """
+        found: dict[bytes, Lane] = {}
+        for wing in self._wings.values():
+            if len(wing.lanes) <= _MOST_MATES and any(lane.id in ids for lane in wing.lanes):
+                found.update((lane.id, lane) for lane in wing.lanes)
+        return list(found.values())
+
+    def any_beyond(
+        self, tried: frozenset[bytes], envelope: Envelope, unblocked_at: Site | None = None
+    ) -> bool:
+        """Whether another relay than these is enabled that can carry the envelope; one whose
+        address the site does not refuse, where a site is given."""
         wing = self._wings.get(envelope.pool)
         if wing is None or envelope.only is not None:
             return False
+        wall = self._clock.now()
         return any(
-            lane.id not in tried and (envelope.destination or not lane.direct)
+            lane.id not in tried
+            and (envelope.destination or not lane.direct)
+            and not (
+                unblocked_at is not None
+                and lane.direct
+                and self._shaper.blocked(lane.id, unblocked_at.name, now=wall)
+            )
             for lane in wing.lanes
         )
 
+    def may_go_directly(self, envelope: Envelope) -> bool:
+        """Whether one of the lanes for it is direct."""
+        if envelope.only is not None:
+            pinned = self._lanes.get(envelope.only)
+            return pinned is not None and pinned.direct
+        wing = self._wings.get(envelope.pool)
+        return wing is not None and wing.direct
+
     # --- places -----------------------------------------------------------------------------------
 
-    async def take(self, envelope: Envelope, tried: frozenset[bytes]) -> Lane | None:
-        """A place in a lane, at once or in turn; None when no relay is left to try. Must be given
-        back with `give_back`. Without a destination none delivers directly."""
+    async def take(
+        self, envelope: Envelope, tried: frozenset[bytes], site: Site
+    ) -> Lane | Deferred | None:
+        """A place in a lane, at once or in turn; None when no relay is left to try; a deferral when
+        those that are left take nothing for the site now. A lane must be given back with
+        `give_back`. Without a destination none delivers directly."""
         if envelope.only is not None:
-            return await self._take_pinned(envelope.only, envelope, tried)
+            return await self._take_pinned(envelope.only, self._waiter(envelope, tried, site))
         wing = self._wings.get(envelope.pool)
         if wing is None:
             return None
         now = self._look()
         if not wing.waiters:
-            lane, waits = wing.choose(envelope, tried, now)
-            if lane is not None:
-                self._enter(lane, envelope.destination)
-                return lane
-            if not waits:
-                return None
-        waiter = self._waiter(envelope, tried)
+            found = wing.choose(envelope, tried, site, now=now, wall=self._clock.now())
+            if found is not FULL:
+                return self._enter(found, site)
+        elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
+            return _line_is_long(site, self._clock.now())
+        if self._urge is not None:
+            self._urge(wing.lanes)
+        waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
         if wing.room > 0:
             self._serve(wing)
         return await self._in_line(waiter)
 
-    async def _take_pinned(
-        self, relay: bytes, envelope: Envelope, tried: frozenset[bytes]
-    ) -> Lane | None:
-        if relay not in self._lanes or relay in tried:
+    async def _take_pinned(self, relay: bytes, waiter: Waiter) -> Lane | Deferred | None:
+        if relay not in self._lanes or relay in waiter.tried:
             return None
-        waiter = self._waiter(envelope, tried)
         self._pinned.setdefault(relay, deque()).append(waiter)
         self._serve_pinned(relay)
+        if self._urge is not None and not waiter.place.done():
+            self._urge([self._lanes[relay]])
         return await self._in_line(waiter)
 
-    def _waiter(self, envelope: Envelope, tried: frozenset[bytes]) -> Waiter:
+    def _waiter(self, envelope: Envelope, tried: frozenset[bytes], site: Site) -> Waiter:
         self._number += 1
-        return Waiter(envelope, tried, self._number)
+        return Waiter(envelope, tried, site, self._number)
 
-    async def _in_line(self, waiter: Waiter) -> Lane | None:
+    async def _in_line(self, waiter: Waiter) -> Lane | Deferred | None:
         place = waiter.place
         try:
             return await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and (given := place.result()) is not None:
-                self.give_back(given, waiter.envelope.destination)
+            if place.done() and not place.cancelled():
+                given = place.result()
+                if isinstance(given, Lane):
+                    self.give_back(given, waiter.site)
             raise
 
-    def _enter(self, lane: Lane, destination: str) -> None:
-        lane.enter(destination)
-        self._recount(lane)
+    def _enter(self, found: Lane | Deferred | None, site: Site) -> Lane | Deferred | None:
+        if isinstance(found, Lane):
+            found.enter(site)
+            self._recount(found)
+        return found
 
-    def give_back(self, lane: Lane, destination: str) -> None:
-        lane.leave(destination)
+    def give_back(self, lane: Lane, site: Site) -> None:
+        lane.leave(site)
         self._recount(lane)
         self._hand_on(lane)
 
     def visit(self, relay: bytes) -> Lane | None:
         """A place for one connection that carries no mail, and counts as none; None when there is
-        no room for it, idle sessions included. Must be given back with `give_back`."""
+        no room for it now, sessions at rest included. Must be given back with `visited`."""
         lane = self._lanes.get(relay)
-        if lane is None or not lane.enabled or lane.in_flight + len(lane.idle) >= lane.cap:
+        if lane is None or not lane.enabled:
+            return None
+        if lane.in_flight + len(lane.idle) + lane.leaving >= lane.cap:
+            if self._urge is not None:
+                self._urge([lane])
             return None
         lane.in_flight += 1
+        lane.peak = max(lane.peak, lane.in_flight)
         self._recount(lane)
         return lane
 
-    def changed(self, lane: Lane) -> None:
-        """The lane's circuit, `cap`, `uses` or `away` has changed: who serves, and who may have a
-        place now?"""
+    def visited(self, lane: Lane) -> None:
+        lane.in_flight -= 1
+        self._recount(lane)
+        self._hand_on(lane)
+
+    def changed(self, lane: Lane | None = None) -> None:
+        """The lane's circuit, `cap`, `uses` or `away` has changed; without a lane, that of any, or
+        what a site takes: who serves, and who may have a place now, or none to wait for?"""
         now = self._now()
-        lane.counted = lane.room
-        for wing in self._of.get(lane.id, _NOWHERE):
+        for one in self._lanes.values() if lane is None else (lane,):
+            one.counted = one.room
+        wings = self._wings.values() if lane is None else self._of.get(lane.id, _NOWHERE)
+        for wing in tuple(wings):
             wing.look(now)
         self._plan()
+        if lane is not None:
+            self._hand_on(lane)
+            return
+        for id_ in tuple(self._pinned):
+            self._serve_pinned(id_)
+        for wing in tuple(wings):
+            self._serve(wing)
+
+    def resized(self, lane: Lane) -> None:
+        """Only its `cap` or `uses` has changed, or how many sessions are leaving."""
+        self._recount(lane)
         self._hand_on(lane)
 
     def _recount(self, lane: Lane) -> None:
@@ -233,22 +328,20 @@ class Lanes:
 
     def _serve(self, wing: Wing) -> None:
         """Give places to those in line; one who can only use a full lane, or waits for room at its
-        destination, lets others pass."""
-        now = self._now()
+        site, lets others pass."""
+        now, wall = self._now(), self._clock.now()
         waiting: deque[Waiter] = deque()
         while wing.waiters:
             waiter = wing.waiters.popleft()
             if waiter.place.done():  # cancelled
                 continue
-            lane, waits = wing.choose(waiter.envelope, waiter.tried, now)
-            if lane is None and waits:
+            found = wing.choose(waiter.envelope, waiter.tried, waiter.site, now=now, wall=wall)
+            if found is FULL:
                 waiting.append(waiter)
                 if wing.room <= 0:
                     break
                 continue
-            if lane is not None:
-                self._enter(lane, waiter.envelope.destination)
-            waiter.place.set_result(lane)
+            waiter.place.set_result(self._enter(found, waiter.site))
         waiting.extend(wing.waiters)
         wing.waiters = waiting
 
@@ -258,12 +351,9 @@ class Lanes:
         while line:
             waiter = line[0]
             if not waiter.place.done():
-                destination = waiter.envelope.destination
-                if lane is not None:
-                    if lane.in_flight >= lane.relay.connections or not lane.admits(destination):
-                        return
-                    self._enter(lane, destination)
-                waiter.place.set_result(lane)
+                if lane is not None and not lane.has_seat(waiter.site):
+                    return
+                waiter.place.set_result(self._enter(lane, waiter.site))
             line.popleft()
         del self._pinned[relay]
 
@@ -291,7 +381,8 @@ class Lanes:
 
     def keep(self, lane: Lane, session: Session) -> bool:
         """Whether this session may wait in its lane for more work; if so it does now."""
-        if lane.enabled and session.relay is lane.relay and session.usable:
+        has_seat = lane.in_flight <= lane.cap  # it is still one of those in flight
+        if lane.enabled and has_seat and session.relay is lane.relay and session.usable:
             lane.idle.append(session)
             return True
         return False
@@ -310,3 +401,17 @@ class Lanes:
             if since is not None and (eldest is None or since < eldest):
                 eldest = since
         return stale, eldest
+
+
+def _is_long(line: Iterable[Waiter], site: Site) -> bool:
+    return bool(site.hosts) and sum(waiter.site.name == site.name for waiter in line) >= _LINE
+
+
+def _line_is_long(site: Site, wall: int) -> Deferred:
+    return Deferred(
+        f"not tried, too many wait for {site.name} already",
+        Phase.ROUTE,
+        Speaker.DESTINATION,
+        until=wall + _LINE_MS,
+        untried=True,
+    )

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import accumulate
 
 __all__ = ["Meter"]
 
@@ -108,9 +109,5 @@ class Meter:
 
 
 def _at(counts: list[int], rank: float) -> float:
-    seen = 0
-    for step, count in enumerate(counts):
-        seen += count
-        if seen >= rank:
-            return round(_STEPS[min(step, len(_STEPS) - 1)] * 1000, 3)
-    raise AssertionError(rank)  # the rank is at most their sum
+    step = next(step for step, seen in enumerate(accumulate(counts)) if seen >= rank)
+    return round(_STEPS[min(step, len(_STEPS) - 1)] * 1000, 3)

@@ -1,4 +1,4 @@
-"""A look at a smart host without mail: connect, greet, secure, log in, MAIL, RSET, QUIT.
+"""One probe of a smart host: a session without mail, from connecting to RSET, and QUIT.
 
 It goes as far as MAIL, since a relay may answer EHLO and refuse all mail (F61), and no further: no
 recipient is named and no message counted.
@@ -11,17 +11,17 @@ from everpost.delivery.session import Outset, Session
 from everpost.model.outcome import Deferred
 from everpost.model.relay import Relay
 
-__all__ = ["Probed", "look"]
+__all__ = ["Probed", "probe"]
 
 
 class Probed(msgspec.Struct, frozen=True):
-    """What a look found: why the relay takes no mail, or None; and how long it took, in seconds."""
+    """What a probe found: why the relay takes no mail, or None; `took` is in seconds."""
 
     refusal: Deferred | None
     took: float
 
 
-async def look(relay: Relay, sender: str, outset: Outset) -> Probed:
+async def probe(relay: Relay, sender: str, outset: Outset) -> Probed:
     """Open one connection by the relay's own time limits, and close it. Never raises for what the
     far end does; when cancelled it hangs up."""
     started = outset.clock.monotonic()

@@ -31,7 +31,7 @@ _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errn
 """What keeps a connection from being made that is this machine's own lack."""
 
 _OFFERED = 1024
-"""Octets of the message that a look without mail announces: as small as real ones."""
+"""Octets of the message that a probe announces: as small as real ones."""
 
 Phased = Generator[Step, list[Reply], Deferred | None]
 
@@ -57,16 +57,24 @@ class Session:
 
     `peer`, `tls` and `extensions` are facts of the open session; `timings`, milliseconds per phase
     of opening, are there for the first transaction's record; `transactions` counts. `destination`
-    is whose mail it carries, empty where that is everybody's; `instead_of`, why a better host of
-    its own does not.
+    is whose mail it carries (a destination, or the group of a site whose hosts it is one of), empty
+    where that is everybody's, `site` where it counts; `instead_of`, why a better host of its own
+    does not.
     """
 
     def __init__(
-        self, relay: Relay, far_end: FarEnd, outset: Outset, destination: str = ""
+        self,
+        relay: Relay,
+        far_end: FarEnd,
+        outset: Outset,
+        destination: str = "",
+        *,
+        site: str = "",
     ) -> None:
         self.relay = relay
         self.far_end = far_end
         self.destination = destination
+        self.site = site
         self.extensions = Extensions()
         self.peer: str | None = None
         self.tls: TlsFacts | None = None
@@ -257,7 +265,7 @@ class Session:
             (reply,) = yield Step(login.answer(), asks=1, within=within)
         return None if reply.code == 235 else self._refused(reply)
 
-    # --- a look without mail ----------------------------------------------------------------------
+    # --- probing ----------------------------------------------------------------------------------
 
     async def try_sender(self, sender: str) -> Deferred | None:
         """MAIL, then RSET: None when mail from `sender` would be taken now."""

@@ -3,7 +3,7 @@ note what that says of the relay. Doing; `course` decides where the message goes
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeGuard, cast
 
 import msgspec
 
@@ -18,8 +18,10 @@ from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.route import FarEnd, Route, Router
 from everpost.delivery.session import Outset, Session
+from everpost.delivery.shaping import Shaper, Word, word_of
+from everpost.delivery.sites import Site
 from everpost.model.message import Rendered
-from everpost.model.outcome import Bounced, Deferred, Outcome, Phase, Speaker
+from everpost.model.outcome import Bounced, Deferred, Mark, Outcome, Phase, Speaker
 from everpost.net.streams import shown
 
 __all__ = ["CLOSING", "Attempt", "Means"]
@@ -34,6 +36,9 @@ _CONNECT = telemetry.histogram(
 )
 _SESSION = telemetry.histogram(
     "everpost_relay_session_seconds", "One transaction, from MAIL to the answer to its content"
+)
+_COOLDOWNS = telemetry.counter(
+    "everpost_cooldowns_total", "Sites that a relay leaves alone for a while", ("relay", "word")
 )
 _LACKING = Deferred(
     "the relay lacks what the message needs, another one may have it",
@@ -53,6 +58,7 @@ class Means:
     lanes: Lanes
     keeper: Keeper
     judge: Judge
+    shaper: Shaper
 
 
 class Attempt:
@@ -63,7 +69,9 @@ class Attempt:
     """
 
     __slots__ = (
+        "_began",
         "_course",
+        "_cut",
         "_destination",
         "_envelope",
         "_far_ends",
@@ -71,6 +79,7 @@ class Attempt:
         "_met",
         "_passed",
         "_sessions",
+        "_site",
         "elsewhere",
         "lane",
         "outcomes",
@@ -79,8 +88,13 @@ class Attempt:
         "timings",
     )
 
-    def __init__(self, means: Means, lane: Lane, envelope: Envelope, course: Course) -> None:
+    def __init__(
+        self, means: Means, lane: Lane, envelope: Envelope, course: Course, site: Site
+    ) -> None:
         self._means = means
+        self._site = site
+        self._began = means.clock.now() if lane.direct else 0
+        self._cut = False  # the site wants no more of us now: its other hosts are not asked
         self._envelope = envelope
         self._course = course
         self._destination = envelope.destination
@@ -121,7 +135,7 @@ class Attempt:
                 kept, self._passed = False, None
             else:
                 self._note(transaction, began)
-                if not transaction.host_failed:
+                if self._cut or not transaction.host_failed:
                     return
                 self._pass_on(session, cast(Deferred, transaction.outcomes[0]))
                 if not (self._far_ends and self._sessions):
@@ -132,7 +146,19 @@ class Attempt:
 
     def put_back(self) -> None:
         """The attempt is over, however it ended: its session and its place are free."""
-        self._means.keeper.put_back(self.lane, self._destination, self.session)
+        self._means.keeper.put_back(self.lane, self._site, self.session)
+
+    def wait_for(self, later: Deferred) -> None:
+        """No other relay may go there now, which is no reason to bounce anybody for what was said
+        of this one: they wait as `later` has it."""
+        self.outcomes = [
+            msgspec.structs.replace(outcome, until=later.until)
+            if isinstance(outcome, Deferred)
+            else _later(outcome, later.until)
+            if isinstance(outcome, Bounced)
+            else outcome
+            for outcome in self.outcomes
+        ]
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -140,8 +166,11 @@ class Attempt:
         """A session from an earlier message, unless it had its share of them (long-lived ones pin
         mail to one machine behind a balanced name): then it goes while its place is ours, so that
         it never stands beside its successor."""
-        session = self.lane.warm(self._destination)
-        if session is None or session.transactions < self.lane.relay.messages_per_connection:
+        session = self.lane.warm(self._destination, self._site)
+        share = self.lane.relay.messages_per_connection
+        if self._site.messages is not None:
+            share = min(share, self._site.messages)
+        if session is None or session.transactions < share:
             return session
         busy = self._means.keeper.busy
         self.session = session
@@ -163,16 +192,22 @@ class Attempt:
         self._everybody(CLOSING)
         while self._far_ends and self._sessions and not self._means.keeper.closing:
             session = await self._open_to(self._far_ends.pop(0))
-            if session is not None or self.elsewhere:
+            if session is not None or self.elsewhere or self._cut:
                 return session
         return None
 
     async def _open_to(self, far_end: FarEnd) -> Session | None:
-        lane, means, destination = self.lane, self._means, self._destination
+        lane, means, destination, site = self.lane, self._means, self._destination, self._site
         if lane.direct:
             means.keeper.dismiss(lane.surplus())
+            await self._make_room()
+        own = site.group if far_end.name in site.hosts else destination
         self.session = session = Session(
-            lane.relay, far_end, means.outset, destination if lane.direct else ""
+            lane.relay,
+            far_end,
+            means.outset,
+            own if lane.direct else "",
+            site=site.name if lane.direct else "",
         )
         means.keeper.busy.add(session)
         began = means.clock.monotonic()
@@ -195,10 +230,27 @@ class Attempt:
             self._blame(refusal, began, session=False)
             self.elsewhere = True
             return None
+        self._heed(self.outcomes)
+        if self._cut:
+            return None
         self._pass_on(session, refusal)
         if not (self._far_ends or self._met or self._reaches()):
             means.router.unreachable(lane.relay, destination, refusal)
         return None
+
+    async def _make_room(self) -> None:
+        """Sessions that rest at the site go, and are gone, before one too many is opened there."""
+        lane, site, busy = self.lane, self._site, self._means.keeper.busy
+        there = sum(s.site == site.name and s.relay.id == lane.id for s in busy)
+        leaving = lane.surplus_of(site, there)
+        busy.update(leaving)
+        try:
+            for session in leaving:
+                await session.leave()
+        finally:
+            busy.difference_update(leaving)
+            for session in leaving:
+                session.abort()
 
     def _everybody(self, outcome: Outcome) -> None:
         self.outcomes = (outcome,) * len(self._envelope.recipients)
@@ -227,7 +279,9 @@ class Attempt:
         """Whether a session to the destination is open: then its hosts live, and only want no more
         of them."""
         return any(
-            s.destination == self._destination and s.relay.id == self.lane.id and s.peer
+            s.destination in {self._destination, self._site.group}
+            and s.relay.id == self.lane.id
+            and s.peer
             for s in (*self._means.keeper.busy, *self.lane.idle)
         )
 
@@ -290,6 +344,7 @@ class Attempt:
             else:
                 judge.worked(lane, began=began)
             self._left(transaction)
+            self._heed(self.outcomes)
             return
         refusal = transaction.fault
         if refusal is None and transaction.relay_failed:
@@ -306,6 +361,55 @@ class Attempt:
         if transaction.lacking:
             self._left(transaction)
 
+    # --- what a destination says of us ------------------------------------------------------------
+
+    def _heed(self, outcomes: Sequence[Outcome | None]) -> None:
+        """Tell the shaper what a destination's host made of this. One that is none of its site's
+        own hosts says nothing of the site."""
+        site, lane, means = self._site, self.lane, self._means
+        assert self.session is not None
+        if self.session.far_end.name not in site.hosts and site.hosts:
+            return
+        now = means.clock.now()
+        words = [word_of(outcome) for outcome in outcomes if outcome is not None]
+        word = next((w for w in _BY_WEIGHT if w in words), Word.NOTHING)
+        if word is Word.WORKED:
+            means.shaper.worked(lane.id, site.name, cap=lane.most(site), now=now)
+        elif word is not Word.NOTHING:
+            why = next(str(_said(o)) for o in outcomes if o is not None and word_of(o) is word)
+            blocking = means.shaper.refused(
+                lane.id, site.name, word, why, began=self._began, now=now
+            )
+            if word is Word.PAUSE or word is Word.STOP:
+                self._stop_for(word, why, now)
+            if blocking:
+                means.judge.unwelcome(lane, blocking)
+
+    def _stop_for(self, word: Word, why: str, now: int) -> None:
+        """Nothing more goes there this way; what was refused for our address goes another way, if
+        there is one that is not refused, else waits as long."""
+        site, lane, means = self._site, self.lane, self._means
+        self._cut = True
+        until = means.shaper.cooling(lane.id, site.name, now=now)
+        telemetry.event(
+            "site.cooldown", relay=lane.relay.name, site=site.name, until=until, why=why,
+            blocked=word is Word.STOP,
+        )  # fmt: skip
+        _COOLDOWNS.add(1, lane.relay.name, word.name.lower())
+        outcomes = list(self.outcomes)
+        if word is Word.STOP and means.lanes.any_beyond(self._course.tried, self._envelope, site):
+            # A second final dot would be another attempt, as would a second transaction where some
+            # were taken: soon, then.
+            self.elsewhere = all(_refuses_us(o) and o.phase is not Phase.DOT for o in outcomes)
+            outcomes = [_later(o, now) if _refuses_us(o) else o for o in outcomes]
+        self.outcomes = [
+            msgspec.structs.replace(o, until=until)
+            if isinstance(o, Deferred) and o.until is None and word_of(o) in {Word.PAUSE, Word.STOP}
+            else o
+            for o in outcomes
+        ]
+        means.lanes.changed()
+
     def _blame(self, refusal: Deferred, began: float, *, session: bool) -> None:
         """The relay is at fault; but a message that others have refused may be so itself."""
         means, envelope, course = self._means, self._envelope, self._course
@@ -316,3 +420,28 @@ class Attempt:
             means.judge.failed(self.lane, refusal, party=who, began=began)
         took = means.clock.monotonic() - began
         course.at_fault(self.lane.id, refusal, took=took, session=session)
+
+
+_BY_WEIGHT = (Word.STOP, Word.PAUSE, Word.GREY, Word.FEWER, Word.WORKED)
+
+
+def _refuses_us(outcome: Outcome | None) -> TypeGuard[Deferred | Bounced]:
+    return isinstance(outcome, Deferred | Bounced) and outcome.mark is Mark.BLOCK
+
+
+def _said(outcome: Outcome) -> object:
+    reply = getattr(outcome, "reply", None)
+    return reply if reply is not None else getattr(outcome, "reason", "")
+
+
+def _later(outcome: Deferred | Bounced, until: int | None) -> Deferred:
+    """A refusal as a deferral: it was for this relay, and another one may be welcome."""
+    return Deferred(
+        "not through this relay, another one may carry it later",
+        outcome.phase,
+        outcome.speaker,
+        outcome.reply,
+        rule=outcome.rule,
+        mark=outcome.mark,
+        until=until,
+    )

@@ -4,39 +4,66 @@ it. Doing; `pool` decides."""
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from enum import Enum, auto
+from typing import Final
 
 from everpost import telemetry
 from everpost.delivery.envelope import Envelope
 from everpost.delivery.lane import Lane
 from everpost.delivery.pool import Group, Seat, Turns, outlier, serving
+from everpost.delivery.sites import Site
 from everpost.model.health import CircuitState
+from everpost.model.outcome import Deferred, Phase, Speaker
 from everpost.model.pool import Pool
 
-__all__ = ["Waiter", "Wing"]
+__all__ = ["FULL", "Full", "Waiter", "Wing"]
 
 _RAMP_LOOK = 1.0
 """Seconds after which the tiers are looked at again while a relay's share grows."""
 _OUTLIER_SAMPLES = 10
 """Transactions of the last minute that it takes to call a relay slow."""
 
+_PART_OF_OUTAGE = 0.25
+_LONGEST_WAIT = 60.0
+"""Mail of a pool that is out of service waits for this part of the time that it is out already, at
+most so many seconds: what waits for days does not come and go all the time."""
+_NAMED = 3
+"""Relays that a refusal names."""
+
 _NONE: frozenset[bytes] = frozenset()
 
 
+class Full(Enum):
+    """There are lanes for it, and none has room."""
+
+    FULL = auto()
+
+
+FULL: Final = Full.FULL
+
+
 class Waiter:
-    """One in line: its place, once there is one; None when no relay is left to try."""
+    """One in line: its place, once there is one; None when no relay is left to try, a deferral when
+    its site takes nothing now."""
 
-    __slots__ = ("envelope", "number", "place", "tried")
+    __slots__ = ("envelope", "number", "place", "site", "tried")
 
-    def __init__(self, envelope: Envelope, tried: frozenset[bytes], number: int) -> None:
-        self.place: asyncio.Future[Lane | None] = asyncio.get_running_loop().create_future()
+    def __init__(
+        self, envelope: Envelope, tried: frozenset[bytes], site: Site, number: int
+    ) -> None:
+        self.place: asyncio.Future[Lane | Deferred | None] = (
+            asyncio.get_running_loop().create_future()
+        )
         self.envelope = envelope
         self.tried = tried
+        self.site = site
         self.number = number
 
 
 class Wing:
-    """`lanes`: those of the pool that are enabled; `sound`: how many of them are in health; `room`:
-    transactions that those who serve could start now."""
+    """`lanes`: those of the pool that are enabled; `sound`: how many of them are in health, and
+    since when none is: `out_since` (monotonic seconds, or None); `room`: transactions that those
+    who serve could start now."""
 
     def __init__(
         self, pool: Pool, lanes: Sequence[Sequence[Lane]], *, site: str, random: Callable[[], float]
@@ -62,6 +89,7 @@ class Wing:
         self._serving: frozenset[bytes] = _NONE
         self._tiers = 0
         self._look_at: float | None = None
+        self.out_since: float | None = None
 
     # --- who serves -------------------------------------------------------------------------------
 
@@ -70,6 +98,10 @@ class Wing:
         self.sound = sum(
             lane.circuit.state is CircuitState.CLOSED and lane.away is None for lane in self.lanes
         )
+        if self.sound:
+            self.out_since = None
+        elif self.out_since is None:
+            self.out_since = now
         groups = [
             Group(
                 tier,
@@ -127,28 +159,58 @@ class Wing:
     # --- places -----------------------------------------------------------------------------------
 
     def choose(
-        self, envelope: Envelope, tried: frozenset[bytes], now: float
-    ) -> tuple[Lane | None, bool]:
-        """The lane for an envelope; else whether one is worth waiting for: never one that was
-        tried, nor one to avoid while there is another."""
+        self, envelope: Envelope, tried: frozenset[bytes], site: Site, *, now: float, wall: int
+    ) -> Lane | Deferred | Full | None:
+        """The lane for an envelope: never one that was tried, nor one to avoid while there is
+        another. FULL where one is worth waiting for, None where there is none, a deferral where
+        those that are left take nothing for the site now. `wall` is `now` in milliseconds."""
         if not tried and not envelope.avoid and not self.direct:
-            lane = self._turns.choose(now)
-            return lane, not self.out
+            return self._turns.choose(now) or (None if self.out else FULL)
         destination = envelope.destination
         excluded = tried | envelope.avoid
         if not self._is_open_to(destination, excluded):
             excluded = tried
             if not self._is_open_to(destination, excluded):
-                return None, False
+                return self._beyond(destination, tried, site, wall)
+        seen: bytes | None = None
+        if self.direct and site.name:
+            lanes = [self.seats[id_].relay for id_ in self._serving if id_ not in excluded]
+            cooling = _cooling(lanes, site, wall)
+            if cooling is not None:
+                return cooling
+            seen = self._seen(lanes, site, wall)
 
         def fits(lane: Lane) -> bool:
-            return (
-                lane.id not in excluded
-                and (bool(destination) or not lane.direct)
-                and lane.admits(destination)
-            )
+            if seen is not None and lane.id != seen:
+                return False
+            if lane.direct and not (destination and lane.admits(site, wall)):
+                return False
+            return lane.id not in excluded
 
-        return self._turns.choose(now, fits), True
+        return self._turns.choose(now, fits) or FULL
+
+    def _beyond(
+        self, destination: str, tried: frozenset[bytes], site: Site, wall: int
+    ) -> Lane | Full | None:
+        """All who serve were tried and failed, which may not have shown in their circuits yet: the
+        next sound lane of a later tier."""
+        found: Lane | Full | None = None
+        for lane in self.lanes:
+            if lane.id in tried or not lane.serves or (lane.direct and not destination):
+                continue
+            if lane.room > 0 and lane.admits(site, wall):
+                return lane
+            found = FULL
+        return found
+
+    @staticmethod
+    def _seen(lanes: Sequence[Lane], site: Site, wall: int) -> bytes | None:
+        """The lane that a greylist knows: it is worth waiting for."""
+        shaper = lanes[0].shaper
+        seen = shaper.preferred(site.name, now=wall)
+        if seen is None or all(lane.id != seen for lane in lanes):
+            return None
+        return seen if shaper.cooling(seen, site.name, now=wall) is None else None
 
     def _is_open_to(self, destination: str, excluded: Collection[bytes]) -> bool:
         return any(
@@ -181,14 +243,43 @@ class Wing:
         others = [lane.meter.average for lane in known if lane is not slowest]
         return slowest if outlier(slowest.meter.average, others) else None
 
-    def why_out(self, now: float) -> str:
-        """Why no lane is in service, and when that may change; for people."""
+    def turn_away(self, now: float, wall: int) -> Deferred:
+        """Why no lane is in service, and when that may change; nothing is tried before."""
         if not self.lanes:
-            return f"no relay of pool {self.pool.name} is enabled"
-        told = [_why(lane, now) for lane in self.lanes[:3]]
+            return Deferred(f"no relay of pool {self.name} is enabled", Phase.ROUTE, Speaker.SELF)
+        told = [_why(lane, now) for lane in self.lanes[:_NAMED]]
         more = len(self.lanes) - len(told)
         rest = f"; and {more} more" if more > 0 else ""
-        return f"no relay of pool {self.pool.name} is in service: {'; '.join(told)}{rest}"
+        looks = [lane.circuit.next_look for lane in self.lanes]
+        soonest = min((look for look in looks if look is not None), default=now)
+        if self.out_since is not None:
+            out_for = now - self.out_since
+            soonest = max(soonest, now + min(out_for * _PART_OF_OUTAGE, _LONGEST_WAIT))
+        return Deferred(
+            f"no relay of pool {self.name} is in service: {'; '.join(told)}{rest}",
+            Phase.ROUTE,
+            Speaker.SELF,
+            until=wall + max(round((soonest - now) * 1000), 0),
+            untried=True,
+        )
+
+
+def _cooling(lanes: Sequence[Lane], site: Site, wall: int) -> Deferred | None:
+    """Why none of these may go to the site now, or None: one may."""
+    moments: list[int] = []
+    for lane in lanes:
+        until = lane.shaper.cooling(lane.id, site.name, now=wall) if lane.direct else None
+        if until is None:
+            return None
+        moments.append(until)
+    why = lanes[0].shaper.why(lanes[0].id, site.name)
+    return Deferred(
+        f"not tried, {site.name} takes nothing from us for a while: {why}",
+        Phase.ROUTE,
+        Speaker.DESTINATION,
+        until=min(moments),
+        untried=True,
+    )
 
 
 def _health(lane: Lane, now: float) -> float:

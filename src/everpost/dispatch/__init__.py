@@ -8,12 +8,14 @@ doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `
 
 from everpost.dispatch.dots import DotLog, Step, read_dots
 from everpost.dispatch.health import CircuitNews, Exchange, Reports
+from everpost.dispatch.leasing import Leasing
 from everpost.dispatch.loop import Dispatcher, DispatchLimits
 from everpost.dispatch.prober import Prober
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy, retry_at
 from everpost.dispatch.sandbox import Sandbox
 from everpost.dispatch.settle import abandoned, decide, doubted, returned
+from everpost.dispatch.site_news import SiteNews
 
 __all__ = [
     "CircuitNews",
@@ -21,11 +23,13 @@ __all__ = [
     "Dispatcher",
     "DotLog",
     "Exchange",
+    "Leasing",
     "Prober",
     "Renderer",
     "Reports",
     "RetryPolicy",
     "Sandbox",
+    "SiteNews",
     "Step",
     "abandoned",
     "decide",

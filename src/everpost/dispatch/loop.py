@@ -242,6 +242,10 @@ class Dispatcher:
 
     # -- carrying ----------------------------------------------------------------------------------
 
+    def go_on(self) -> None:
+        """Delivery may have room again."""
+        self._start_what_may()
+
     def _start_what_may(self) -> None:
         if self._stopping:
             return

@@ -1,4 +1,4 @@
-"""Looks at relays without mail, in one process for all: the one that holds the lease `probes`.
+"""Probes relays, in one process for all: the one that holds the lease `probes`.
 
 Doing; `probing` decides when. The holder reads what all processes report, so that a relay which
 carries mail is left alone. When it dies, another takes over as soon as its lease has ended.
@@ -16,28 +16,31 @@ from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery.probe import Probed
 from everpost.dispatch.health import Exchange
-from everpost.dispatch.probing import Seen, next_look, probed_at_all, sender_for
+from everpost.dispatch.probing import Seen, may_probe, next_probe, sender_for
 from everpost.ids import Id, parse, text
 from everpost.model.health import Health, Standing
 from everpost.model.relay import Relay
 from everpost.store.interface import DomainRow, Note, Sharing, StoreError
 
-__all__ = ["Looks", "Prober"]
+__all__ = ["Prober", "Probes"]
 
 _LEASE = "probes"
-_LOOKS = telemetry.counter(
-    "everpost_relay_probes_total", "Looks at relays without mail", ("relay", "result")
+_PROBES = telemetry.counter(
+    "everpost_relay_probes_total",
+    "Probes of relays: sessions up to MAIL, without a message",
+    ("relay", "result"),
 )
 _NOTE_LASTS_MS = 600_000
 _FAREWELL_S = 2.0
-_NO_PLACE_MS = 1_000
+_NO_PLACE_MS = 400
+"""After so long it is asked again for a place among the relay's connections."""
 
 
-class Looks(Protocol):
+class Probes(Protocol):
     """What the carrier does for the prober."""
 
     async def probe(self, relay: bytes, sender: str) -> Probed | None:
-        """Look at a relay, and judge it by that; None when there was no place for one more
+        """Probe a relay, and judge it by that; None when there was no place for one more
         connection, or no such relay."""
         ...
 
@@ -52,7 +55,7 @@ class _Reported(msgspec.Struct, frozen=True):
 class Prober:
     """`relays` gives those that delivery knows now; `known`, the last word on their circuits.
     `every_s` is the interval for healthy relays, 0 for never; `lease_s`, how long another process
-    waits at most before it takes over; `at_once`, looks under way together; `round_s`, how often
+    waits at most before it takes over; `at_once`, probes under way together; `round_s`, how often
     the prober sees whether one is due."""
 
     def __init__(
@@ -60,7 +63,7 @@ class Prober:
         *,
         owner: Id,
         store: Sharing,
-        carrier: Looks,
+        carrier: Probes,
         exchange: Exchange,
         relays: Callable[[], Sequence[Relay]],
         domains: Callable[[], Iterable[DomainRow]],
@@ -112,7 +115,7 @@ class Prober:
             await self._step_down()
 
     async def _round(self) -> None:
-        relays = [relay for relay in self._relays() if probed_at_all(relay)]
+        relays = [relay for relay in self._relays() if may_probe(relay)]
         now = self._clock.now()
         self._since = {relay.id: self._since.get(relay.id, now) for relay in relays}
         if not relays:
@@ -152,7 +155,7 @@ class Prober:
     # --- what the others saw ----------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Reports of all processes, and looks that a former holder made."""
+        """Reports of all processes, and probes that a former holder made."""
         self._version, notes = await self._store.noted(("report", "probe"), after=self._version)
         now = self._clock.now()
         for note in notes:
@@ -191,19 +194,19 @@ class Prober:
             jitter=self._jitter.setdefault(id_, self._rng.random()),
         )
 
-    # --- looking ----------------------------------------------------------------------------------
+    # --- probing ----------------------------------------------------------------------------------
 
     def _start(self, relays: Sequence[Relay]) -> None:
         now = self._clock.now()
         due: list[tuple[int, Relay]] = []
         for relay in relays:
             if relay.id not in self._under_way:
-                at = next_look(self._seen(relay), every_ms=self._every_ms)
+                at = next_probe(self._seen(relay), every_ms=self._every_ms)
                 if at is not None and max(at, self._put_off.get(relay.id, 0)) <= now:
                     due.append((at, relay))
         due.sort(key=lambda pair: pair[0])
         for _, relay in due[: max(self._at_once - len(self._under_way), 0)]:
-            task = asyncio.create_task(self._look(relay))
+            task = asyncio.create_task(self._probe(relay))
             self._under_way[relay.id] = task
             task.add_done_callback(partial(self._ended, relay.id))
 
@@ -213,7 +216,7 @@ class Prober:
             telemetry.event("probes.fault", error=repr(error))
             telemetry.alarm("probes_fault").raise_(error=repr(error))
 
-    async def _look(self, relay: Relay) -> None:
+    async def _probe(self, relay: Relay) -> None:
         probed = await self._carrier.probe(relay.id, sender_for(relay, self._domains()))
         now = self._clock.now()
         if probed is None:
@@ -222,7 +225,7 @@ class Prober:
         refusal = probed.refusal
         self._probed[relay.id] = (now, refusal is not None)
         self._jitter[relay.id] = self._rng.random()
-        _LOOKS.add(1, relay.name, "fine" if refusal is None else refusal.phase.value)
+        _PROBES.add(1, relay.name, "fine" if refusal is None else refusal.phase.value)
         self._exchange.collect()  # what this changed is known from here on
         data: dict[str, Any] = {
             "at": now,
@@ -230,6 +233,6 @@ class Prober:
             "refusal": None if refusal is None else str(refusal.reply or refusal.reason),
             "phase": None if refusal is None else refusal.phase.value,
             "took_ms": round(probed.took * 1000, 3),
-            "next": next_look(self._seen(relay), every_ms=self._every_ms),
+            "next": next_probe(self._seen(relay), every_ms=self._every_ms),
         }
         self._exchange.collect(Note("probe", text(relay.id), data, now + _NOTE_LASTS_MS))

@@ -1,4 +1,4 @@
-"""When a relay is looked at without mail, and in whose name. Pure.
+"""When a relay is probed, and in whose name. Pure.
 
 An open circuit is tried at its `until`, since that is its only way back. A healthy relay is tried
 where real mail says nothing of it. No relay ever gets more than one attempt an interval, whoever
@@ -13,13 +13,13 @@ from everpost.model.health import CircuitState, Health
 from everpost.model.relay import Relay, RelayKind, RelayState
 from everpost.store.interface import DomainRow
 
-__all__ = ["LEAST_MS", "Seen", "next_look", "probed_at_all", "sender_for"]
+__all__ = ["LEAST_MS", "Seen", "may_probe", "next_probe", "sender_for"]
 
 LEAST_MS = 5_000
 """An open circuit's relay is tried no more often than that, whatever its `until` says."""
 
 _SPREAD = 0.5
-"""Of an interval: looks at many relays are spread over that much of it, from 3/4 on."""
+"""Of an interval: probes of many relays are spread over that much of it, from 3/4 on."""
 
 _LATE = 0.1
 """An open circuit's `until` is passed by up to this part of its wait: relays that fell together
@@ -28,9 +28,9 @@ need not be tried together."""
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a relay, over all processes. Times in milliseconds: `since`, when somebody
-    began to look; `worked_at`, when real mail last went through; `probed_at`, the last look, and
+    began to look; `worked_at`, when real mail last went through; `probed_at`, the last probe, and
     `refused`, whether it found the relay out of order. `sessions` are open now. `jitter` is drawn
-    anew with every look, from 0 to 1."""
+    anew with every probe, from 0 to 1."""
 
     relay: Relay
     health: Health | None = None
@@ -42,16 +42,16 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     jitter: float = 0.5
 
 
-def probed_at_all(relay: Relay) -> bool:
-    """Whether there is one place to look at, and leave to do so. An MX relay has none: every
+def may_probe(relay: Relay) -> bool:
+    """Whether there is one place to probe, and leave to do so. An MX relay has none: every
     destination is another."""
     return relay.probe and relay.kind is RelayKind.SMART_HOST and relay.state is RelayState.ENABLED
 
 
-def next_look(seen: Seen, *, every_ms: int) -> int | None:
-    """When to look next; None: not as things stand. `every_ms` 0: at open circuits only."""
+def next_probe(seen: Seen, *, every_ms: int) -> int | None:
+    """When to probe next; None: not as things stand. `every_ms` 0: at open circuits only."""
     relay, health = seen.relay, seen.health
-    if not probed_at_all(relay):
+    if not may_probe(relay):
         return None
     if seen.sessions >= relay.connections:
         return None  # one more would be too many, and those that are open say enough
@@ -65,12 +65,12 @@ def next_look(seen: Seen, *, every_ms: int) -> int | None:
         return None
     last = max(t for t in (seen.since, seen.worked_at, seen.probed_at) if t is not None)
     if seen.refused and seen.probed_at == last:
-        every_ms = min(every_ms, LEAST_MS)  # one refusal may be an accident: look again soon
+        every_ms = min(every_ms, LEAST_MS)  # one refusal may be an accident: ask again soon
     return last + int(every_ms * (1 - _SPREAD / 2 + _SPREAD * seen.jitter))
 
 
 def sender_for(relay: Relay, domains: Iterable[DomainRow]) -> str:
-    """MAIL FROM of a look: the relay's own setting, else the postmaster of the oldest verified
+    """MAIL FROM of a probe: the relay's own setting, else the postmaster of the oldest verified
     domain; empty (the null return path) while there is none."""
     if relay.probe_sender is not None:
         return relay.probe_sender

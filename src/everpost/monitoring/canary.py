@@ -88,7 +88,7 @@ class Canary:
         try:
             while True:
                 try:
-                    await self._round()
+                    await self.round()
                 except StoreError as error:
                     telemetry.event("canary.store_away", error=str(error))
                 await asyncio.sleep(self._round_s)
@@ -100,7 +100,9 @@ class Canary:
                 except (StoreError, TimeoutError):
                     pass  # it ends by itself
 
-    async def _round(self) -> None:
+    async def round(self) -> None:
+        """See what has arrived, send what is due, tell what changed; nothing while another process
+        leads."""
         term = await self._store.lead(_LEASE, self._owner, lease_ms=int(_LEASE_S * 1000))
         if term is None:
             self._stand_down()

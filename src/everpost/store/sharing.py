@@ -44,10 +44,12 @@ class Ask(msgspec.Struct, frozen=True):
 
 class Grant(msgspec.Struct, frozen=True):
     """What was granted, until `until` (milliseconds): seats in all, or that many more uses. `left`:
-    what the limit has left for anybody; 0: ask again in the next window, or later.
+    what the limit has left for anybody; 0: ask again in the next window, or later. Of seats, below
+    0 is how many others lack.
 
     Seats may be fewer than those that the ask called `used`: no new work may take one, and those
-    stay counted as its owner's until a later ask no longer names them."""
+    stay counted as its owner's until a later ask no longer names them.
+    """
 
     name: str
     amount: int

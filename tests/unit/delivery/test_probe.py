@@ -1,4 +1,4 @@
-"""A look at a relay without mail: it goes as far as MAIL and no further, and says what it found."""
+"""A probe of a relay: it goes as far as MAIL and no further, and says what it found."""
 
 import asyncio
 import ssl
@@ -8,7 +8,7 @@ import pytest
 
 from everpost.clock import SystemClock
 from everpost.delivery import TOWARDS_MX, Timeouts
-from everpost.delivery.probe import Probed, look
+from everpost.delivery.probe import Probed, probe
 from everpost.delivery.session import Outset
 from everpost.model.outcome import Deferred, Phase, Speaker
 from everpost.model.relay import Relay
@@ -28,12 +28,12 @@ def _outset(**times: float) -> Outset:
     return Outset(CLOCK, "me.test", Timeouts(**times), TOWARDS_MX, tls, Misses(CLOCK.monotonic))
 
 
-async def _look(at: Relay, **times: float) -> Probed:
-    return await look(at, "postmaster@sender.test", _outset(**times))
+async def _probe(at: Relay, **times: float) -> Probed:
+    return await probe(at, "postmaster@sender.test", _outset(**times))
 
 
 async def _refused(at: Relay, **times: float) -> Deferred:
-    refusal = (await _look(at, **times)).refusal
+    refusal = (await _probe(at, **times)).refusal
     assert refusal is not None
     assert refusal.relay_fault
     return refusal
@@ -42,7 +42,7 @@ async def _refused(at: Relay, **times: float) -> Deferred:
 def test_a_sound_relay_sees_one_connection_and_no_recipient(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer(WELCOME, extensions=(*EXTENSIONS, "AUTH PLAIN"))) as far:
-            probed = await _look(relay(far.port, username="me", password="secret"))
+            probed = await _probe(relay(far.port, username="me", password="secret"))
             assert probed.refusal is None
             assert probed.took > 0
             verbs = [line.split(" ")[0] for line in far.log]
@@ -102,7 +102,7 @@ def test_an_answer_that_repeats_the_password_goes_on_record_without_it(loop: str
 def test_a_sender_that_is_not_fit_for_the_wire_is_our_fault(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
-            refusal = (await look(relay(far.port), "a b>@sender.test", _outset())).refusal
+            refusal = (await probe(relay(far.port), "a b>@sender.test", _outset())).refusal
             assert refusal is not None
             assert refusal.speaker is Speaker.SELF
             assert not any(line.startswith("MAIL") for line in far.log)
@@ -110,10 +110,10 @@ def test_a_sender_that_is_not_fit_for_the_wire_is_our_fault(loop: str) -> None:
     run(loop, main())
 
 
-def test_a_look_that_is_called_off_hangs_up(loop: str) -> None:
+def test_a_probe_that_is_called_off_hangs_up(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer({"MAIL": Silence()})) as far:
-            task = asyncio.ensure_future(_look(relay(far.port)))
+            task = asyncio.ensure_future(_probe(relay(far.port)))
             await far.silent.wait()
             far.reached.clear()
             task.cancel()

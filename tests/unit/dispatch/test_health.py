@@ -34,16 +34,16 @@ def _open(**facts: Any) -> Health:
 
 class Memory:
     """A carrier's face towards its neighbours: `found` is what it finds out next, `heard` what the
-    others told it; a look finds `refusal` and opens the circuit by it."""
+    others told it; a probe finds `refusal` and opens the circuit by it."""
 
     def __init__(self) -> None:
         self.found: list[Health] = []
         self.heard: list[Health] = []
         self.stands: list[Standing] = []
         self.refusal: Deferred | None = None
-        self.looks: list[str] = []
+        self.probes: list[str] = []
         self.until = 0
-        self.looking: asyncio.Event | None = None
+        self.probing: asyncio.Event | None = None
 
     def news(self) -> Sequence[Health]:
         found, self.found = self.found, []
@@ -56,9 +56,9 @@ class Memory:
         return list(self.stands)
 
     async def probe(self, relay: bytes, sender: str) -> Probed | None:
-        self.looks.append(sender)
-        if self.looking is not None:
-            await self.looking.wait()
+        self.probes.append(sender)
+        if self.probing is not None:
+            await self.probing.wait()
         if self.refusal is not None:
             self.found.append(_open(until=CLOCK.now() + self.until))
         return Probed(self.refusal, 0.01)
@@ -285,11 +285,11 @@ def test_a_clock_that_was_set_back_does_not_stop_reports() -> None:
 # --- the prober -----------------------------------------------------------------------------------
 
 
-def _looks(processes: Sequence[Process]) -> int:
-    return sum(len(process.memory.looks) for process in processes)
+def _probes(processes: Sequence[Process]) -> int:
+    return sum(len(process.memory.probes) for process in processes)
 
 
-def test_three_processes_make_one_look_an_interval(tmp_path: Path) -> None:
+def test_three_processes_make_one_probe_an_interval(tmp_path: Path) -> None:
     async def main() -> None:
         async with (
             Process(tmp_path, every_s=0.2) as one,
@@ -298,9 +298,9 @@ def test_three_processes_make_one_look_an_interval(tmp_path: Path) -> None:
         ):
             all_ = (one, two, three)
             began = CLOCK.monotonic()
-            await until(lambda: _looks(all_) >= 6)
+            await until(lambda: _probes(all_) >= 6)
             assert CLOCK.monotonic() - began >= 6 * 0.15
-            assert len([p for p in all_ if p.memory.looks]) == 1
+            assert len([p for p in all_ if p.memory.probes]) == 1
             notes = await until_written(one, "probe")
             assert [(n.key, n.data["ok"]) for n in notes] == [(text(RELAY.id), True)]
             assert notes[0].data["next"] >= notes[0].data["at"] + 150
@@ -308,7 +308,7 @@ def test_three_processes_make_one_look_an_interval(tmp_path: Path) -> None:
     run("uvloop", main())
 
 
-def test_what_a_look_finds_is_known_to_all_and_the_next_one_waits_for_its_time(
+def test_what_a_probe_finds_is_known_to_all_and_the_next_one_waits_for_its_time(
     tmp_path: Path,
 ) -> None:
     async def main() -> None:
@@ -320,20 +320,20 @@ def test_what_a_look_finds_is_known_to_all_and_the_next_one_waits_for_its_time(
             assert (note.data["ok"], note.data["phase"]) == (False, "mail")
             assert note.data["refusal"] == "451 4.3.0 no"
             assert note.data["next"] >= note.data["at"] + 60_000 - 100
-            assert _looks((one, two)) == 1
+            assert _probes((one, two)) == 1
 
     run("uvloop", main())
 
 
-def test_the_process_that_looks_dies_and_another_takes_over(tmp_path: Path) -> None:
+def test_the_process_that_probes_dies_and_another_takes_over(tmp_path: Path) -> None:
     async def main() -> None:
         async with (
             Process(tmp_path, every_s=0.05, lease_s=0.6) as one,
             Process(tmp_path, every_s=0.05, lease_s=0.6) as two,
         ):
-            await until(lambda: bool(one.memory.looks or two.memory.looks))
-            dead, heir = (one, two) if one.memory.looks else (two, one)
-            assert not heir.memory.looks
+            await until(lambda: bool(one.memory.probes or two.memory.probes))
+            dead, heir = (one, two) if one.memory.probes else (two, one)
+            assert not heir.memory.probes
 
             async def nothing(name: str, owner: bytes) -> None:
                 """As a process that was killed: nothing is given back."""
@@ -341,7 +341,7 @@ def test_the_process_that_looks_dies_and_another_takes_over(tmp_path: Path) -> N
             dead.store.yield_lead = nothing  # type: ignore[method-assign]
             died = CLOCK.monotonic()
             await dead.end()
-            await until(lambda: bool(heir.memory.looks))
+            await until(lambda: bool(heir.memory.probes))
             assert CLOCK.monotonic() - died < 2 * 0.6
 
     run("uvloop", main())
@@ -350,18 +350,18 @@ def test_the_process_that_looks_dies_and_another_takes_over(tmp_path: Path) -> N
 def test_a_process_that_ends_hands_over_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with Process(tmp_path, every_s=0.05, lease_s=600.0) as one:
-            await until(lambda: bool(one.memory.looks))
-            one.memory.looking = asyncio.Event()  # its next look hangs: that must not hold it up
-            before = len(one.memory.looks)
-            await until(lambda: len(one.memory.looks) > before)
+            await until(lambda: bool(one.memory.probes))
+            one.memory.probing = asyncio.Event()  # its next probe hangs: that must not hold it up
+            before = len(one.memory.probes)
+            await until(lambda: len(one.memory.probes) > before)
             await one.end()
             async with Process(tmp_path, every_s=0.05, lease_s=600.0) as two:
-                await until(lambda: bool(two.memory.looks))
+                await until(lambda: bool(two.memory.probes))
 
     run("uvloop", main())
 
 
-def test_a_relay_that_carries_mail_is_not_looked_at(tmp_path: Path) -> None:
+def test_a_relay_that_carries_mail_is_not_probed(tmp_path: Path) -> None:
     async def main() -> None:
         idle = Relay(id=IDS(), name="two", host="mx.test")
         async with Process(tmp_path, every_s=1.0) as one, Process(tmp_path) as two:
@@ -377,10 +377,10 @@ def test_a_relay_that_carries_mail_is_not_looked_at(tmp_path: Path) -> None:
     run("uvloop", main())
 
 
-def test_without_a_relay_to_look_at_nobody_holds_the_lease(tmp_path: Path) -> None:
+def test_without_a_relay_to_probe_nobody_holds_the_lease(tmp_path: Path) -> None:
     async def main() -> None:
         async with Process(tmp_path, every_s=0.05, lease_s=600.0) as one:
-            await until(lambda: bool(one.memory.looks))
+            await until(lambda: bool(one.memory.probes))
             one.relays = []
             while await one.store.lead("probes", IDS(), lease_ms=1) is None:
                 await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""When a relay is looked at without mail: never too often, and never while it can only harm."""
+"""When a relay is probed: never too often, and never while it can only harm."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everpost.dispatch.probing import LEAST_MS, Seen, next_look, probed_at_all, sender_for
+from everpost.dispatch.probing import LEAST_MS, Seen, may_probe, next_probe, sender_for
 from everpost.ids import IdMaker
 from everpost.model.health import CircuitState, Health
 from everpost.model.relay import Relay, RelayKind, RelayState
@@ -32,52 +32,52 @@ def _open(**facts: Any) -> Health:
         {"state": RelayState.DISABLED},
     ],
 )
-def test_a_relay_that_must_not_be_looked_at_is_left_alone(fields: dict[str, Any]) -> None:
+def test_a_relay_that_must_not_be_probed_is_left_alone(fields: dict[str, Any]) -> None:
     relay = msgspec.structs.replace(RELAY, **fields)
-    assert not probed_at_all(relay)
-    assert next_look(Seen(relay=relay, since=NOW), every_ms=EVERY) is None
-    assert next_look(Seen(relay=relay, health=_open(until=NOW)), every_ms=EVERY) is None
+    assert not may_probe(relay)
+    assert next_probe(Seen(relay=relay, since=NOW), every_ms=EVERY) is None
+    assert next_probe(Seen(relay=relay, health=_open(until=NOW)), every_ms=EVERY) is None
 
 
 def test_a_relay_whose_connections_are_all_in_use_gets_no_further_one() -> None:
     relay = msgspec.structs.replace(RELAY, connections=1)
-    assert next_look(Seen(relay=relay, sessions=1, since=NOW), every_ms=EVERY) is None
-    assert next_look(Seen(relay=relay, sessions=0, since=NOW), every_ms=EVERY) is not None
+    assert next_probe(Seen(relay=relay, sessions=1, since=NOW), every_ms=EVERY) is None
+    assert next_probe(Seen(relay=relay, sessions=0, since=NOW), every_ms=EVERY) is not None
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
 def test_at_the_start_nobody_is_hammered(jitter: float) -> None:
-    at = next_look(Seen(relay=RELAY, since=NOW, jitter=jitter), every_ms=EVERY)
+    at = next_probe(Seen(relay=RELAY, since=NOW, jitter=jitter), every_ms=EVERY)
     assert at is not None
     assert NOW + EVERY * 3 // 4 <= at <= NOW + EVERY * 5 // 4
 
 
-def test_real_mail_puts_a_look_off() -> None:
+def test_real_mail_puts_a_probe_off() -> None:
     seen = Seen(relay=RELAY, since=NOW - 90_000, probed_at=NOW - 60_000, worked_at=NOW)
-    at = next_look(seen, every_ms=EVERY)
+    at = next_probe(seen, every_ms=EVERY)
     assert at is not None
     assert at >= NOW + EVERY * 3 // 4
 
 
-def test_a_look_that_was_refused_is_soon_repeated_but_not_at_once() -> None:
+def test_a_probe_that_was_refused_is_soon_repeated_but_not_at_once() -> None:
     seen = Seen(relay=RELAY, since=NOW - 90_000, probed_at=NOW, refused=True)
-    at = next_look(seen, every_ms=EVERY)
+    at = next_probe(seen, every_ms=EVERY)
     assert at is not None
     assert NOW + LEAST_MS * 3 // 4 <= at <= NOW + LEAST_MS * 5 // 4
-    worked = next_look(msgspec.structs.replace(seen, worked_at=NOW + 1), every_ms=EVERY)
+    worked = next_probe(msgspec.structs.replace(seen, worked_at=NOW + 1), every_ms=EVERY)
     assert worked is not None
     assert worked > NOW + EVERY // 2
 
 
-def test_healthy_relays_are_not_looked_at_where_that_is_switched_off_but_open_ones_are() -> None:
-    assert next_look(Seen(relay=RELAY, since=NOW), every_ms=0) is None
-    assert next_look(Seen(relay=RELAY, health=_open(until=NOW + 5), jitter=0), every_ms=0) == (
+def test_healthy_relays_are_not_probed_where_that_is_switched_off_but_open_ones_are() -> None:
+    assert next_probe(Seen(relay=RELAY, since=NOW), every_ms=0) is None
+    assert next_probe(Seen(relay=RELAY, health=_open(until=NOW + 5), jitter=0), every_ms=0) == (
         NOW + 5
     )
 
 
-def test_an_open_circuit_without_an_end_is_looked_at_at_once() -> None:
-    assert next_look(Seen(relay=RELAY, health=_open()), every_ms=EVERY) == NOW
+def test_an_open_circuit_without_an_end_is_probed_at_once() -> None:
+    assert next_probe(Seen(relay=RELAY, health=_open()), every_ms=EVERY) == NOW
 
 
 @given(
@@ -92,7 +92,7 @@ def test_an_open_circuit_is_never_tried_before_its_time_nor_twice_in_an_interval
     seen = Seen(
         relay=RELAY, health=_open(until=NOW + until), probed_at=last, jitter=jitter, since=NOW
     )
-    at = next_look(seen, every_ms=EVERY)
+    at = next_probe(seen, every_ms=EVERY)
     assert at is not None
     earliest = max(NOW + until, NOW + until if last is None else last + LEAST_MS)
     assert earliest <= at <= earliest + max(until, 0, earliest - (last or NOW)) // 10
@@ -104,7 +104,7 @@ def _domain(name: str, status: str = "verified") -> DomainRow:
     )
 
 
-def test_a_look_is_made_in_the_name_of_the_oldest_verified_domain() -> None:
+def test_a_probe_is_made_in_the_name_of_the_oldest_verified_domain() -> None:
     pending, first, second = _domain("p.test", "pending"), _domain("a.test"), _domain("b.test")
     assert sender_for(RELAY, [second, pending, first]) == "postmaster@a.test"
     assert sender_for(RELAY, [pending]) == ""

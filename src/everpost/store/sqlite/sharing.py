@@ -195,19 +195,16 @@ class _Ledger:
         for other, seats in held.items():
             if seats.ends_at > until:  # the clock was set back; they end a lease from now
                 self._put(ask.name, other, seats._replace(ends_at=until))
-        want = max(ask.want, ask.used)
-        if want > 0:
-            wants = {**{o: s.want for o, s in held.items()}, owner: want}
-        else:
-            wants = {o: s.want for o, s in held.items() if o != owner}
+        wants = {**{o: s.want for o, s in held.items()}, owner: ask.want}
         free = max(ask.cap - sum(s.amount for o, s in held.items() if o != owner), 0)
         # Who begins to send finds a seat at once, and its share when the others renew theirs.
-        kept = min(len(self._processes - wants.keys() - {owner}), ask.cap // _RESERVE)
+        kept = min(len(self._processes - wants.keys()), ask.cap // _RESERVE)
         turn = now * _TURNS // max(lease_ms, 1)
-        amount = min(divide(ask.cap - kept, wants, turn=turn).get(owner, 0), free)
+        amount = min(divide(ask.cap - kept, wants, turn=turn)[owner], free)
         taken = min(max(amount, ask.used), free)
-        self._put(ask.name, owner, _Seats(taken, want, until) if want > 0 else None)
-        return Grant(ask.name, amount, until, left=free - taken)
+        self._put(ask.name, owner, _Seats(taken, ask.want, until) if ask.want or taken else None)
+        lacking = sum(max(s.want - s.amount, 0) for o, s in held.items() if o != owner)
+        return Grant(ask.name, amount, until, left=(free - taken) or -lacking)
 
     def _grant_budget(self, owner: Id, ask: Ask) -> Grant:
         start = self._tx.now - self._tx.now % ask.window_ms
