@@ -19,6 +19,7 @@ __all__ = [
     "FIRST_RETRY_S",
     "FIRST_TURN",
     "RELAY_RETRY_S",
+    "RELENTS",
     "attempts_of",
     "check_gap",
     "check_record",
@@ -40,6 +41,9 @@ RELAY_RETRY_S = (10.0, 12.5)
 
 FIRST_RETRY_S = (60.0, 75.0)
 """When it comes back after a destination's first deferral, or in doubt: the stream's first step."""
+
+RELENTS = {"EVERPOST_DELIVERY_EJECT_S": "0"}
+"""A relay that fails is tried again with the next message: for those that soon relent."""
 
 _NOTED_S = 2.0
 _TERMINAL = {"delivered", "bounced", "failed", "expired", "cancelled", "suppressed"}

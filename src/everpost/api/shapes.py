@@ -134,6 +134,14 @@ class SandboxAnswer(EmailAnswer, kw_only=True):
     ]
 
 
+class TriedAnswer(msgspec.Struct):
+    """A relay that was left for another one within an attempt."""
+
+    relay: str
+    phase: str
+    reason: str
+
+
 class AttemptAnswer(msgspec.Struct):
     """One attempt. `outcome.type` is delivered, deferred, bounced, failed or in_doubt; its `rule`
     is the row of the classification that decided."""
@@ -157,6 +165,10 @@ class AttemptAnswer(msgspec.Struct):
     peer: str | None
     tls: dict[str, Any] | None
     timings: Annotated[dict[str, float], Meta(description="Milliseconds by phase.")]
+    tried: Annotated[
+        list[TriedAnswer],
+        Meta(description="Relays that were asked before `relay`, in order, and why each was left."),
+    ]
     form: str | None
 
 

@@ -19,6 +19,7 @@ from everpost.api.shapes import (
     RecipientAnswer,
     SandboxAnswer,
     TagAnswer,
+    TriedAnswer,
 )
 from everpost.catalog import DnsRecord, DomainView
 from everpost.model.message import Content
@@ -133,6 +134,7 @@ def _attempt(row: AttemptRow) -> AttemptAnswer:
         peer=record.peer,
         tls=None if record.tls is None else msgspec.to_builtins(record.tls),
         timings=record.timings,
+        tried=[TriedAnswer(each.relay, each.phase, each.reason) for each in record.tried],
         form=record.form,
     )
 

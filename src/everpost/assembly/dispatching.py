@@ -119,6 +119,7 @@ def _carrier(node: Node) -> Carrier:
         mx_timeouts=_mx_timeouts(settings),
         reach=Reach(settings.delivery.mx_addresses, settings.delivery.mx_sessions),
         site=settings.node.site,
+        open_for=settings.delivery.eject_s,
     )
 
 

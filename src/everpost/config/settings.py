@@ -417,6 +417,14 @@ class DeliverySettings:
         low=0.01,
         high=3600,
     )
+    eject_s: float = _setting(
+        5.0,
+        "How long a relay that failed us gets no mail. Doubled each time that it fails again soon, "
+        "up to 64 times as long. 0: it is tried again at once, by one message at a time.",
+        unit="seconds",
+        low=0,
+        high=300,
+    )
     probe_s: float = _setting(
         30.0,
         "How often a smart host that carries no mail is probed (a session up to MAIL, no message), "

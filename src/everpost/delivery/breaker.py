@@ -22,8 +22,9 @@ DOUBLINGS = 6
 FORGIVEN_AFTER = 60.0
 """Seconds of health that make one opening forgotten."""
 PATIENCE = 2.0
-"""A relay that is probed waits for the probe's word so many times the first opening longer, before
-mail tries it instead."""
+PATIENCE_PART = 0.2
+"""A relay that is probed waits for the probe's word longer, before mail tries it instead: so many
+times the first opening, and this part of the present one, since probes are spread."""
 SLOW_START = 30.0
 """Seconds over which the share of a relay that is back grows …"""
 FIRST_SHARE = 0.1
@@ -98,8 +99,8 @@ class Circuit:
     what was under way when the circuit last changed tells nothing new."""
 
     __slots__ = (
-        "_back_since", "_buckets", "_ejections", "_hard", "_open_for", "_parties", "_patience",
-        "_proved", "_slot", "_soft", "_spoken_for", "_worked_at", "phase", "since", "speaker",
+        "_back_since", "_buckets", "_hard", "_open_for", "_parties", "_patience", "_proved",
+        "_slot", "_soft", "_spoken_for", "_worked_at", "ejections", "phase", "since", "speaker",
         "state", "until", "why",
     )  # fmt: skip
 
@@ -115,7 +116,7 @@ class Circuit:
         self.speaker: str | None = None
         self.since = now
         self.until: float | None = None
-        self._ejections = 0
+        self.ejections = 0
         self._back_since: float | None = None  # when the slow start began
         self._spoken_for = False  # a good probe since it was opened
         self._worked_at: float | None = None  # since it was last open
@@ -156,7 +157,9 @@ class Circuit:
         """When an open circuit lets a message try; None: it is not open."""
         if self.until is None:
             return None
-        return self.until if self._spoken_for else self.until + self._patience
+        if self._spoken_for or not self._patience:
+            return self.until
+        return self.until + self._patience + PATIENCE_PART * (self.until - self.since)
 
     # --- evidence ---------------------------------------------------------------------------------
 
@@ -261,7 +264,7 @@ class Circuit:
             speaker=self.speaker,
             since=told(self.since),
             until=None if self.until is None else told(self.until),
-            ejections=self._ejections,
+            ejections=self.ejections,
         )
 
     def learn(self, known: Health, *, now: float, wall: int) -> bool:
@@ -270,7 +273,7 @@ class Circuit:
         since = now + (known.since - wall) / 1000
         until = None if known.until is None else now + (known.until - wall) / 1000
         if self.state is known.state:
-            self._ejections = max(self._ejections, known.ejections)
+            self.ejections = max(self.ejections, known.ejections)
             if self.until is None or until is None or until <= self.until:
                 return False
             self.until = until
@@ -280,7 +283,7 @@ class Circuit:
         if since <= self.since or (known.state is CircuitState.OPEN and until is None):
             return False
         self.why, self.phase, self.speaker = known.why, known.phase, known.speaker
-        self._ejections = max(self._ejections, known.ejections)
+        self.ejections = max(self.ejections, known.ejections)
         if known.state is CircuitState.CLOSED:
             self._close(since)
         else:
@@ -325,11 +328,11 @@ class Circuit:
     def _open(self, refusal: Deferred, spare: Spare, now: float) -> None:
         if self.state is CircuitState.CLOSED:
             healthy = now - self.since
-            self._ejections = max(self._ejections - int(healthy / FORGIVEN_AFTER), 0)
-        self._ejections += 1
+            self.ejections = max(self.ejections - int(healthy / FORGIVEN_AFTER), 0)
+        self.ejections += 1
         self._blame(refusal)
         self._become(CircuitState.OPEN, now)
-        doublings = 0 if spare is Spare.FLOOR else min(self._ejections - 1, DOUBLINGS)
+        doublings = 0 if spare is Spare.FLOOR else min(self.ejections - 1, DOUBLINGS)
         self.until = now + self._open_for * 2**doublings
 
     def _close(self, now: float) -> None:

@@ -153,8 +153,9 @@ class Judge:
             if self.on_news is not None:
                 self.on_news()
         telemetry.event(
-            "relay.circuit", relay=lane.relay.name, state=circuit.state.value, why=circuit.why
-        )
+            "relay.circuit", relay=lane.relay.name, state=circuit.state.value, why=circuit.why,
+            ejections=circuit.ejections,
+        )  # fmt: skip
         self._lanes.changed(lane)
 
 

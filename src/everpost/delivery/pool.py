@@ -22,6 +22,8 @@ DEARER = 2.0
 AT_EASE = 2.0
 """Transactions in flight, for an average weight, that count for nothing: a few more or less of
 them are chance."""
+AT_EASE_S = 0.05
+"""Seconds that count for nothing either: relays on the same network differ by chance."""
 LOOK_AGAIN = 16
 """A relay that was passed over this often has its turn, unless what it has in flight is piling
 up."""
@@ -164,10 +166,15 @@ class Turns(Generic[C]):
             return first
         if fits is not None and not fits(second.relay):
             return first
+        share = second.relay.share(now)
+        if share < 1.0 and self._random() >= share:
+            return first
         load, other = self._load(first.relay), self._load(second.relay)
         takes, takes_other = first.relay.latency(now), second.relay.latency(now)
         if not takes or not takes_other:
             takes = takes_other = 1.0
+        else:
+            takes, takes_other = takes + AT_EASE_S, takes_other + AT_EASE_S
         doubtful = first.relay.doubtful and not second.relay.doubtful
         dear = takes * (load + AT_EASE) > DEARER * takes_other * (other + AT_EASE)
         if not (dear or doubtful):

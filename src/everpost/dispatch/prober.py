@@ -71,7 +71,7 @@ class Prober:
         clock: Clock,
         rng: random.Random,
         every_s: float,
-        lease_s: float = 6.0,
+        lease_s: float = 8.0,
         at_once: int = 16,
         round_s: float = 0.5,
     ) -> None:
@@ -88,6 +88,7 @@ class Prober:
         self._lease_s = lease_s
         self._at_once = at_once
         self._round_s = round_s
+        self._away = False
         self._leads_until: float | None = None
         self._ask_again = 0.0
         self._version = 0
@@ -105,8 +106,11 @@ class Prober:
             while True:
                 try:
                     await self._round()
+                    self._away = False
                 except StoreError as error:
-                    telemetry.event("probes.store_away", error=str(error))
+                    if not self._away:
+                        telemetry.event("probes.store_away", error=str(error))
+                    self._away = True
                 await asyncio.sleep(self._round_s)
         finally:
             for task in self._under_way.values():
@@ -127,12 +131,13 @@ class Prober:
     # --- the lease --------------------------------------------------------------------------------
 
     async def _leads(self) -> bool:
-        """Whether the lease is ours now; it is renewed, or asked for, at a third of its length. Our
-        trust in it counts from before we asked, so it ends before the lease does."""
+        """Whether the lease is ours now. It is renewed at half its length, since that is a write;
+        whether it is to be had is asked more often, which is none. Our trust in it counts from
+        before we asked, so it ends before the lease does."""
         began = self._clock.monotonic()
         if began >= self._ask_again:
-            self._ask_again = began + self._lease_s / 3
             term = await self._store.lead(_LEASE, self._owner, lease_ms=int(self._lease_s * 1000))
+            self._ask_again = began + self._lease_s / (8 if term is None else 2)
             if term is None:
                 self._leads_until = None
             else:

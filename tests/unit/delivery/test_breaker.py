@@ -12,6 +12,7 @@ from everpost.delivery.breaker import (
     LONG,
     OPEN_FOR,
     PATIENCE,
+    PATIENCE_PART,
     PROVED_IN_A_ROW,
     SLOW_START,
     SOFT_IN_A_ROW,
@@ -346,7 +347,7 @@ def test_probed_relay_waits_for_the_probe_first() -> None:
     assert not driven.circuit.probed(None, spare=Spare.PLENTY, now=driven.now)  # too early
     assert driven.wait(OPEN_FOR)
     driven = Driven(probed=True).opened()
-    assert not driven.wait((1 + PATIENCE) * OPEN_FOR - 0.1)  # nobody probes
+    assert not driven.wait((1 + PATIENCE + PATIENCE_PART) * OPEN_FOR - 0.1)  # nobody probes
     assert driven.wait(0.1)
 
 
