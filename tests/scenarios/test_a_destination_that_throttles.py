@@ -47,7 +47,7 @@ def cooldowns(house: House) -> list[dict[str, Any]]:
         rows = db.execute("SELECT data FROM notes WHERE kind = 'cooldown'").fetchall()
     finally:
         db.close()
-    return [json.loads(row[0]) for row in rows]
+    return [json.loads(str(row[0])) for row in rows]
 
 
 def put_off(house: House, ids: Sequence[str]) -> int:

@@ -9,6 +9,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.hosting import hosted, url_of
 from tests.support.house import House
 from tests.support.journal import wait_logged
@@ -16,9 +18,10 @@ from tests.support.stage import relays
 from tests.support.tiny_smtp import ScriptedServer
 from tests.support.waiting import wait_until
 
-LEASE_S, ASKED_EVERY_S = 6.0, 2.0
+LEASE_S, ASKED_EVERY_S = 8.0, 1.0
 
 
+@pytest.mark.long
 def test_the_process_that_probes_is_killed_and_another_takes_over(tmp_path: Path) -> None:
     far = ScriptedServer()
     with (

@@ -98,7 +98,7 @@ def _namespace(device: str, address: str) -> int:
 
 def _start(role: str, link: Link) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", __spec__.name if __spec__ else __name__, role, _text(link)],
+        [sys.executable, "-m", "tests.support.slow_link", role, _text(link)],
         stdout=subprocess.PIPE,
     )
 

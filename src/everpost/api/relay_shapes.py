@@ -94,6 +94,9 @@ class LimitsAnswer(msgspec.Struct):
     messages_per_second: int | None
     messages_per_minute: int | None
     messages_per_day: int | None
+    warmup_today: Annotated[
+        int | None, Meta(description="Messages that its day plan has for today (UTC).")
+    ]
 
 
 class RelayStatusAnswer(msgspec.Struct):

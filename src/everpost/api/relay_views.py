@@ -24,6 +24,7 @@ from everpost.api.relay_shapes import (
     WayAnswer,
 )
 from everpost.catalog import Difference, RelayView, Way, pool_words, route_words
+from everpost.delivery.warmup import plan_for
 from everpost.ids import Id
 from everpost.model.pool import Pool
 from everpost.model.relay import Relay
@@ -57,7 +58,7 @@ def relay_detail(view: RelayView, status: RelayStatusAnswer) -> RelayDetailAnswe
     return RelayDetailAnswer(**_relay_fields(view), status=status)
 
 
-def relay_status(status: RelayStatus, loaded: Relay) -> RelayStatusAnswer:
+def relay_status(status: RelayStatus, loaded: Relay, *, now: int) -> RelayStatusAnswer:
     """`loaded` is the relay with its defaults."""
     health, probe, canary = status.health, status.probe, status.canary
     latency = status.latency
@@ -88,6 +89,7 @@ def relay_status(status: RelayStatus, loaded: Relay) -> RelayStatusAnswer:
             messages_per_second=loaded.messages_per_second,
             messages_per_minute=loaded.messages_per_minute,
             messages_per_day=loaded.messages_per_day,
+            warmup_today=plan_for(loaded, now),
         ),
         probe=None
         if probe is None

@@ -57,7 +57,8 @@ async def _statuses(services: Services, relays: Sequence[RelayView]) -> list[Rel
     everything = relay_statuses(services.directory.now.relays, notes, now=now)
     by_id = {status.relay.id: status for status in everything}
     return [
-        views.relay_status(by_id[view.row.id], services.relays.load(view.row)) for view in relays
+        views.relay_status(by_id[view.row.id], services.relays.load(view.row), now=now)
+        for view in relays
     ]
 
 

@@ -24,6 +24,7 @@ OPERATORS_PROJECT = 1
 # Names of containers and of Windows hosts may hold underscores, and one label is enough.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ZONE = re.compile(r"[^%]+%[A-Za-z0-9_.-]{1,15}")  # RFC 4007 §11; an interface's name
 _LONGEST_HOST = 253  # octets, RFC 1035 §2.3.4 less the wire's two
 
 
@@ -93,6 +94,8 @@ def address_here(given: list[str], field: str) -> list[str]:
     taken is not ours to guess."""
     try:
         addresses = [ipaddress.ip_address(one) for one in given]
+        if not all(_ZONE.fullmatch(one) for one in given if "%" in one):
+            addresses = []
     except ValueError:
         addresses = []
     families = {address.version for address in addresses}

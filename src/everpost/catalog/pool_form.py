@@ -13,8 +13,8 @@ from everpost.model.errors import Conflict, Invalid
 from everpost.store.interface import PoolRow, ProjectRow, RelayRow, RouteRow
 
 __all__ = [
-    "MOST_ROUTES", "PoolForm", "RouteForm", "change_pool", "change_route", "find_pool",
-    "find_project", "read_pool", "read_route",
+    "MOST_ROUTES", "PoolForm", "RouteForm", "change_pool", "change_route", "check_tags",
+    "find_pool", "find_project", "read_pool", "read_route",
 ]  # fmt: skip
 
 _MOST_TIERS = 16
@@ -22,6 +22,8 @@ _MOST_RELAYS = 1_000
 """In one pool."""
 MOST_ROUTES = 10_000
 _TAG = re.compile(r"([A-Za-z0-9_-]{1,256})(?:=([A-Za-z0-9_-]{1,256}))?")
+_MOST_TAGS = 50
+_TAG_WORD = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
 class PoolForm(NamedTuple):
@@ -150,6 +152,18 @@ def _pattern(given: str, field: str) -> str:
     """A domain as A-labels in lower case, or `*.` and one."""
     star, rest = ("*.", given[2:]) if given.startswith("*.") else ("", given)
     return star + parse_domain(rest, field=field)
+
+
+def check_tags(tags: Sequence[tuple[str, str]]) -> None:
+    """Of a mail that might be sent: as intake takes them."""
+    if len(tags) > _MOST_TAGS:
+        raise Invalid(f"Invalid `tags` field. There may be at most {_MOST_TAGS}.", field="tags")
+    if not all(_TAG_WORD.fullmatch(word) for tag in tags for word in tag):
+        raise Invalid(
+            "Invalid `tags` field. Names and values have 1 to 256 ASCII letters, digits, "
+            "underscores or hyphens.",
+            field="tags",
+        )
 
 
 def find_project(projects: Sequence[ProjectRow], wanted: int | str) -> ProjectRow:

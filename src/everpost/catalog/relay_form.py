@@ -93,6 +93,7 @@ def read_form(given: NewRelay, *, kept: Login | None = None) -> RelayForm:
 def described(row: RelayRow) -> dict[str, Any]:
     """A row in its operator's words: what `read_form` made it from, but for the password."""
     settings = dict(row.settings)
+    settings["weight"] = max(settings.get("weight", 1), 1)  # 0 was allowed once, and meant 1
     implicit = settings.pop("implicit_tls", False)
     if settings.pop("kind", None) == RelayKind.MX.value:
         settings |= {"url": "mx", "port": row.port}
@@ -283,7 +284,7 @@ def _flag(value: Any, field: str) -> bool:
 _SHARED: Mapping[str, Callable[[Any, str], Any]] = {
     "helo": _helo,
     "site": _site,
-    "weight": _within(0, 1_000),
+    "weight": _within(1, 1_000),
     "connections": _within(1, _MOST_CONNECTIONS),
     "messages_per_connection": _within(1, _MOST_MESSAGES),
     "messages_per_second": _within(1, _MOST_MESSAGES),

@@ -7,7 +7,7 @@ import msgspec
 
 from everpost.catalog.checks import must_operate
 from everpost.catalog.fields import NewRoute, RouteFields
-from everpost.catalog.pool_form import MOST_ROUTES, change_route, read_route
+from everpost.catalog.pool_form import MOST_ROUTES, change_route, check_tags, read_route
 from everpost.catalog.unusable import Unusable
 from everpost.clock import Clock
 from everpost.ids import Id, IdMaker
@@ -143,8 +143,10 @@ class Routes:
         recipient_domain: str,
         tags: Sequence[tuple[str, str]],
     ) -> Way:
-        """Which way such a mail would take now. Domains are A-labels in lower case."""
+        """Which way such a mail would take now. Domains are A-labels in lower case. Raises Invalid
+        for tags that no mail can have."""
         must_operate(credential)
+        check_tags(tags)
         routes = self.load_all()
         now = self._directory.now
         row = now.streams.get((project, stream))

@@ -31,9 +31,7 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
     ),
     click.option("--auth", metavar="MECHANISM", help="Only log in with PLAIN, LOGIN or XOAUTH2."),
     click.option("--helo", metavar="NAME", help="Name given in EHLO to this relay."),
-    click.option(
-        "--weight", type=click.IntRange(min=0), help="Share of its tier's mail. Default: 1."
-    ),
+    click.option("--weight", type=_MORE, help="Share of its tier's mail. Default: 1."),
     click.option(
         "--connections",
         type=_MORE,

@@ -10,6 +10,7 @@ they are short, for those it needs. A plan of a day is released evenly over it.
 """
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Literal
 
 import msgspec
@@ -41,7 +42,8 @@ _PATIENCE_S = 5.0
 """Mail waits in hand for a budget's next window when that is so near; else it goes elsewhere."""
 
 _FIRST_USES = 16
-"""Of a budget that is not known to be used faster."""
+"""Of a budget that is not known to be used faster; else what two slices take, but no more than
+twice what was used since the last ask."""
 
 _AHEAD_MS = 3_600_000
 """Mail that a spent budget turned away is told to come back when its turn may come, but no later
@@ -132,8 +134,8 @@ class _Budget:
     and as `closed_wall` in milliseconds; `hungry`: more would be used."""
 
     __slots__ = (
-        "booked", "cap", "closed_until", "closed_wall", "here", "hungry", "name", "plan", "until",
-        "used", "window_end", "window_ms",
+        "asked_at", "booked", "cap", "closed_until", "closed_wall", "here", "hungry", "name",
+        "plan", "until", "used", "window_end", "window_ms",
     )  # fmt: skip
 
     def __init__(self, name: str, cap: int, window_ms: int, *, plan: bool = False) -> None:
@@ -145,6 +147,7 @@ class _Budget:
         self.until = 0.0
         self.used = 0
         self.window_end = 0
+        self.asked_at = -_NEVER
         self.closed_until = -_NEVER
         self.closed_wall = 0
         self.hungry = False
@@ -175,7 +178,8 @@ class _Budget:
         return max(start + -(-more * _DAY_MS // self.cap) - _DAY_MS // 24, wall + 1)
 
     def wish(self, *, waiting: bool, now: float, wall: int) -> Wish | None:
-        needed = max(_FIRST_USES, 2 * self.used)
+        slices = max(now - self.asked_at, 0.01) / SLICE_S
+        needed = max(_FIRST_USES, min(2 * self.used, ceil(2 * self.used / slices)))
         if self.window_ms <= _SECOND_MS:
             needed = self.cap
         enough = self.here > (0 if self.window_ms <= _SECOND_MS else self.used)
@@ -191,7 +195,7 @@ class _Budget:
         self.window_end = part.until
         self.until = asked_at + ends_in / 1000
         self.here += part.amount
-        self.used = 0
+        self.used, self.asked_at = 0, asked_at
         self.hungry = not part.amount
         if part.left > 0:
             self.closed_until = -_NEVER if part.amount else asked_at + _AGAIN_S

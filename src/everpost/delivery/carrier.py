@@ -227,7 +227,7 @@ class Carrier:
     async def probe(self, relay: bytes, sender: str) -> Probed | None:
         """Probe a smart host, in the name of `sender`, and judge it by that. None
         when it is not there or has no place for one more connection."""
-        lane = None if self._keeper.closing else self._lanes.visit(relay)
+        lane = None if self._keeper.closing else await self._lanes.visit(relay)
         if lane is None:
             return None
         try:

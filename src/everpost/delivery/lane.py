@@ -64,7 +64,7 @@ class Lane:
         self.away: str | None = None
         self.idle: list[Session] = []
         self.busy: Counter[str] = Counter()
-        self.circuit = Circuit(open_for=open_for, now=now)
+        self.circuit = Circuit(open_for=open_for)  # whatever others know of it is news
         self.meter = Meter()
         self.relay = relay
         self.adopt(relay, open_for=open_for, now=now)
@@ -150,7 +150,9 @@ class Lane:
         self.peak = max(self.peak, self.in_flight)
         if self.uses is not None:
             self.uses -= 1
-        if self.urge is not None and (self.in_flight >= self.cap or self.uses == 0):
+        if self.urge is not None and (
+            self.uses == 0 or (self.in_flight >= self.cap and not self.waiting)
+        ):
             self.urge((self,))
         if self.direct:
             self.busy[site.name] += 1

@@ -28,6 +28,9 @@ _ANSWERED_AT_ONCE = 100
 """Transactions that a pool without any relay in service can be asked for: they do not wait."""
 
 _MOST_MATES = 64
+
+_SEAT_S = 1.0
+"""So long a connection without mail waits to be let in."""
 _LINE = 100
 """How many may wait in line for one site. More go back to the queue, or a slow site with many
 domains would fill all that a process may have in hand (I17)."""
@@ -63,6 +66,7 @@ class Lanes:
         self._number = 0
         self._due: float | None = None  # when a circuit or a tier is to be looked at
         self._urge: Callable[[Iterable[Lane]], None] | None = None
+        self._visitors: dict[bytes, list[asyncio.Future[None]]] = {}
 
     def lease(self, urge: Callable[[Iterable[Lane]], None]) -> None:
         """From now on the lanes have what they are given; `urge` is told which of them find no
@@ -162,7 +166,9 @@ class Lanes:
 
     def in_line(self, lane: Lane) -> bool:
         """Whether somebody waits for a place that this lane could give."""
-        return lane.id in self._pinned or any(w.waiters for w in self._of.get(lane.id, _NOWHERE))
+        if lane.id in self._pinned or self._visitors.get(lane.id):
+            return True
+        return any(wing.waiters for wing in self._of.get(lane.id, _NOWHERE))
 
     def mates(self, ids: Container[bytes]) -> list[Lane]:
         """The enabled lanes of every pool that has one of these: they share its mail, and none is
@@ -222,7 +228,7 @@ class Lanes:
                 return self._enter(found, site)
         elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
             return _line_is_long(site, self._clock.now())
-        if self._urge is not None:
+        if self._urge is not None and not wing.waiters:
             self._urge(wing.lanes)
         waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
@@ -265,15 +271,34 @@ class Lanes:
         self._recount(lane)
         self._hand_on(lane)
 
-    def visit(self, relay: bytes) -> Lane | None:
+    async def visit(self, relay: bytes) -> Lane | None:
         """A place for one connection that carries no mail, and counts as none; None when there is
-        no room for it, idle sessions included. Must be given back with `visited`."""
+        no room for it now, sessions at rest included. Must be given back with `visited`."""
         lane = self._lanes.get(relay)
-        if lane is None or not lane.enabled or lane.in_flight + len(lane.idle) >= lane.cap:
+        if lane is not None and not lane.cap and self._urge is not None:
+            await self._seat(lane, self._urge)
+        if lane is None or not lane.enabled:
+            return None
+        if lane.in_flight + len(lane.idle) + lane.leaving >= lane.cap:
             return None
         lane.in_flight += 1
+        lane.peak = max(lane.peak, lane.in_flight)
         self._recount(lane)
         return lane
+
+    async def _seat(self, lane: Lane, urge: Callable[[Iterable[Lane]], None]) -> None:
+        """Ask for what the lane has nothing of, and wait a moment for it."""
+        visitor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        visitors = self._visitors.setdefault(lane.id, [])
+        visitors.append(visitor)
+        urge((lane,))
+        try:
+            async with asyncio.timeout(_SEAT_S):
+                await visitor
+        except TimeoutError:
+            pass
+        finally:
+            visitors.remove(visitor)
 
     def visited(self, lane: Lane) -> None:
         lane.in_flight -= 1
@@ -300,6 +325,9 @@ class Lanes:
 
     def resized(self, lane: Lane) -> None:
         """Only its `cap` or `uses` has changed, or how many sessions are leaving."""
+        for visitor in self._visitors.get(lane.id, ()) if lane.cap else ():
+            if not visitor.done():
+                visitor.set_result(None)
         self._recount(lane)
         self._hand_on(lane)
 

@@ -9,6 +9,7 @@ nothing and costs nothing.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 
 import msgspec
 
@@ -52,14 +53,12 @@ class Leases:
         assert self._urge is not None
         now = self._clock.monotonic()
         soon = False
-        for n, lane in enumerate(lanes):
-            if n >= _MOST_WOKEN:
-                break
-            lane.waiting = True
+        for lane in islice(lanes, _MOST_WOKEN):
             if lane.id not in self._held:
                 self._held[lane.id] = Allowance(lane.relay, self._clock.now())
-                soon = True
-            soon = soon or now >= lane.ask_at or (lane.uses == 0 and not lane.spent)
+            elif lane.waiting and now < lane.ask_at and (lane.uses != 0 or lane.spent):
+                continue
+            lane.waiting = soon = True
         if soon:
             self._urge()
 

@@ -32,7 +32,8 @@ _PROBES = telemetry.counter(
 )
 _NOTE_LASTS_MS = 600_000
 _FAREWELL_S = 2.0
-_NO_PLACE_MS = 1_000
+_NO_PLACE_MS = 400
+"""After so long it is asked again for a place among the relay's connections."""
 
 
 class Probes(Protocol):
@@ -70,7 +71,7 @@ class Prober:
         clock: Clock,
         rng: random.Random,
         every_s: float,
-        lease_s: float = 6.0,
+        lease_s: float = 8.0,
         at_once: int = 16,
         round_s: float = 0.5,
     ) -> None:
@@ -87,6 +88,7 @@ class Prober:
         self._lease_s = lease_s
         self._at_once = at_once
         self._round_s = round_s
+        self._away = False
         self._leads_until: float | None = None
         self._ask_again = 0.0
         self._version = 0
@@ -104,8 +106,11 @@ class Prober:
             while True:
                 try:
                     await self._round()
+                    self._away = False
                 except StoreError as error:
-                    telemetry.event("probes.store_away", error=str(error))
+                    if not self._away:
+                        telemetry.event("probes.store_away", error=str(error))
+                    self._away = True
                 await asyncio.sleep(self._round_s)
         finally:
             for task in self._under_way.values():
@@ -126,12 +131,13 @@ class Prober:
     # --- the lease --------------------------------------------------------------------------------
 
     async def _leads(self) -> bool:
-        """Whether the lease is ours now; it is renewed, or asked for, at a third of its length. Our
-        trust in it counts from before we asked, so it ends before the lease does."""
+        """Whether the lease is ours now. It is renewed at half its length, since that is a write;
+        whether it is to be had is asked more often, which is none. Our trust in it counts from
+        before we asked, so it ends before the lease does."""
         began = self._clock.monotonic()
         if began >= self._ask_again:
-            self._ask_again = began + self._lease_s / 3
             term = await self._store.lead(_LEASE, self._owner, lease_ms=int(self._lease_s * 1000))
+            self._ask_again = began + self._lease_s / (8 if term is None else 2)
             if term is None:
                 self._leads_until = None
             else:

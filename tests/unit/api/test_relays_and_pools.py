@@ -8,6 +8,7 @@ import pytest
 from everpost.ids import parse, text
 from everpost.model.health import CircuitState, Health, Standing
 from everpost.store.interface import Note
+from tests.support.hostile import GOOD, SETTINGS
 from tests.unit.api.conftest import NOW, Door
 
 RELAY = {
@@ -58,6 +59,23 @@ def test_a_setting_of_another_type_is_kept_or_not_named(door: Door, field: str) 
                 place = f"relays[0].{field}" if path == "/apply" else field
                 assert f"`{place}" in answer.json["message"], answer.body
     assert door.ask("GET", "/relays").json == before
+
+
+def test_a_hostile_setting_is_kept_or_its_field_is_not_named(door: Door) -> None:
+    wrong = []
+    for row in SETTINGS:
+        accepts = [(row.path, {**GOOD[row.path], row.field: row.value}, f"`{row.field}")]
+        noun = row.path[1:]
+        if noun in {"relays", "pools", "routes"}:
+            named = {"name": "x", **GOOD[row.path], row.field: row.value}
+            accepts.append(("/apply", {noun: [named]}, f"`{noun}[0].{row.field}"))
+        for path, body, place in accepts:
+            answer = door.ask("POST", path, body)
+            if answer.status != 422 or place not in answer.json["message"]:
+                wrong.append((str(row), path, answer.status, answer.body))
+    assert not wrong
+    for path, body in GOOD.items():
+        assert door.ask("POST", path, body).status == 200
 
 
 @pytest.mark.parametrize(
@@ -192,6 +210,21 @@ def test_the_state_of_a_relay_is_shown_as_noted(door: Door) -> None:
     assert status["cooldowns"] == [
         {"site": "x.test", "until": "2026-11-23T12:01:00.000Z", "why": "4.7.0", "blocked": True}
     ]
+
+
+def test_a_warm_up_is_hidden(door: Door) -> None:
+    """The plan begins tomorrow, then it is the first day."""
+    door.ask("POST", "/relays", {**MX, "warmup_from": "2026-11-24"})
+
+    def today() -> Any:
+        return door.ask("GET", "/relays/status").json["data"][1]["limits"]["warmup_today"]
+
+    assert today() == 0
+    id_ = _id(door, "relays", 1)
+    door.ask("PATCH", f"/relays/{id_}", {"warmup_from": "2026-11-23"})
+    assert today() == 50
+    door.ask("PATCH", f"/relays/{id_}", {"warmup": None, "warmup_from": None})
+    assert today() is None
 
 
 # --- a test of one ----------------------------------------------------------------------------

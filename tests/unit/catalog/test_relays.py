@@ -116,6 +116,7 @@ def test_login_in_the_url_is_percent_decoded() -> None:
         ("smtp://h.test", {"connections": 0}, "connections"),
         ("smtp://h.test", {"connections": True}, "connections"),
         ("smtp://h.test", {"weight": -1}, "weight"),
+        ("smtp://h.test", {"weight": 0}, "weight"),
         ("smtp://h.test", {"helo": "a\r\nMAIL"}, "helo"),
         ("smtp://h.test", {"helo": "[1.2.3.999]"}, "helo"),
         ("smtp://h.test", {"site": "two words"}, "site"),
@@ -211,12 +212,12 @@ def test_password_in_clear_over_a_network_takes_the_operators_word() -> None:
 
 def test_options_are_kept_as_they_were_given() -> None:
     form = _form(
-        "smtp://me:pw@h.test", auth="xoauth2", helo="[192.0.2.1]", site="fra-1", weight=0,
+        "smtp://me:pw@h.test", auth="xoauth2", helo="[192.0.2.1]", site="fra-1", weight=9,
         connections=3, eight_bit=True, signed_headers=["From", "Subject", "from"], name="Main",
     )  # fmt: skip
     assert form.name == "Main"
     assert form.settings == {
-        "implicit_tls": False, "tls": "verify", "weight": 0, "eight_bit": True, "username": "me",
+        "implicit_tls": False, "tls": "verify", "weight": 9, "eight_bit": True, "username": "me",
         "auth": "XOAUTH2", "helo": "[192.0.2.1]", "site": "fra-1", "connections": 3,
         "signed_headers": ["from", "subject"],
     }  # fmt: skip
@@ -364,8 +365,9 @@ def test_relay_is_drained_and_removed(tmp_path: Path) -> None:
         await house.relays.change(ANA, id_, again)
         assert house.relays.get(ANA, id_).as_json()["state"] == "draining"
         assert house.relays.load(house.directory.now.relays[0]).state is RelayState.DRAINING
+        asleep: Any = "sleeping"
         with pytest.raises(Invalid):
-            await house.relays.change(ANA, id_, RelayFields(state="sleeping"))
+            await house.relays.change(ANA, id_, RelayFields(state=asleep))
         assert await house.relays.remove(ANA, id_)
         assert not await house.relays.remove(ANA, id_)
         assert house.relays.list(ANA) == []

@@ -210,6 +210,15 @@ def test_a_budget_is_asked_for_in_growing_parts() -> None:
     assert f"{NAME}/day" not in scene.wishes(Load()) or scene.allowance.uses == 0
 
 
+def test_a_budget_that_is_used_slowly_is_not_hoarded() -> None:
+    scene = Scene(messages_per_day=100_000)
+    for _ in range(5):
+        scene.ask()
+        assert scene.allowance.uses == 16
+        scene.allowance.started(16)
+        scene.pass_(600)
+
+
 def test_nothing_more_is_asked_for_while_there_is_enough() -> None:
     scene = Scene(messages_per_day=1000)
     scene.ask()

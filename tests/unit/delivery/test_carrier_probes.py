@@ -5,9 +5,11 @@ import asyncio
 
 import pytest
 
-from everpost.model.health import CircuitState
+from everpost.clock import SystemClock
+from everpost.model.health import CircuitState, Health
+from everpost.model.outcome import Deferred
 from everpost.model.relay import RelayState
-from tests.support.carrying import LOOPS, carrier, carry, direct, relay, run
+from tests.support.carrying import LOOPS, carrier, carry, direct, only, relay, run
 from tests.support.tiny_smtp import ScriptedServer, Silence, serve
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
@@ -41,6 +43,28 @@ def test_a_sound_relay_is_no_news(loop: str) -> None:
             await carry(c)
             (standing,) = c.standing()
             assert standing.worked_at is not None
+
+    run(loop, main())
+
+
+def test_what_others_found_out_before_a_relay_was_known_here_counts(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            now = SystemClock().now()
+            dead = Health(
+                relay=b"r1",
+                state=CircuitState.OPEN,
+                why="dead",
+                since=now - 4_000,
+                until=now + 60_000,
+            )
+            c = carrier()
+            c.learn([dead])
+            c.use([relay(far.port)])
+            c.learn([dead])
+            assert isinstance(only(await carry(c)), Deferred)
+            assert far.connections == 0
+            assert not c.news()  # it is the others' word, not ours
 
     run(loop, main())
 
