@@ -225,12 +225,14 @@ class Carrier:
         self._judge.on_news = tell
 
     async def probe(self, relay: bytes, sender: str) -> Probed | None:
-        """Probe a smart host, in the name of `sender`, and judge it by that. None
-        when it is not there or has no place for one more connection."""
+        """Probe a smart host, in the name of `sender`, and judge it by that. None when it is not
+        there, has no place for one more connection, or delivery is closing."""
         lane = None if self._keeper.closing else await self._lanes.visit(relay)
         if lane is None:
             return None
         try:
+            if self._keeper.closing:  # since a place was waited for
+                return None
             probed = await probe(lane.relay, sender, self._means.outset)
         finally:
             self._lanes.visited(lane)
