@@ -1,5 +1,8 @@
-"""Limits of a relay hold over all processes: three of them send as fast as they can, one is killed
-in the middle, and the relay never sees more than it allows. Invariants: I18, I1, I4.
+"""F38: three processes have more mail than a relay allows, and one of them is killed in the middle.
+The relay never sees more connections or messages than it allows, in whatever process they began,
+and the rest of the mail goes out as the limit lets it.
+
+Invariants: I1, I4, I18, I19.
 """
 
 from pathlib import Path
@@ -42,6 +45,7 @@ def _wait_arrived(sink: CountingSink, count: int, house: House, seconds: float) 
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cap", [1, 3])
 def test_connections_never_exceed_the_cap_though_a_process_dies(tmp_path: Path, cap: int) -> None:
     with (
@@ -56,8 +60,7 @@ def test_connections_never_exceed_the_cap_though_a_process_dies(tmp_path: Path, 
         _wait_arrived(sink, 200, house, 60)
         for id_ in (ids[0], ids[-1]):
             house.wait_status(id_, "delivered")
-        assert sink.most_open <= cap
-        assert sink.most_open == cap or cap > 1
+        assert sink.most_open == cap
         # What the dead process had in hand at its dot may come twice, nothing else.
         assert len(sink.arrived) <= 200 + cap
 

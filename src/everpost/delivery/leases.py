@@ -34,6 +34,7 @@ class Leases:
         self._clock = clock
         self._held: dict[bytes, Allowance] = {}
         self._asking: Sequence[tuple[Lane, Allowance]] = ()
+        self._mates: set[bytes] = set()
         self._urge: Callable[[], None] | None = None
 
     def begin(self, urge: Callable[[], None]) -> None:
@@ -81,12 +82,12 @@ class Leases:
             if lane.id not in loads and lane.away is None:
                 self._held[lane.id] = Allowance(lane.relay, wall)
                 loads[lane.id] = lane, Load()
-        together = {lane.id for lane in mates if lane.away is None}
+        self._mates = {lane.id for lane in mates if lane.away is None}
         found: list[Wish] = []
         asking = []
         for id_, (lane, load) in loads.items():
             allowance = self._held[id_]
-            wanted = load.any or id_ in together
+            wanted = load.any or id_ in self._mates
             if not wanted and not allowance.holds:
                 self._forget(lane, allowance, now)
             elif allowance.ask_at(load, now=now, wall=wall) <= now:
@@ -176,7 +177,7 @@ class Leases:
         soonest = math.inf
         for id_, (lane, load) in self._loads().items():
             allowance = self._held[id_]
-            if not load.any and not allowance.holds:
+            if not (load.any or id_ in self._mates or allowance.holds):
                 self._forget(lane, allowance, now)
                 soonest, lane.ask_at = min(soonest, allowance.lapse_at(now)), 0.0
                 continue
