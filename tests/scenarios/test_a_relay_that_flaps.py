@@ -16,7 +16,7 @@ from tests.support.tiny_smtp import Close, ScriptedServer
 from tests.support.waiting import wait_until
 
 FIRST_S = 0.1
-FALLS = 4
+FALLS = 3
 
 
 def test_mail_flaps_with_it(tmp_path: Path) -> None:

@@ -226,8 +226,11 @@ class Circuit:
 
     def probed(self, refusal: Deferred | None, *, spare: Spare, now: float) -> bool:
         """What a probe found. A good one brings an open circuit's return near, though never before
-        its time; that mail works it does not prove (F61). A bad one is a hard fault."""
-        if refusal is None:
+        its time; that mail works it does not prove (F61). A bad one is a hard fault; but one
+        that had a session, and was refused only as a message would be, may be the probe's own: the
+        last ones of a pool are given to mail to find out."""
+        fault = None if refusal is None else fault_of(refusal)
+        if refusal is None or fault is None or (fault is Fault.SOFT and spare is Spare.FLOOR):
             if self.state is not CircuitState.OPEN:
                 return False
             self._spoken_for = True

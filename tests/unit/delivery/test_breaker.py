@@ -366,6 +366,20 @@ def test_probes_of_a_relay_in_service_count_only_when_bad() -> None:
     assert driven.state is OPEN
 
 
+def test_probe_that_is_refused_as_mail_would_be_takes_no_last_one_out() -> None:
+    """It may be the probe's sender that is unwelcome."""
+    driven = Driven()
+    for _ in range(10):
+        assert not driven.circuit.probed(NOT_YOU, spare=Spare.FLOOR, now=driven.now)
+    driven.opened().now += OPEN_FOR
+    assert driven.circuit.probed(NOT_YOU, spare=Spare.FLOOR, now=driven.now)
+    assert driven.state is HALF_OPEN
+    driven = Driven()
+    driven.works()
+    assert not driven.circuit.probed(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
+    assert driven.circuit.probed(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
+
+
 # --- between processes ----------------------------------------------------------------------------
 
 
