@@ -73,7 +73,7 @@ class Flow:
 
 
 @contextmanager
-def _flowing(folder: Path) -> Iterator[Flow]:
+def _flowing(folder: Path, *, at_once: int = 4) -> Iterator[Flow]:
     """Relays a and b, pools of the same names with one of them each, all mail by a route to a."""
     with FarEnd() as a, FarEnd() as b, House(folder / "d", processes=2) as house:
         house.relay(a.url, name="a", tls="none", probe=False)
@@ -84,7 +84,7 @@ def _flowing(folder: Path) -> Iterator[Flow]:
         assert house.post("/routes", {"name": "all", "pool": "a"}).status == 200
         flow = Flow(house, a=a, b=b)
         assert len(flow.pids) == 2
-        feeders = [threading.Thread(target=flow.feed) for _ in range(4)]
+        feeders = [threading.Thread(target=flow.feed) for _ in range(at_once)]
         for feeder in feeders:
             feeder.start()
         try:
@@ -143,13 +143,15 @@ def test_mail_goes_on_to_where_it_went_before(
 
 
 def test_mail_is_shared_by_the_weights_of_before(tmp_path: Path) -> None:
-    with _flowing(tmp_path) as flow:
+    """One message after the other, so that what is in flight decides nothing. How exactly weights
+    are kept is the balancer's, and tested there; here it is most of the mail."""
+    with _flowing(tmp_path, at_once=1) as flow:
         relays = {name: _id(flow.house, "relays", name) for name in "ab"}
-        flow.change("PATCH", f"/relays/{relays['a']}", {"weight": 99})
+        flow.change("PATCH", f"/relays/{relays['a']}", {"weight": 1000})
         pool = _id(flow.house, "pools", "a")
         flow.change("PATCH", f"/pools/{pool}", {"tiers": [["a", "b"]]})
-        flow.wait("a", of=20, least=16, seconds=FOLLOWED_S)
+        flow.wait("a", of=15, least=10, seconds=FOLLOWED_S)
         weights = [{"name": n, "url": end.url, "tls": "none", "probe": False, "weight": w}
-                   for (n, end), w in zip(flow.ends.items(), (1, 99), strict=True)]  # fmt: skip
+                   for (n, end), w in zip(flow.ends.items(), (1, 1000), strict=True)]  # fmt: skip
         flow.change("POST", "/apply", {"relays": weights})
-        flow.wait("b", of=20, least=16, seconds=FOLLOWED_S)
+        flow.wait("b", of=15, least=10, seconds=FOLLOWED_S)
