@@ -12,6 +12,7 @@ from everpost.clock import SystemClock
 from everpost.delivery import Carrier, Envelope, Extensions, Render, Report, Timeouts
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import Outcome
+from everpost.model.pool import DEFAULT_POOL
 from everpost.model.relay import Relay, RelayKind, TlsPolicy
 from everpost.net.resolver import Absent, Answer, Found, Resolver
 
@@ -92,8 +93,8 @@ class Names(Resolver):
 
 def carrier(*relays: Relay, timeouts: Timeouts | None = None, **other: Any) -> Carrier:
     other.setdefault("resolver", Resolver(["127.0.0.1"], 1))
+    other.setdefault("clock", SystemClock())
     made = Carrier(
-        clock=SystemClock(),
         helo="me.test",
         rng=random.Random(1),
         timeouts=timeouts or Timeouts(),
@@ -118,9 +119,15 @@ async def carry(
     dots: Callable[[], None] | None = None,
     avoid: frozenset[bytes] = frozenset(),
     destination: str = "",
+    pool: str = DEFAULT_POOL,
+    pinned: bytes | None = None,
+    **fields: Any,
 ) -> Report:
+    """`fields`: further ones of the envelope."""
+    to = recipients or ("you@there.test",)
+    fields.setdefault("only", pinned)
     return await carrier.carry(
-        Envelope(sender, recipients or ("you@there.test",), b"t" * 16, avoid, destination),
+        Envelope(sender, to, b"t" * 16, avoid, destination, pool, **fields),
         rendering or render(),
         before_dot=dots or Dots(),
     )

@@ -116,16 +116,20 @@ class StartTls(Misfortune):
 class ScriptedServer:
     """Answers by verb: `BANNER`, `EHLO`, `MAIL`, `RCPT`, `DATA`, `BODY` (the first bytes after a
     354), `DOT`, `QUIT`, …; a list is used up one by one, its last for good. `log` holds the
-    commands of all connections, `mail` the messages, `connections` counts. `split` writes every
-    answer byte by byte."""
+    commands of all connections, `mail` the messages, `connections` counts, `peak` is how many there
+    were at once. `split` writes every answer byte by byte. `by_peer` holds scripts for clients of
+    certain addresses, `peers` the address of each that connected."""
 
     script: Mapping[str, Any] = field(default_factory=dict)
     extensions: Sequence[str] = EXTENSIONS
     split: bool = False
     log: list[str] = field(default_factory=list)
     mail: list[bytes] = field(default_factory=list)
+    by_peer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    peers: list[str] = field(default_factory=list)
     connections: int = 0
     ended: int = 0
+    peak: int = 0
     port: int = 0
     used: dict[str, int] = field(default_factory=dict)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
@@ -133,13 +137,15 @@ class ScriptedServer:
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
 
-    def answer(self, verb: str) -> bytes | Misfortune:
-        entry = self.script.get(verb)
+    def answer(self, verb: str, peer: str = "") -> bytes | Misfortune:
+        own = self.by_peer.get(peer, {})
+        entry = own.get(verb, self.script.get(verb))
         if entry is None:
             return self._default(verb)
         if isinstance(entry, list | tuple):
-            at = self.used.get(verb, 0)
-            self.used[verb] = at + 1
+            key = f"{peer} {verb}" if verb in own else verb
+            at = self.used.get(key, 0)
+            self.used[key] = at + 1
             entry = entry[min(at, len(entry) - 1)]
         assert isinstance(entry, bytes | Misfortune)
         return entry
@@ -163,10 +169,13 @@ class ScriptedServer:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.peak = max(self.peak, self.connections - self.ended)
         self.writers.append(writer)
+        peer = str(writer.get_extra_info("peername")[0])
+        self.peers.append(peer)
         try:
-            if await self._act(writer, self.answer("BANNER")):
-                await self._converse(reader, writer)
+            if await self._act(writer, self.answer("BANNER", peer)):
+                await self._converse(reader, writer, peer)
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
         finally:
@@ -174,12 +183,14 @@ class ScriptedServer:
             self.reached.set()
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str
+    ) -> None:
         while line := await reader.readline():
             verb = line[:4].decode("latin-1").upper()
             verb = "STARTTLS" if verb == "STAR" else verb.strip()
             self.log.append(line.decode("utf-8", "replace").rstrip("\r\n"))
-            action = self.answer(verb)
+            action = self.answer(verb, peer)
             if isinstance(action, StartTls):
                 writer.write(action.reply)
                 if action.context is not None:
@@ -197,22 +208,24 @@ class ScriptedServer:
             if verb == "BDAT":
                 size = int(line.split()[1])
                 self.mail.append(await reader.readexactly(size))
-                if not await self._act(writer, self.answer("DOT")):
+                if not await self._act(writer, self.answer("DOT", peer)):
                     return
             go = verb == "DATA" and isinstance(action, bytes) and action.startswith(b"354")
-            if go and not await self._content(reader, writer):
+            if go and not await self._content(reader, writer, peer):
                 return
 
-    async def _content(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _content(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str
+    ) -> bool:
         lines: list[bytes] = []
         while (line := await reader.readline()) != b".\r\n":
             if not line:
                 return False
-            if not lines and not await self._act(writer, self.answer("BODY")):
+            if not lines and not await self._act(writer, self.answer("BODY", peer)):
                 return False
             lines.append(line[1:] if line.startswith(b".") else line)
         self.mail.append(b"".join(lines))
-        return await self._act(writer, self.answer("DOT"))
+        return await self._act(writer, self.answer("DOT", peer))
 
     async def _act(self, writer: asyncio.StreamWriter, action: bytes | Misfortune) -> bool:
         """Carry out one action; whether the conversation goes on."""

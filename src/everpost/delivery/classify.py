@@ -21,7 +21,16 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Reply, Speaker, Via
+from everpost.model.outcome import (
+    Bounced,
+    Deferred,
+    Delivered,
+    Mark,
+    Phase,
+    Reply,
+    Speaker,
+    Via,
+)
 
 __all__ = [
     "PHRASES", "RULES", "TABLE", "Example", "Kind", "Means", "Rule", "Table", "classify",
@@ -69,6 +78,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     text: tuple[str, ...] = ()
     means: Means
     kind: Kind | None = None
+    mark: Mark | None = None
     speaker: Speaker | None = None
     reason: str
     source: str
@@ -187,7 +197,7 @@ def classify(
     speaker = row.speaks(via)
     if row.means is Means.BOUNCED:
         hard = row.kind is Kind.HARD and (alone or phase is Phase.RCPT)
-        return Bounced(reply, phase, speaker, hard, row.id)
+        return Bounced(reply, phase, speaker, hard, row.id, row.mark)
     return Deferred(
         row.reason,
         phase,
@@ -196,4 +206,5 @@ def classify(
         relay_fault=speaker is Speaker.RELAY,
         throttle=row.means is Means.THROTTLE,
         rule=row.id,
+        mark=row.mark,
     )

@@ -1,146 +1,88 @@
-"""Who may use which relay now: room, turns and idle sessions. Doing; `pool` decides.
+"""Who may use which relay now: all lanes, all pools, and the lines of those who wait. Doing.
 
-A *lane* is one relay's share of this process: at most `cap` sessions in flight, those that wait for
-work kept for a while. In the lane of direct delivery each destination has a share of its own.
-Whoever finds no room waits in line, first come first served.
+Each relay has a *lane*: at most `cap` sessions in flight, those that wait for work kept for a
+while. Each pool has a *wing*: the lanes that its mail may take, in tiers. Whoever finds no room
+waits in the wing's line, first come first served.
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
 
-from everpost import telemetry
-from everpost.delivery import pool
+from everpost.clock import Clock
+from everpost.delivery.breaker import OPEN_FOR, Spare
+from everpost.delivery.envelope import Envelope
+from everpost.delivery.lane import Lane
 from everpost.delivery.session import Session
-from everpost.model.outcome import Deferred
-from everpost.model.relay import Relay, RelayKind, RelayState
+from everpost.delivery.shaping import Shaper
+from everpost.delivery.sites import Site
+from everpost.delivery.wing import FULL, Waiter, Wing
+from everpost.model.health import CircuitState
+from everpost.model.outcome import Deferred, Phase, Speaker
+from everpost.model.pool import DEFAULT_POOL, Pool
+from everpost.model.relay import Relay
 
-__all__ = ["Lane", "Lanes"]
+__all__ = ["Lanes"]
 
+_ANSWERED_AT_ONCE = 100
+"""Transactions that a pool without any relay in service can be asked for: they do not wait."""
 
-class Lane:
-    """One relay: its facts for `pool`, and its idle sessions, the last used on top. `direct`: its
-    mail goes to each destination's own hosts; `busy` counts what is in flight to each then."""
+_MOST_MATES = 64
+_SEAT_S = 1.0
+"""So long a connection without mail waits to be let in."""
+_LINE = 400
+"""How many may wait in line for one site. More go back to the queue, or a slow site with many
+domains would fill all that a process may have in hand (I17)."""
+_LINE_MS = 5_000
 
-    __slots__ = (
-        "busy",
-        "cap",
-        "direct",
-        "enabled",
-        "faulted_at",
-        "id",
-        "idle",
-        "in_flight",
-        "relay",
-        "turn",
-        "weight",
-    )
-
-    def __init__(self, relay: Relay) -> None:
-        self.id = relay.id
-        self.in_flight = 0
-        self.faulted_at: float | None = None
-        self.turn = 0
-        self.idle: list[Session] = []
-        self.busy: Counter[str] = Counter()
-        self.adopt(relay)
-
-    def adopt(self, relay: Relay) -> list[Session]:
-        """Take new settings; the idle sessions that were opened under others."""
-        self.relay = relay
-        self.weight = relay.weight
-        self.cap = relay.connections
-        self.enabled = relay.state is RelayState.ENABLED
-        self.direct = relay.kind is RelayKind.MX
-        outdated = [s for s in self.idle if not self.enabled or s.relay != relay]
-        self.idle = [s for s in self.idle if s not in outdated]
-        return outdated
-
-    def admits(self, destination: str) -> bool:
-        """Whether the destination has room here; the lane as a whole may be full."""
-        return not self.direct or self.busy[destination] < self.relay.destination_connections
-
-    def enter(self, destination: str) -> None:
-        self.in_flight += 1
-        if self.direct:
-            self.busy[destination] += 1
-
-    def leave(self, destination: str) -> None:
-        self.in_flight -= 1
-        if self.direct:
-            self.busy[destination] -= 1
-            if self.busy[destination] <= 0:
-                del self.busy[destination]
-
-    def surplus(self) -> list[Session]:
-        """Take out the idle sessions, eldest first, that a new one beside those in flight would be
-        too many with."""
-        over = max(self.in_flight + len(self.idle) - self.cap, 0)
-        taken, self.idle = self.idle[:over], self.idle[over:]
-        return taken
-
-    def warm(self, destination: str) -> Session | None:
-        """An idle session that is still good and may carry mail there, or None."""
-        if self.direct:
-            theirs = [s for s in self.idle if s.destination == destination]
-            while theirs:
-                session = theirs.pop()
-                self.idle.remove(session)
-                if session.usable:
-                    return session
-            return None
-        while self.idle:
-            session = self.idle.pop()
-            if session.usable:
-                return session
-        return None
-
-    def failed(self, refusal: Deferred, *, now: float) -> None:
-        """The relay itself is at fault; logged once, not once a message."""
-        if self.faulted_at is None:
-            telemetry.event(
-                "relay.fault", relay=self.relay.name, phase=refusal.phase.value,
-                reason=refusal.reason, reply=str(refusal.reply) if refusal.reply else None,
-            )  # fmt: skip
-        self.faulted_at = now
-
-    def worked(self) -> None:
-        if self.faulted_at is not None:
-            telemetry.event("relay.recovered", relay=self.relay.name)
-            self.faulted_at = None
-
-
-class _Waiter:
-    __slots__ = ("avoid", "destination", "place", "tried")
-
-    def __init__(
-        self,
-        place: "asyncio.Future[Lane | None]",
-        avoid: frozenset[bytes],
-        tried: frozenset[bytes],
-        destination: str,
-    ) -> None:
-        self.place = place
-        self.avoid = avoid
-        self.tried = tried
-        self.destination = destination
+_NOWHERE: tuple[Wing, ...] = ()
 
 
 class Lanes:
-    """All relays. `now` gives monotonic seconds."""
+    """All relays and pools. `shaper` says what direct lanes may do at a site; `random` gives
+    numbers in [0, 1); `site` is where we are; `open_for`: seconds without mail after a relay's
+    first fault."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(
+        self,
+        clock: Clock,
+        shaper: Shaper,
+        *,
+        random: Callable[[], float],
+        site: str = "",
+        open_for: float = OPEN_FOR,
+    ) -> None:
+        self._clock = clock
+        self._now = clock.monotonic
+        self._shaper = shaper
+        self._random = random
+        self._site = site
+        self._open_for = open_for
         self._lanes: dict[bytes, Lane] = {}
-        self._enabled: Sequence[Lane] = ()
-        self._waiters: deque[_Waiter] = deque()
-        self._turns = 0
-        self._direct = False
+        self._wings: dict[str, Wing] = {}
+        self._of: dict[bytes, tuple[Wing, ...]] = {}
+        self._pinned: dict[bytes, deque[Waiter]] = {}
+        self._number = 0
+        self._due: float | None = None  # when a circuit or a tier is to be looked at
+        self._urge: Callable[[Iterable[Lane]], None] | None = None
+        self._visitors: dict[bytes, list[asyncio.Future[None]]] = {}
 
-    def use(self, relays: Iterable[Relay]) -> list[Session]:
-        """Replace the set of relays; the idle sessions that have to be closed for it. What is in
+    def lease(self, urge: Callable[[Iterable[Lane]], None]) -> None:
+        """From now on the lanes have what they are given; `urge` is told which of them find no
+        place for somebody, or gave away their last."""
+        self._urge = urge
+        for lane in self._lanes.values():
+            lane.urge = urge
+            lane.cap = lane.site_cap = 0
+            self.resized(lane)
+
+    # --- relays and pools -------------------------------------------------------------------------
+
+    def use(self, relays: Iterable[Relay], pools: Iterable[Pool]) -> list[Session]:
+        """Replace the relays and pools; the idle sessions that have to be closed for it. What is in
         flight finishes: `keep` then refuses its session."""
         left: list[Session] = []
+        now, open_for = self._now(), self._open_for
         wanted = {relay.id: relay for relay in relays}
         for id_, lane in list(self._lanes.items()):
             if id_ not in wanted:
@@ -151,71 +93,324 @@ class Lanes:
         for id_, relay in wanted.items():
             known = self._lanes.get(id_)
             if known is None:
-                self._lanes[id_] = Lane(relay)
+                self._lanes[id_] = Lane(
+                    relay, self._shaper, open_for=open_for, now=now, urge=self._urge
+                )
             elif known.relay != relay:
-                left += known.adopt(relay)
-        self._enabled = [lane for lane in self._lanes.values() if lane.enabled]
-        self._direct = any(lane.direct for lane in self._enabled)
-        self._serve()
+                left += known.adopt(relay, open_for=open_for, now=now)
+        for lane in self._lanes.values():
+            lane.counted = lane.room
+        self._raise_wings(pools)
+        for id_ in tuple(self._pinned):
+            self._serve_pinned(id_)
         return left
 
-    @property
-    def ready(self) -> bool:
-        return bool(self._enabled)
+    def _raise_wings(self, pools: Iterable[Pool]) -> None:
+        named = {pool.name: pool for pool in pools}
+        named.setdefault(DEFAULT_POOL, Pool(name=DEFAULT_POOL, tiers=(tuple(self._lanes),)))
+        old, now = self._wings, self._now()
+        self._wings = {}
+        of: dict[bytes, tuple[Wing, ...]] = {}
+        for name, pool in named.items():
+            tiers = [[self._lanes[id_] for id_ in t if id_ in self._lanes] for t in pool.tiers]
+            wing = Wing(pool, tiers, site=self._site, random=self._random)
+            before = old.pop(name, None)
+            if before is not None:
+                wing.waiters, wing.out_since = before.waiters, before.out_since
+            wing.look(now)
+            self._wings[name] = wing
+            for lane in wing.lanes:
+                of[lane.id] = (*of.get(lane.id, ()), wing)
+        self._of = of
+        self._plan()
+        for wing in (*self._wings.values(), *old.values()):
+            if wing.name not in self._wings:
+                wing.dissolve()
+            self._serve(wing)
 
-    @property
-    def direct(self) -> bool:
-        """Whether mail may go straight to its destinations."""
-        return self._direct
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
 
-    def most(self) -> int | None:
-        """Places that one destination can have at once; None where it may have them all."""
-        if not self._direct or not all(lane.direct for lane in self._enabled):
-            return None
-        return sum(lane.relay.destination_connections for lane in self._enabled)
+    def lane(self, relay: bytes) -> Lane | None:
+        return self._lanes.get(relay)
 
-    def free(self) -> int:
-        """Places that could be taken now: those that nobody in line could use. Who waits in line
-        for direct delivery waits for room at a destination, and leaves the others theirs."""
-        wishes = {(w.avoid, w.tried, w.destination) for w in self._waiters if not w.place.done()}
-        awaited = {lane.id for wish in wishes for lane in self._preferred(*wish) if not lane.direct}
-        return pool.free(self._enabled, now=self._now(), awaited=awaited)
+    def wing(self, name: str) -> Wing | None:
+        return self._wings.get(name)
 
-    def any_beyond(self, tried: frozenset[bytes], destination: str) -> bool:
-        """Whether another relay than these is enabled that can carry mail there."""
-        return any(lane.id not in tried for lane in self._for(destination))
+    def wings(self) -> Iterable[Wing]:
+        return self._wings.values()
+
+    def spare(self, lane: Lane) -> Spare:
+        """Whether the lane's pools keep their floor without it."""
+        own = lane.circuit.state is CircuitState.CLOSED
+        for wing in self._of.get(lane.id, _NOWHERE):
+            if wing.sound - own < wing.pool.floor:
+                return Spare.FLOOR
+        return Spare.PLENTY
+
+    def free(self, name: str) -> int:
+        """Transactions that could start in the pool now without waiting. Where none is in service
+        they are answered at once."""
+        wing = self._wings.get(name)
+        if wing is None or not wing.lanes:
+            return 0
+        self._look()
+        if wing.out:
+            return _ANSWERED_AT_ONCE
+        if wing.room > 0 or self._urge is None:
+            return max(wing.room, 0)
+        # Lanes have what they are given: one message in line asks for those that have nothing.
+        asleep = not wing.waiters and not any(lane.in_flight for lane in wing.lanes)
+        return int(asleep)
+
+    def in_line(self, lane: Lane) -> bool:
+        """Whether somebody waits for a place that this lane could give."""
+        if lane.id in self._pinned or self._visitors.get(lane.id):
+            return True
+        return any(wing.waiters for wing in self._of.get(lane.id, _NOWHERE))
+
+    def mates(self, ids: Container[bytes]) -> list[Lane]:
+        """The enabled lanes of every pool that has one of these: they share its mail, and none is
+        to be passed over for having nothing yet. Large pools get along with those that are awake.
+        """
+        found: dict[bytes, Lane] = {}
+        for wing in self._wings.values():
+            if len(wing.lanes) <= _MOST_MATES and any(lane.id in ids for lane in wing.lanes):
+                found.update((lane.id, lane) for lane in wing.lanes)
+        return list(found.values())
+
+    def any_beyond(
+        self, tried: frozenset[bytes], envelope: Envelope, unblocked_at: Site | None = None
+    ) -> bool:
+        """Whether another relay than these is enabled that can carry the envelope; one whose
+        address the site does not refuse, where a site is given."""
+        wing = self._wings.get(envelope.pool)
+        if wing is None or envelope.only is not None:
+            return False
+        wall = self._clock.now()
+        return any(
+            lane.id not in tried
+            and (envelope.destination or not lane.direct)
+            and not (
+                unblocked_at is not None
+                and lane.direct
+                and self._shaper.blocked(lane.id, unblocked_at.name, now=wall)
+            )
+            for lane in wing.lanes
+        )
+
+    def may_go_directly(self, envelope: Envelope) -> bool:
+        """Whether one of the lanes for it is direct."""
+        if envelope.only is not None:
+            pinned = self._lanes.get(envelope.only)
+            return pinned is not None and pinned.direct
+        wing = self._wings.get(envelope.pool)
+        return wing is not None and wing.direct
+
+    # --- places -----------------------------------------------------------------------------------
 
     async def take(
-        self, avoid: frozenset[bytes], tried: frozenset[bytes], destination: str
-    ) -> Lane | None:
-        """A place in a lane, at once or in turn; None when no enabled relay is left to try. Must
-        be given back with `give_back`. Without a destination none delivers directly."""
-        if not self._waiters:
-            lanes = self._preferred(avoid, tried, destination)
-            if not lanes:
-                return None
-            lane = self._choose(lanes, destination)
-            if lane is not None:
-                self._enter(lane, destination)
-                return lane
-        place: asyncio.Future[Lane | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(_Waiter(place, avoid, tried, destination))
-        self._serve()
+        self, envelope: Envelope, tried: frozenset[bytes], site: Site
+    ) -> Lane | Deferred | None:
+        """A place in a lane, at once or in turn; None when no relay is left to try; a deferral when
+        those that are left take nothing for the site now. A lane must be given back with
+        `give_back`. Without a destination none delivers directly."""
+        if envelope.only is not None:
+            return await self._take_pinned(envelope.only, self._waiter(envelope, tried, site))
+        wing = self._wings.get(envelope.pool)
+        if wing is None:
+            return None
+        now = self._look()
+        if not wing.waiters:
+            found = wing.choose(envelope, tried, site, now=now, wall=self._clock.now())
+            if found is not FULL:
+                return self._enter(found, site)
+        elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
+            return _line_is_long(site, self._clock.now())
+        if self._urge is not None and not wing.waiters:
+            self._urge(wing.lanes)
+        waiter = self._waiter(envelope, tried, site)
+        wing.waiters.append(waiter)
+        if wing.room > 0:
+            self._serve(wing)
+        return await self._in_line(waiter)
+
+    async def _take_pinned(self, relay: bytes, waiter: Waiter) -> Lane | Deferred | None:
+        if relay not in self._lanes or relay in waiter.tried:
+            return None
+        self._pinned.setdefault(relay, deque()).append(waiter)
+        self._serve_pinned(relay)
+        if self._urge is not None and not waiter.place.done():
+            self._urge([self._lanes[relay]])
+        return await self._in_line(waiter)
+
+    def _waiter(self, envelope: Envelope, tried: frozenset[bytes], site: Site) -> Waiter:
+        self._number += 1
+        return Waiter(envelope, tried, site, self._number)
+
+    async def _in_line(self, waiter: Waiter) -> Lane | Deferred | None:
+        place = waiter.place
         try:
             return await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and (given := place.result()) is not None:
-                self.give_back(given, destination)
+            if place.done() and not place.cancelled():
+                given = place.result()
+                if isinstance(given, Lane):
+                    self.give_back(given, waiter.site)
             raise
 
-    def give_back(self, lane: Lane, destination: str) -> None:
-        lane.leave(destination)
-        if self._waiters:
-            self._serve()
+    def _enter(self, found: Lane | Deferred | None, site: Site) -> Lane | Deferred | None:
+        if isinstance(found, Lane):
+            found.enter(site)
+            self._recount(found)
+        return found
+
+    def give_back(self, lane: Lane, site: Site) -> None:
+        lane.leave(site)
+        self._recount(lane)
+        self._hand_on(lane)
+
+    async def visit(self, relay: bytes) -> Lane | None:
+        """A place for one connection that carries no mail, and counts as none; None when there is
+        no room for it now, sessions at rest included. Must be given back with `visited`."""
+        lane = self._lanes.get(relay)
+        if lane is not None and not lane.cap and self._urge is not None:
+            await self._seat(lane, self._urge)
+        if lane is None or not lane.enabled:
+            return None
+        if lane.in_flight + len(lane.idle) + lane.leaving >= lane.cap:
+            return None
+        lane.in_flight += 1
+        lane.peak = max(lane.peak, lane.in_flight)
+        self._recount(lane)
+        return lane
+
+    async def _seat(self, lane: Lane, urge: Callable[[Iterable[Lane]], None]) -> None:
+        """Ask for what the lane has nothing of, and wait a moment for it."""
+        visitor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        visitors = self._visitors.setdefault(lane.id, [])
+        visitors.append(visitor)
+        urge((lane,))
+        try:
+            async with asyncio.timeout(_SEAT_S):
+                await visitor
+        except TimeoutError:
+            pass
+        finally:
+            visitors.remove(visitor)
+
+    def visited(self, lane: Lane) -> None:
+        lane.in_flight -= 1
+        self._recount(lane)
+        self._hand_on(lane)
+
+    def changed(self, lane: Lane | None = None) -> None:
+        """The lane's circuit, `cap`, `uses` or `away` has changed; without a lane, that of any, or
+        what a site takes: who serves, and who may have a place now, or none to wait for?"""
+        now = self._now()
+        for one in self._lanes.values() if lane is None else (lane,):
+            one.counted = one.room
+        wings = self._wings.values() if lane is None else self._of.get(lane.id, _NOWHERE)
+        for wing in tuple(wings):
+            wing.look(now)
+        self._plan()
+        if lane is not None:
+            self._hand_on(lane)
+            return
+        for id_ in tuple(self._pinned):
+            self._serve_pinned(id_)
+        for wing in tuple(wings):
+            self._serve(wing)
+
+    def resized(self, lane: Lane) -> None:
+        """Only its `cap` or `uses` has changed, or how many sessions are leaving."""
+        for visitor in self._visitors.get(lane.id, ()) if lane.cap else ():
+            if not visitor.done():
+                visitor.set_result(None)
+        self._recount(lane)
+        self._hand_on(lane)
+
+    def _recount(self, lane: Lane) -> None:
+        room = lane.room
+        by = room - lane.counted
+        if by:
+            lane.counted = room
+            for wing in self._of.get(lane.id, _NOWHERE):
+                wing.room_changed(lane, by)
+
+    def _hand_on(self, lane: Lane) -> None:
+        """There is room in the lane, or it serves no more: those in line come first."""
+        if lane.id in self._pinned:
+            self._serve_pinned(lane.id)
+        lines = [wing for wing in self._of.get(lane.id, _NOWHERE) if wing.waiters]
+        if len(lines) > 1:
+            lines.sort(key=lambda wing: wing.waiters[0].number)
+        for wing in lines:
+            self._serve(wing)
+
+    def _serve(self, wing: Wing) -> None:
+        """Give places to those in line; one who can only use a full lane, or waits for room at its
+        site, lets others pass."""
+        now, wall = self._now(), self._clock.now()
+        waiting: deque[Waiter] = deque()
+        full: set[str] = set()  # sites: who stands behind for one need not be asked
+        while wing.waiters:
+            waiter = wing.waiters.popleft()
+            if waiter.place.done():  # cancelled
+                continue
+            if waiter.site.name in full and not waiter.tried:
+                waiting.append(waiter)
+                continue
+            found = wing.choose(waiter.envelope, waiter.tried, waiter.site, now=now, wall=wall)
+            if found is FULL:
+                waiting.append(waiter)
+                if waiter.site.name and not waiter.envelope.avoid:
+                    full.add(waiter.site.name)
+                if wing.room <= 0:
+                    break
+                continue
+            waiter.place.set_result(self._enter(found, waiter.site))
+        waiting.extend(wing.waiters)
+        wing.waiters = waiting
+
+    def _serve_pinned(self, relay: bytes) -> None:
+        """Mail for this relay only: whatever its state, within its own connections."""
+        line, lane = self._pinned[relay], self._lanes.get(relay)
+        while line:
+            waiter = line[0]
+            if not waiter.place.done():
+                if lane is not None and not lane.has_seat(waiter.site):
+                    return
+                waiter.place.set_result(self._enter(lane, waiter.site))
+            line.popleft()
+        del self._pinned[relay]
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def _look(self) -> float:
+        """Now; and what is due by now is looked at."""
+        now = self._now()
+        if self._due is not None and now >= self._due:
+            back = [lane for lane in self._lanes.values() if lane.circuit.look(now)]
+            for wing in self._wings.values():
+                if wing.due is not None and now >= wing.due:
+                    wing.look(now)
+            self._plan()
+            for lane in back:
+                self.changed(lane)
+        return now
+
+    def _plan(self) -> None:
+        looks = [lane.circuit.next_look for lane in self._lanes.values()]
+        looks += [wing.due for wing in self._wings.values()]
+        self._due = min((look for look in looks if look is not None), default=None)
+
+    # --- sessions at rest -------------------------------------------------------------------------
 
     def keep(self, lane: Lane, session: Session) -> bool:
         """Whether this session may wait in its lane for more work; if so it does now."""
-        if lane.enabled and session.relay is lane.relay and session.usable:
+        has_seat = lane.in_flight <= lane.cap  # it is still one of those in flight
+        if lane.enabled and has_seat and session.relay is lane.relay and session.usable:
             lane.idle.append(session)
             return True
         return False
@@ -235,46 +430,16 @@ class Lanes:
                 eldest = since
         return stale, eldest
 
-    def _for(self, destination: str) -> Sequence[Lane]:
-        if destination or not self._direct:
-            return self._enabled
-        return [lane for lane in self._enabled if not lane.direct]
 
-    def _preferred(
-        self, avoid: frozenset[bytes], tried: frozenset[bytes], destination: str
-    ) -> Sequence[Lane]:
-        lanes = self._for(destination)
-        if len(lanes) < 2 and not tried:
-            return lanes
-        return pool.preferred(lanes, now=self._now(), avoid=avoid, tried=tried)
+def _is_long(line: Iterable[Waiter], site: Site) -> bool:
+    return bool(site.hosts) and sum(waiter.site.name == site.name for waiter in line) >= _LINE
 
-    def _choose(self, lanes: Sequence[Lane], destination: str) -> Lane | None:
-        if self._direct:
-            lanes = [lane for lane in lanes if lane.admits(destination)]
-        return pool.choose(lanes)
 
-    def _enter(self, lane: Lane, destination: str) -> None:
-        lane.enter(destination)
-        self._turns += 1
-        lane.turn = self._turns
-
-    def _serve(self) -> None:
-        """Give places to those in line; one who can only use a full lane, or waits for room at its
-        destination, lets others pass."""
-        waiting: deque[_Waiter] = deque()
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if waiter.place.done():  # cancelled
-                continue
-            lanes = self._preferred(waiter.avoid, waiter.tried, waiter.destination)
-            lane = self._choose(lanes, waiter.destination)
-            if lane is None and lanes:
-                waiting.append(waiter)
-                if all(lane.in_flight >= lane.cap for lane in self._enabled):
-                    break
-                continue
-            if lane is not None:
-                self._enter(lane, waiter.destination)
-            waiter.place.set_result(lane)
-        waiting.extend(self._waiters)
-        self._waiters = waiting
+def _line_is_long(site: Site, wall: int) -> Deferred:
+    return Deferred(
+        f"not tried, too many wait for {site.name} already",
+        Phase.ROUTE,
+        Speaker.DESTINATION,
+        until=wall + _LINE_MS,
+        untried=True,
+    )

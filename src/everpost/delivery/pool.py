@@ -1,73 +1,254 @@
-"""Which relay carries the next message. Pure: facts in, a choice out."""
+"""Which relay carries the next message, and which tiers serve. Pure: facts in, a choice out.
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol, TypeVar
+Turns go round by weight, smoothly: each relay has a moment when its next one is due, and the
+earliest has it. It is compared with a second, drawn by weight among the others: if what it has in
+flight and how long it takes make it clearly dearer, or if its last one failed, the second one gets
+the message. So a relay that turns slow gets less before it fails, and is looked at again now and
+then.
+"""
 
-__all__ = ["FAULT_MEMORY", "Candidate", "choose", "free", "preferred"]
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import accumulate
+from typing import Generic, Protocol, TypeVar
 
-FAULT_MEMORY = 30.0
-"""Seconds for which a relay that failed us comes after all that did not."""
+import msgspec
+
+__all__ = ["Candidate", "Group", "Seat", "Turns", "outlier", "serving"]
+
+DEARER = 2.0
+"""A relay is passed over when it costs more than this many times as much as the second one."""
+AT_EASE = 2.0
+"""Transactions in flight, for an average weight, that count for nothing: a few more or less of
+them are chance."""
+AT_EASE_S = 0.05
+"""Seconds that count for nothing either: relays on the same network differ by chance."""
+LOOK_AGAIN = 16
+"""A relay that was passed over this often has its turn, unless what it has in flight is piling
+up."""
+LOOK_AGAIN_SOON = 4
+"""The same of a relay whose last transaction failed, which decides soon whether it stays."""
+MOST_OWED = 2
+"""Turns at half the price, for a relay that was passed over for a moment only."""
+LEAST_SHARE = 0.01
+RETURN_MARGIN = 1.1
+"""The next tier helps until there is so much more than what called it."""
+OUTLIER_TIMES = 10.0
+OUTLIER_SECONDS = 2.0
+"""A relay is an outlier when it takes this many times the median of the others, and this much
+longer."""
+OUTLIER_OTHERS = 2
+"""How many others it takes to tell."""
 
 
 class Candidate(Protocol):
-    """What is known of an enabled relay. `cap` and `in_flight` count its sessions in this process;
-    `faulted_at` is the monotonic second of its last fault; `turn` grows with each use."""
+    """What is known of a relay. `room`: transactions that could start now; `doubtful`: its last one
+    failed; `share` (0 to 1): the part of its weight that it may have, `latency`: seconds that a
+    transaction takes (0: not known), both at a monotonic second."""
 
-    @property
-    def id(self) -> bytes: ...
     @property
     def weight(self) -> int: ...
     @property
-    def cap(self) -> int: ...
+    def room(self) -> int: ...
     @property
     def in_flight(self) -> int: ...
     @property
-    def faulted_at(self) -> float | None: ...
-    @property
-    def turn(self) -> int: ...
+    def doubtful(self) -> bool: ...
+    def share(self, now: float) -> float: ...
+    def latency(self, now: float) -> float: ...
 
 
 C = TypeVar("C", bound=Candidate)
 
 
-def preferred(
-    candidates: Sequence[C], *, now: float, avoid: frozenset[bytes], tried: frozenset[bytes]
-) -> Sequence[C]:
-    """Those that a message may go to now: never one it tried already; none it should avoid, nor one
-    that failed lately, while there is another. A sound relay that is busy is worth waiting for:
-    a faulty one that happens to be free is not a better choice."""
-    left = [c for c in candidates if c.id not in tried] if tried else candidates
-    if avoid:
-        left = [c for c in left if c.id not in avoid] or left
-    if len(left) < 2:
-        return left
-    return [c for c in left if not _faulty(c, now)] or left
+class Seat(Generic[C]):
+    """A relay's place in the turns of one pool. `due`: its next turn, in rounds; `owed`: turns
+    at half the price; `passed`: times in a row that it was passed over."""
+
+    __slots__ = ("due", "index", "owed", "passed", "queued", "relay")
+
+    def __init__(self, relay: C) -> None:
+        self.relay = relay
+        self.due = 0.0
+        self.owed = 0
+        self.passed = 0
+        self.index = 0
+        self.queued = False
 
 
-def choose(candidates: Iterable[C]) -> C | None:
-    """The one with room that carries least for its weight; among equals the one whose last turn is
-    longest ago. None when all are full."""
-    best: C | None = None
-    best_rank = (0.0, 0)
-    for candidate in candidates:
-        if candidate.in_flight >= candidate.cap:
-            continue
-        rank = ((candidate.in_flight + 1) / max(candidate.weight, 1), candidate.turn)
-        if best is None or rank < best_rank:
-            best, best_rank = candidate, rank
-    return best
+class Turns(Generic[C]):
+    """The turns of the relays that serve a pool. `random` gives numbers in [0, 1). A choice costs
+    the logarithm of their number."""
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._random = random
+        self._round = 0.0
+        self._order = 0
+        self._seats: Sequence[Seat[C]] = ()
+        self._until: list[int] = []  # sums of weights, for drawing
+        self._mean = 1.0
+        self._line: list[tuple[float, int, Seat[C]]] = []
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    def seat(self, seats: Sequence[Seat[C]], *, at_once: Sequence[Seat[C]] = ()) -> None:
+        """Replace those that serve. Who comes has its first turn after one of its rounds, whoever
+        stays keeps its place; those `at_once` are next."""
+        stay = set(self._seats)
+        self._seats = tuple(seats)
+        weights = [_weight(seat.relay) for seat in seats]
+        self._until = list(accumulate(weights))
+        self._mean = sum(weights) / len(weights) if weights else 1.0
+        for index, seat in enumerate(seats):
+            seat.index = index
+            if seat not in stay:
+                seat.owed = seat.passed = 0
+                seat.due = self._round + 1 / weights[index]
+        for seat in at_once:
+            seat.due = 0.0
+        for gone in stay.difference(seats):
+            gone.queued = False
+        self._line = []
+        for seat in seats:
+            seat.queued = True
+            self._order += 1
+            self._line.append((seat.due, self._order, seat))
+        heapify(self._line)
+
+    def wake(self, seat: Seat[C]) -> None:
+        """It has room again: it takes its turn among the others, and makes up for nothing."""
+        if not seat.queued:
+            seat.due = max(seat.due, self._round)
+            self._push(seat)
+
+    def choose(self, now: float, fits: Callable[[C], bool] | None = None) -> C | None:
+        """Whose turn it is, among those with room that `fits`; None when there is none."""
+        first = self._first(fits)
+        if first is None:
+            return None
+        self._round = max(self._round, first.due)
+        chosen = self._second(first, now, fits)
+        step = self._step(chosen, now)
+        if chosen.owed:
+            chosen.owed -= 1
+            step /= 2
+        chosen.due = max(chosen.due, self._round) + step
+        return chosen.relay
+
+    def _first(self, fits: Callable[[C], bool] | None) -> Seat[C] | None:
+        line = self._line
+        unfit: list[tuple[float, int, Seat[C]]] = []
+        first = None
+        while line:
+            entry = line[0]
+            seat = entry[2]
+            if entry[0] < seat.due:  # it had a turn since
+                self._order += 1
+                heapreplace(line, (seat.due, self._order, seat))
+            elif seat.relay.room <= 0:
+                heappop(line)
+                seat.queued = False
+            elif fits is None or fits(seat.relay):
+                first = seat
+                break
+            else:
+                unfit.append(heappop(line))
+        for entry in unfit:
+            heappush(line, entry)
+        return first
+
+    def _second(self, first: Seat[C], now: float, fits: Callable[[C], bool] | None) -> Seat[C]:
+        """The first one, or the one that it is compared with."""
+        second = self._draw(first)
+        if second is None or second.relay.room <= 0:
+            return first
+        if fits is not None and not fits(second.relay):
+            return first
+        share = second.relay.share(now)
+        if share < 1.0 and self._random() >= share:
+            return first
+        load, other = self._load(first.relay), self._load(second.relay)
+        takes, takes_other = first.relay.latency(now), second.relay.latency(now)
+        if not takes or not takes_other:
+            takes = takes_other = 1.0
+        else:
+            takes, takes_other = takes + AT_EASE_S, takes_other + AT_EASE_S
+        doubtful = first.relay.doubtful and not second.relay.doubtful
+        dear = takes * (load + AT_EASE) > DEARER * takes_other * (other + AT_EASE)
+        if not (dear or doubtful):
+            first.passed = 0
+            return first
+        first.passed += 1
+        if first.passed >= (LOOK_AGAIN if dear else LOOK_AGAIN_SOON) and load <= DEARER * (
+            other + AT_EASE
+        ):
+            first.passed = 0
+            return first
+        first.due += self._step(first, now)
+        first.owed = MOST_OWED
+        return second
+
+    def _draw(self, first: Seat[C]) -> Seat[C] | None:
+        """Another one, by weight."""
+        own = _weight(first.relay)
+        others = self._until[-1] - own
+        if not others:
+            return None
+        at = self._random() * others
+        if at >= self._until[first.index] - own:
+            at += own
+        return self._seats[min(bisect_right(self._until, at), len(self._seats) - 1)]
+
+    def _load(self, relay: C) -> float:
+        return relay.in_flight * self._mean / _weight(relay)
+
+    @staticmethod
+    def _step(seat: Seat[C], now: float) -> float:
+        """From one turn to the next, in rounds."""
+        return 1 / (_weight(seat.relay) * max(seat.relay.share(now), LEAST_SHARE))
+
+    def _push(self, seat: Seat[C]) -> None:
+        self._order += 1
+        seat.queued = True
+        heappush(self._line, (seat.due, self._order, seat))
 
 
-def free(candidates: Sequence[C], *, now: float, awaited: Collection[bytes] = frozenset()) -> int:
-    """How many transactions could start without waiting: the room of the relays that `preferred`
-    would name, but for those that somebody waits for already."""
-    none: frozenset[bytes] = frozenset()
-    return sum(
-        max(c.cap - c.in_flight, 0)
-        for c in preferred(candidates, now=now, avoid=none, tried=none)
-        if c.id not in awaited
-    )
+def _weight(relay: Candidate) -> int:
+    return max(relay.weight, 1)
 
 
-def _faulty(candidate: Candidate, now: float) -> bool:
-    return candidate.faulted_at is not None and now - candidate.faulted_at < FAULT_MEMORY
+class Group(msgspec.Struct, frozen=True, gc=False):
+    """Relays that come into service together: those of one tier, our own site's apart from others.
+    Weights: of all that are enabled, and of those in health."""
+
+    tier: int
+    whole: float
+    healthy: float
+
+
+def serving(groups: Sequence[Group], *, spill_below: float, now_serving: int = 0) -> int:
+    """How many of the groups, from the first, carry mail: the next one helps while the health of
+    those before is below its share of the first tier's weight (of our own site's weight, where the
+    next one is the rest of the tier). `now_serving`: the answer of before; who was called goes only
+    when there is a little more than that."""
+    first_tier = sum(g.whole for g in groups if g.tier == groups[0].tier)
+    healthy = 0.0
+    for at, group in enumerate(groups):
+        healthy += group.healthy
+        following = groups[at + 1 : at + 2]
+        aside = bool(following) and following[0].tier == group.tier
+        whole = group.whole if aside else first_tier
+        margin = RETURN_MARGIN if now_serving > at + 1 else 1.0
+        if healthy > 0 and healthy >= min(spill_below * margin, 1.0) * whole:
+            return at + 1
+    return len(groups)
+
+
+def outlier(latency: float, others: Sequence[float]) -> bool:
+    """Whether a relay is very slow beside the others of its pool; seconds."""
+    if len(others) < OUTLIER_OTHERS:
+        return False
+    median = sorted(others)[(len(others) - 1) // 2]
+    return latency > max(OUTLIER_TIMES * median, median + OUTLIER_SECONDS)

@@ -2,7 +2,8 @@
 destination. Doing: asks the resolver; `mx` decides.
 
 A destination whose hosts could none be connected to is remembered for a moment, so that a thousand
-waiting messages do not each wait for the same dead hosts.
+waiting messages do not each wait for the same dead hosts. The site of a destination is remembered
+for minutes: it is asked for before a message takes a place.
 """
 
 import asyncio
@@ -14,9 +15,10 @@ import msgspec
 
 from everpost.clock import Clock
 from everpost.delivery import mx
+from everpost.delivery.sites import Site, lone, site_of
 from everpost.model.outcome import Bounced, Deferred, Via
 from everpost.model.relay import Relay, RelayKind
-from everpost.net.resolver import Resolver
+from everpost.net.resolver import Resolver, Unresolved
 
 __all__ = ["FarEnd", "Reach", "Route", "Router"]
 
@@ -28,6 +30,9 @@ _HOSTS_AT_ONCE = 3
 _HOSTS_AT_MOST = 9
 """Hosts of a destination whose addresses are looked up. More are a mistake or an attack (F63)."""
 _REMEMBERED = 10_000
+_SITE_FOR = (60.0, 300.0)
+"""Seconds for which a destination's site is remembered: the records' own time, within these."""
+_UNKNOWN_FOR = 5.0
 
 
 class FarEnd(msgspec.Struct, frozen=True):
@@ -69,6 +74,31 @@ class Router:
         self._helo = helo
         self._reach = reach
         self._dead: OrderedDict[tuple[bytes, str], tuple[float, Deferred]] = OrderedDict()
+        self._sites: OrderedDict[str, tuple[float, Site]] = OrderedDict()
+
+    def known_site(self, destination: str) -> Site | None:
+        """The destination's site, if it was asked for lately."""
+        known = self._sites.get(destination)
+        if known is None or known[0] <= self._clock.monotonic():
+            return None
+        return known[1]
+
+    async def site(self, destination: str) -> Site:
+        """The destination's site, asked of DNS; the destination itself while DNS does not tell."""
+        answer = await self._resolver.lookup(destination, "MX")
+        known = mx.exchanges(destination, answer, shuffle=lambda _: None)
+        found = site_of(known) if isinstance(known, mx.Exchanges) else lone(destination)
+        shortest, longest = _SITE_FOR
+        hold = (
+            min(max(answer.ttl, shortest), longest)
+            if not isinstance(answer, Unresolved)
+            else (_UNKNOWN_FOR)
+        )
+        self._sites.pop(destination, None)
+        self._sites[destination] = (self._clock.monotonic() + hold, found)
+        if len(self._sites) > _REMEMBERED:
+            self._sites.popitem(last=False)
+        return found
 
     async def find(self, relay: Relay, destination: str) -> Route | Bounced | Deferred:
         """The far ends of this relay for a destination, or what becomes of its recipients."""

@@ -4,7 +4,14 @@ from typing import Any, assert_never
 
 import msgspec
 
-from everpost.dispatch.retry import RELAY_FAULT, RetryPolicy, retry_at
+from everpost.dispatch.retry import (
+    GREYLISTED,
+    RELAY_FAULT,
+    RetryPolicy,
+    come_back_at,
+    named_wait,
+    retry_at,
+)
 from everpost.model.outcome import (
     Abandoned,
     AttemptRecord,
@@ -14,6 +21,7 @@ from everpost.model.outcome import (
     Ending,
     Failed,
     InDoubt,
+    Mark,
     Outcome,
     Phase,
     Reply,
@@ -57,6 +65,8 @@ def decide(
                 "enhanced": outcome.enhanced,
             }
             return _settle(claim, State.FAILED, "failed", data, outcome, record)
+        case Deferred(untried=True):
+            return _postponed(claim, outcome, now=now, jitter=jitter)
         case Deferred():
             return _deferred(claim, outcome, record, policy=policy, now=now, jitter=jitter)
         case InDoubt():
@@ -85,11 +95,8 @@ def _deferred(
         **_facts(record),
         **_reply(outcome.reply),
     }
-    # Neither a relay's own fault nor the lack of one is the destination's word; what its name
-    # servers fail to say is.
-    ours = outcome.relay_fault or (outcome.phase is Phase.ROUTE and outcome.speaker is Speaker.SELF)
     due = retry_at(
-        RELAY_FAULT if ours else policy,
+        _policy_for(outcome, policy),
         attempts=claim.attempts + 1,
         now=now,
         expires_at=claim.expires_at,
@@ -97,8 +104,54 @@ def _deferred(
     )
     if due is None:
         return _settle(claim, State.EXPIRED, "expired", data, outcome, record)
+    if outcome.until is not None:
+        due = max(
+            due,
+            come_back_at(outcome.until, now=now, expires_at=claim.expires_at, jitter=jitter),
+        )
     data["next_attempt_at"] = due
     return _settle(claim, State.QUEUED, "deferred", data, outcome, record, not_before=due)
+
+
+def _policy_for(outcome: Deferred, policy: RetryPolicy) -> RetryPolicy:
+    """The stream's, but for what the destination did not say for itself, and for a greylist, which
+    says when it will take the message."""
+    if outcome.mark is Mark.GREYLIST:
+        named = named_wait(outcome.reply.text) if outcome.reply is not None else None
+        return GREYLISTED if named is None else RetryPolicy(named, GREYLISTED.cap_ms)
+    # Neither a relay's own fault nor the lack of one is the destination's word; what its name
+    # servers fail to say is.
+    ours = outcome.relay_fault or (outcome.phase is Phase.ROUTE and outcome.speaker is Speaker.SELF)
+    return RELAY_FAULT if ours else policy
+
+
+def _postponed(claim: Claim, outcome: Deferred, *, now: int, jitter: float) -> Settlement:
+    """Its destination takes nothing from us now: it waits without an attempt having been made, and
+    none is counted."""
+    over = now >= claim.expires_at
+    data: dict[str, Any] = {
+        "phase": outcome.phase.value,
+        "speaker": outcome.speaker.value,
+        "reason": outcome.reason,
+        "attempts": claim.attempts,
+    }
+    due = None
+    if not over:
+        due = data["next_attempt_at"] = come_back_at(
+            now if outcome.until is None else outcome.until,
+            now=now,
+            expires_at=claim.expires_at,
+            jitter=jitter,
+        )
+    return Settlement(
+        message=claim.message,
+        n=claim.n,
+        term=claim.term,
+        target=State.EXPIRED if over else State.QUEUED,
+        event="expired" if over else "deferred",
+        data=data,
+        not_before=due,
+    )
 
 
 def doubted(

@@ -17,11 +17,13 @@ __all__ = [
     "Ending",
     "Failed",
     "InDoubt",
+    "Mark",
     "Outcome",
     "Phase",
     "Reply",
     "Speaker",
     "TlsFacts",
+    "Tried",
     "Via",
 ]
 
@@ -59,6 +61,16 @@ class Via(StrEnum):
     SANDBOX = "sandbox"
 
 
+class Mark(StrEnum):
+    """What an answer is about, where that decides more than the one recipient's fate. mailbox: it
+    wants less, but only this mailbox does. greylist: it takes the same message a little later, from
+    the same source. block: it is our source address that is refused, another may do."""
+
+    MAILBOX = "mailbox"
+    GREYLIST = "greylist"
+    BLOCK = "block"
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """An SMTP answer. `text` holds all its lines joined by newlines, printable, bounded;
     `enhanced` is `5.1.1` where the answer had one (RFC 3463)."""
@@ -82,7 +94,8 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered", gc=False):
 class Deferred(msgspec.Struct, frozen=True, tag="deferred", gc=False):
     """Not now. `relay_fault`: the relay itself is at fault, another one may be tried at once.
     `throttle`: whoever spoke asks us to send less. `rule`: the row of the classification that
-    decided, where an answer did."""
+    decided, where an answer did. `until`: not before this moment (milliseconds); `untried`: nothing
+    was tried, so it is no attempt."""
 
     reason: str
     phase: Phase
@@ -91,18 +104,22 @@ class Deferred(msgspec.Struct, frozen=True, tag="deferred", gc=False):
     relay_fault: bool = False
     throttle: bool = False
     rule: str | None = None
+    mark: Mark | None = None
+    until: int | None = None
+    untried: bool = False
 
 
 class Bounced(msgspec.Struct, frozen=True, tag="bounced", gc=False):
     """The destination refused for good. `hard`: the address itself is no good, for any message;
-    else this message was refused (its content, its size, a policy, a full mailbox). `rule` as in
-    a deferral."""
+    else this message was refused (its content, its size, a policy, a full mailbox). `rule` and
+    `mark` as in a deferral."""
 
     reply: Reply
     phase: Phase
     speaker: Speaker = Speaker.DESTINATION
     hard: bool = False
     rule: str | None = None
+    mark: Mark | None = None
 
     @property
     def kind(self) -> str:
@@ -146,10 +163,18 @@ class TlsFacts(msgspec.Struct, frozen=True, gc=False):
     peer: str | None = None
 
 
+class Tried(msgspec.Struct, frozen=True, gc=False):
+    """A relay that a message left for another one, and why: within one attempt."""
+
+    relay: str
+    phase: Phase
+    reason: str
+
+
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """What every recipient of one transaction shares. Times: milliseconds since 1970; `timings`
     are milliseconds spent per phase. `body_hash` is the composer's version (one byte) and the
-    SHA-256 of the composed body in `form`."""
+    SHA-256 of the composed body in `form`. `tried`: the relays that were asked before `relay`."""
 
     started_at: int
     ended_at: int
@@ -162,6 +187,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     form: str | None = None
     body_hash: bytes | None = None
     transaction: bytes | None = None
+    tried: tuple[Tried, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Builtins for the API and for storage; bytes become hex."""

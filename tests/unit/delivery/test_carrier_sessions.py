@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from everpost.delivery import CannotRender, Extensions, Timeouts
-from everpost.delivery import carrier as carrier_module
+from everpost.delivery.breaker import PROVED_IN_A_ROW, SOFT_IN_A_ROW
+from everpost.delivery.course import CONNECTS_PER_CARRY, REFUSALS_PER_CARRY
+from everpost.model.health import CircuitState
 from everpost.model.message import Form, Rendered
 from everpost.model.outcome import (
     Bounced,
@@ -18,7 +20,9 @@ from everpost.model.outcome import (
     Phase,
     Reply,
     Speaker,
+    Tried,
 )
+from everpost.model.pool import DEFAULT_POOL
 from everpost.model.relay import Relay, RelayState
 from tests.support.carrying import LOOPS, MESSAGE, Dots, carrier, carry, only, relay, render, run
 from tests.support.tiny_smtp import Close, ScriptedServer, Silence, serve
@@ -61,14 +65,10 @@ def test_idle_session_is_closed_with_quit(loop: str) -> None:
     run(loop, main())
 
 
-def test_session_ends_after_its_share_of_transactions(
-    loop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carrier_module, "TRANSACTIONS_PER_SESSION", 2)
-
+def test_session_ends_after_its_share_of_transactions(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
-            c = carrier(relay(far.port))
+            c = carrier(relay(far.port, messages_per_connection=2))
             for _ in range(5):
                 assert ok(await carry(c))
             assert far.connections == 3
@@ -78,17 +78,13 @@ def test_session_ends_after_its_share_of_transactions(
     run(loop, main())
 
 
-def test_session_at_its_limit_never_stands_beside_its_successor(
-    loop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carrier_module, "TRANSACTIONS_PER_SESSION", 1)
-
+def test_session_at_its_limit_never_stands_beside_its_successor(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
-            c = carrier(relay(far.port, connections=1))
+            c = carrier(relay(far.port, connections=1, messages_per_connection=1))
             for n in range(1, 5):
                 assert ok(await carry(c))
-                assert (far.connections, far.ended, c.capacity()) == (n, n - 1, 1)
+                assert (far.connections, far.ended, c.capacity(DEFAULT_POOL)) == (n, n - 1, 1)
             await c.close(deadline=1)
 
     run(loop, main())
@@ -147,8 +143,8 @@ def test_no_more_sessions_than_allowed_and_first_come_first_served(loop: str) ->
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
             c = carrier(relay(far.port, connections=2))
-            assert c.ready()
-            assert c.capacity() == 2
+            assert c.ready(DEFAULT_POOL)
+            assert c.capacity(DEFAULT_POOL) == 2
             order: list[int] = []
             open_ = 0
             most = 0
@@ -169,12 +165,12 @@ def test_no_more_sessions_than_allowed_and_first_come_first_served(loop: str) ->
                 for i in range(20):
                     group.create_task(one(i))
                 await asyncio.sleep(0)
-                assert c.capacity() == 0
+                assert c.capacity(DEFAULT_POOL) == 0
             assert most == 2
             assert far.connections == 2
             assert sorted(order) == list(range(20))
             assert all(abs(i - at) <= 2 for at, i in enumerate(order))
-            assert c.capacity() == 2
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
@@ -194,7 +190,7 @@ def test_cancelled_waiter_leaves_the_line_and_gives_back_its_place(loop: str) ->
             assert holder.cancelled()
             waiters[1].cancel()  # it may have been given the place in this very moment
             assert ok(await waiters[2])
-            assert c.capacity() == 1
+            assert c.capacity(DEFAULT_POOL) == 1
             await c.close(deadline=1)
 
     run(loop, main())
@@ -210,7 +206,7 @@ def test_cancelled_carry_never_leaves_half_a_transaction_to_the_next(loop: str) 
             await asyncio.wait([task])
             assert ok(await carry(c))
             assert far.connections == 2
-            assert c.capacity() == 2
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
@@ -249,30 +245,55 @@ def test_faulty_relay_is_left_for_another_one(loop: str, script: dict[str, Any])
     run(loop, main())
 
 
-def test_relay_that_failed_comes_last_for_a_while(loop: str) -> None:
+def test_relay_that_cannot_be_opened_gets_no_more_mail(loop: str) -> None:
     async def main() -> None:
         bad, good = ScriptedServer({"BANNER": b"421 no\r\n"}), ScriptedServer()
         async with serve(bad), serve(good):
             c = carrier(relay(bad.port), relay(good.port, name="r2"))
-            assert c.capacity() == 4
-            for _ in range(10):
-                assert ok(await carry(c))
+            assert c.capacity(DEFAULT_POOL) == 4
+            reports = [await carry(c) for _ in range(10)]
+            assert all(ok(report) for report in reports)
             assert bad.connections == 1
-            assert c.capacity() == 2
+            assert c.capacity(DEFAULT_POOL) == 2
+            assert reports[0].record.tried == (Tried("r1", Phase.GREET, "421 no"),)
+            assert {report.record.tried for report in reports[1:]} == {()}
+            (news,) = c.news()
+            assert (news.relay, news.state, news.why) == (b"r1", CircuitState.OPEN, "421 no")
+            assert (news.phase, news.speaker, news.ejections) == ("greet", "relay", 1)
+            assert c.news() == ()
             await c.close(deadline=1)
 
     run(loop, main())
 
 
-def test_relay_that_refuses_mail_comes_last_for_a_while(loop: str) -> None:
+def test_relay_that_refuses_every_sender_gets_no_more_mail(loop: str) -> None:
+    """F61: each message that another relay took proves that it was not the message."""
+
     async def main() -> None:
         bad, good = ScriptedServer({"MAIL": b"550 5.7.1 quota\r\n"}), ScriptedServer()
         async with serve(bad), serve(good):
             c = carrier(relay(bad.port), relay(good.port, name="r2"))
-            for _ in range(10):
+            for _ in range(40):
                 assert ok(await carry(c))
-            assert sum(line.startswith("MAIL") for line in bad.log) == 1
-            assert c.capacity() == 2
+            assert sum(line.startswith("MAIL") for line in bad.log) == PROVED_IN_A_ROW
+            assert c.capacity(DEFAULT_POOL) == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_bad_sender_takes_no_relay_out(loop: str) -> None:
+    """All relays refuse it, and all take the others."""
+
+    async def main() -> None:
+        refused = [b"550 5.7.1 Sender address rejected\r\n"] * (SOFT_IN_A_ROW * 3)
+        script = {"MAIL": [*refused, b"250 ok\r\n"]}
+        async with serve(ScriptedServer(script)) as a, serve(ScriptedServer(script)) as b:
+            c = carrier(relay(a.port), relay(b.port, name="r2"))
+            for _ in range(SOFT_IN_A_ROW * 3):
+                assert not ok(await carry(c, sender="bad@sender.test"))
+            assert c.news() == ()
+            assert ok(await carry(c))
             await c.close(deadline=1)
 
     run(loop, main())
@@ -280,17 +301,14 @@ def test_relay_that_refuses_mail_comes_last_for_a_while(loop: str) -> None:
 
 def test_relay_that_failed_is_not_forgiven_for_a_message_it_cannot_take(loop: str) -> None:
     async def main() -> None:
-        far = ScriptedServer({"MAIL": [b"451 4.3.0 no\r\n", b"552 5.3.4 big\r\n", b"250 ok\r\n"]})
-        async with serve(far):
-            c = carrier(relay(far.port))
-            assert not ok(await carry(c))
-            assert isinstance(only(await carry(c)), Bounced)
-            c.use([relay(far.port), relay(far.port, name="r2")])
-            assert c.capacity() == 2
-            c.use([relay(far.port)])
-            assert ok(await carry(c))
-            c.use([relay(far.port), relay(far.port, name="r2")])
-            assert c.capacity() == 4
+        no, big = b"451 4.3.0 no\r\n", b"552 5.3.4 big\r\n"
+        bad = ScriptedServer({"MAIL": [*[no] * (PROVED_IN_A_ROW - 1), big, no]})
+        async with serve(bad), serve(ScriptedServer()) as good:
+            c = carrier(relay(bad.port), relay(good.port, name="r2"))
+            while bad.used.get("MAIL", 0) <= PROVED_IN_A_ROW:
+                assert c.capacity(DEFAULT_POOL) == 4
+                assert ok(await carry(c))
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
@@ -351,11 +369,11 @@ def test_one_who_waits_for_a_relay_takes_no_room_from_another(loop: str) -> None
             away = frozenset({b"r2"})
             tasks = [asyncio.ensure_future(carry(c, avoid=away)) for _ in range(2)]
             await stuck.silent.wait()
-            assert c.capacity() == 3
+            assert c.capacity(DEFAULT_POOL) == 3
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            assert c.capacity() == 4
+            assert c.capacity(DEFAULT_POOL) == 4
             await c.close(deadline=1)
 
     run(loop, main())
@@ -364,17 +382,41 @@ def test_one_who_waits_for_a_relay_takes_no_room_from_another(loop: str) -> None
 def test_relay_that_failed_and_is_the_only_one_is_tried_and_forgiven(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer({"BANNER": [b"421 no\r\n", b"220 yes\r\n"]})) as far:
-            c = carrier(relay(far.port))
+            c = carrier(relay(far.port), open_for=0.0)
             assert not ok(await carry(c))
+            assert c.capacity(DEFAULT_POOL) == 1
             assert ok(await carry(c))
-            c.use([relay(far.port), relay(far.port, name="r2")])
-            assert c.capacity() == 4
+            assert [health.state for health in c.news()] == [CircuitState.CLOSED]
+            assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
     run(loop, main())
 
 
-def test_one_message_visits_two_relays_at_most(loop: str) -> None:
+def test_mail_waits_for_a_relay_that_is_known_to_be_dead(loop: str) -> None:
+    """It is told so at once, and when the next look is."""
+
+    async def main() -> None:
+        async with serve(ScriptedServer({"BANNER": b"421 no\r\n"})) as far:
+            c = carrier(relay(far.port, probe=False))
+            assert not ok(await carry(c))
+            assert (c.ready(DEFAULT_POOL), c.capacity(DEFAULT_POOL) > 0) == (True, True)
+            report = await carry(c)
+            reason = "no relay of pool default is in service: r1: 421 no, next look in 5 s"
+            outcome = only(report)
+            assert isinstance(outcome, Deferred)
+            assert (outcome.reason, outcome.speaker) == (reason, Speaker.SELF)
+            assert outcome.untried
+            assert outcome.until is not None
+            assert 3_000 < outcome.until - report.record.started_at <= 5_001
+            assert report.record.relay is None
+            assert far.connections == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_message_visits_every_relay_that_may_be_sound(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer({"BANNER": b"421 no\r\n"})) as far:
             c = carrier(*(relay(far.port, name=f"r{i}") for i in range(4)))
@@ -382,8 +424,33 @@ def test_one_message_visits_two_relays_at_most(loop: str) -> None:
             outcome = only(report)
             assert isinstance(outcome, Deferred)
             assert outcome.reply == Reply(421, "no")
-            assert report.record.relay == "r1"
-            assert far.connections == 2
+            assert report.record.relay == "r3"
+            assert [tried.relay for tried in report.record.tried] == ["r0", "r1", "r2"]
+            assert far.connections == 4
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_message_waits_for_three_dead_relays_at_most(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"BANNER": Silence()})) as mute:
+            relays = [relay(mute.port, name=f"r{i}") for i in range(5)]
+            c = carrier(*relays, timeouts=Timeouts(connect=0.1, greet=0.1))
+            report = await carry(c)
+            assert not ok(report)
+            assert mute.connections == CONNECTS_PER_CARRY
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_one_message_is_refused_by_three_relays_at_most(loop: str) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer({"MAIL": b"550 5.7.1 not from you\r\n"})) as far:
+            c = carrier(*(relay(far.port, name=f"r{i}") for i in range(5)))
+            assert not ok(await carry(c))
+            assert far.connections == REFUSALS_PER_CARRY
             await c.close(deadline=1)
 
     run(loop, main())
@@ -417,14 +484,14 @@ def test_avoided_relay_serves_only_when_it_is_the_only_one(loop: str) -> None:
 
 
 def test_no_relay_defers_at_our_own_account(loop: str) -> None:
-    nowhere = Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
+    nowhere = Deferred("no relay of pool default is enabled", Phase.ROUTE, Speaker.SELF)
 
     async def main() -> None:
         c = carrier(
             relay(1, state=RelayState.DISABLED), relay(1, name="r2", state=RelayState.DRAINING)
         )
-        assert not c.ready()
-        assert c.capacity() == 0
+        assert not c.ready(DEFAULT_POOL)
+        assert c.capacity(DEFAULT_POOL) == 0
         report = await carry(c, "a@x.test", "b@x.test")
         assert report.outcomes == (nowhere, nowhere)
         assert report.record.relay is None
@@ -490,7 +557,9 @@ def test_waiters_go_on_when_relays_change(loop: str) -> None:
             again = asyncio.ensure_future(carry(c, avoid=frozenset({b"r2"})))
             await asyncio.sleep(0)
             c.use([])
-            assert only(await again) == Deferred("no relay is enabled", Phase.ROUTE, Speaker.SELF)
+            assert only(await again) == Deferred(
+                "no relay of pool default is enabled", Phase.ROUTE, Speaker.SELF
+            )
             holder.cancel()
             await asyncio.wait([holder])
             await c.close(deadline=1)
@@ -611,5 +680,5 @@ def test_session_that_dies_while_rendering_is_replaced(loop: str) -> None:
 def test_carrier_is_made_without_a_loop(loop: str) -> None:
     del loop
 
-    assert not carrier().ready()
+    assert not carrier().ready(DEFAULT_POOL)
     assert render() is not None

@@ -15,6 +15,7 @@ from everpost.delivery import Reach, Timeouts
 from everpost.delivery import route as route_module
 from everpost.delivery import session as session_module
 from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Reply, Speaker, Via
+from everpost.model.pool import DEFAULT_POOL
 from everpost.model.relay import TlsPolicy
 from everpost.net.resolver import Unresolved
 from tests.support.carrying import (
@@ -86,7 +87,7 @@ def test_mail_reaches_the_host_that_dns_names(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer()) as far:
             c = carrier(direct(far.port), resolver=one())
-            assert c.direct
+            assert c.direct(DEFAULT_POOL)
             report = await carry(c, "a@there.test", "b@there.test", destination="there.test")
             assert report.outcomes == (Delivered(Reply(250, "fine", "2.0.0"), Via.MX),) * 2
             assert far.mail == [MESSAGE]
@@ -403,11 +404,11 @@ def test_silent_destination_takes_the_room_of_all(loop: str) -> None:
         script = {"MAIL": [Silence(), Silence(), b"250 ok\r\n"]}
         async with serve(ScriptedServer(script)) as far:
             c = carrier(direct(far.port, connections=4, destination_connections=2), resolver=one())
-            assert (c.most(), c.capacity()) == (2, 4)
+            assert (c.most(DEFAULT_POOL), c.capacity(DEFAULT_POOL)) == (2, 4)
             stuck = [asyncio.ensure_future(carry(c, destination="there.test")) for _ in range(3)]
             while far.log.count("MAIL FROM:<me@sender.test> SIZE=37") < 2:
                 await asyncio.sleep(0)
-            assert c.capacity() == 2  # the third of them waits and holds nothing
+            assert c.capacity(DEFAULT_POOL) == 2  # the third of them waits and holds nothing
             assert isinstance(only(await carry(c, destination="other.test")), Delivered)
             stuck[2].cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -428,7 +429,7 @@ def test_envelope_without_a_destination_goes_by_smart_hosts_only(loop: str) -> N
             assert nowhere.phase is Phase.ROUTE
             smart = relay(far.port)
             c.use([direct(far.port, weight=1000), smart])
-            assert c.most() is None
+            assert c.most(DEFAULT_POOL) is None
             assert (await carry(c)).record.relay == "r1"
             assert (await carry(c, destination="there.test")).record.relay == "mx"
             await c.close(deadline=1)

@@ -38,10 +38,11 @@ from everpost.store.interface import (
     StreamRow,
     WorkerRow,
 )
-from everpost.store.sqlite import catalog, claiming, controls, reading, recovery
+from everpost.store.sharing import Ask, Grant, Note
+from everpost.store.sqlite import catalog, claiming, controls, reading, recovery, sharing
 from everpost.store.sqlite.accepting import Accept
 from everpost.store.sqlite.checkpoint import Checkpointer
-from everpost.store.sqlite.claiming import ClaimWork, Taken, Turns
+from everpost.store.sqlite.claiming import ClaimWork, Taken
 from everpost.store.sqlite.connection import as_store_error, connect
 from everpost.store.sqlite.lock import WriteLock
 from everpost.store.sqlite.reader import Reader
@@ -49,6 +50,7 @@ from everpost.store.sqlite.schema import prepare
 from everpost.store.sqlite.settling import Rescue, Settle
 from everpost.store.sqlite.work import Single, Transaction
 from everpost.store.sqlite.writer import Writer
+from everpost.store.turns import Turns
 
 __all__ = ["SqliteStore"]
 
@@ -148,7 +150,13 @@ class SqliteStore:
     # -- claim and settle --------------------------------------------------------------------------
 
     async def claim(
-        self, owner: Id, *, limit: int, lease_ms: int, busy: Sequence[str] = ()
+        self,
+        owner: Id,
+        *,
+        limit: int,
+        lease_ms: int,
+        busy: Sequence[str] = (),
+        broadcast: int | None = None,
     ) -> Sequence[Claimed]:
         work = ClaimWork(
             owner,
@@ -157,6 +165,7 @@ class SqliteStore:
             busy=busy,
             turns=self._turns,
             now=self._clock.now(),
+            broadcast=broadcast,
         )
         taken = await self._open_writer().do(work)
         # Checked here and not in the transaction: nobody has to wait for the lock meanwhile.
@@ -187,8 +196,8 @@ class SqliteStore:
             ],
         )
 
-    async def next_due(self, busy: Sequence[str] = ()) -> int | None:
-        return await self._read(lambda db: reading.next_due(db, busy))
+    async def next_due(self, busy: Sequence[str] = (), *, broadcast: bool = True) -> int | None:
+        return await self._read(lambda db: reading.next_due(db, busy, broadcast=broadcast))
 
     async def extend(
         self, owner: Id, claims: Sequence[tuple[Id, int, int]], *, lease_ms: int
@@ -290,6 +299,31 @@ class SqliteStore:
 
     async def mark_published(self, consumer: str, position: int) -> None:
         await self._do(lambda tx: recovery.mark_published(tx, consumer, position))
+
+    # -- sharing -----------------------------------------------------------------------------------
+
+    async def note(self, notes: Sequence[Note]) -> None:
+        if notes:
+            await self._open_writer().do(sharing.PutNotes(notes))
+
+    async def noted(self, kinds: Sequence[str], *, after: int = 0) -> tuple[int, Sequence[Note]]:
+        now = self._clock.now()
+        return await self._read(lambda db: sharing.noted(db, kinds, after=after, now=now))
+
+    async def lead(self, name: str, owner: Id, *, lease_ms: int) -> int | None:
+        work = sharing.Lead(name, owner, lease_ms=lease_ms, now=self._clock.now())
+        return await self._open_writer().do(work)
+
+    async def yield_lead(self, name: str, owner: Id) -> None:
+        await self._do(lambda tx: sharing.yield_lead(tx, name, owner))
+
+    async def share(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> Sequence[Grant]:
+        if not asks:
+            return ()
+        return await self._open_writer().do(sharing.Share(owner, asks, lease_ms=lease_ms))
+
+    async def leave(self, owner: Id) -> None:
+        await self._do(lambda tx: sharing.leave(tx, owner))
 
     # -- catalog and keys --------------------------------------------------------------------------
 
