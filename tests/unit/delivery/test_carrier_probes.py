@@ -19,15 +19,29 @@ SENDER = "postmaster@sender.test"
 def test_a_refusal_opens_the_circuit_and_is_news_at_once(loop: str) -> None:
     async def main() -> None:
         async with serve(ScriptedServer({"MAIL": b"451 4.3.0 no\r\n"})) as far:
-            c = carrier(relay(far.port))
+            c = carrier(relay(far.port), relay(1, name="r2"))
             told: list[CircuitState] = []
             c.when_news(lambda: told.extend(health.state for health in c.news()))
             probed = await c.probe(b"r1", SENDER)
             assert probed is not None
             assert probed.refusal is not None
             assert told == [CircuitState.OPEN]
-            (standing,) = c.standing()
+            standing, _ = c.standing()
             assert (standing.tried, standing.faults, standing.worked_at) == (0, 0, None)
+
+    run(loop, main())
+
+
+def test_the_last_relay_is_not_judged_by_what_a_probe_is_told_at_mail(loop: str) -> None:
+    """It may be the probe's sender that is unwelcome."""
+
+    async def main() -> None:
+        async with serve(ScriptedServer({"MAIL": b"451 4.3.0 no\r\n"})) as far:
+            c = carrier(relay(far.port))
+            probed = await c.probe(b"r1", SENDER)
+            assert probed is not None
+            assert probed.refusal is not None
+            assert c.news() == ()
 
     run(loop, main())
 
