@@ -51,9 +51,9 @@ class Flow:
         ]
         found: dict[int, list[str]] = {pid: [] for pid in self.pids}
         for _, name, message in sorted(came, key=lambda one: one[0]):
-            pid = self._owners.get((name, message.peer))
-            if pid is not None:
-                found[pid].append(name)
+            owner = self._owners.get((name, message.peer))
+            if owner is not None:
+                found[owner].append(name)
         return found
 
     def wait(self, name: str, *, of: int, least: int, seconds: float) -> None:

@@ -175,13 +175,14 @@ class _Forwarder:
 def main(link: Link) -> Result:
     two = _namespace("far", FAR)
     far = _start("far", link)
+    assert far.stdout is not None
+    far.stdout.readline()  # it listens
     one = _namespace("near", NEAR)
     near = _start("near", link)
     forwarder = _Forwarder(one, two, link)
     while near.poll() is None:
         forwarder.step()
     assert near.stdout is not None
-    assert far.stdout is not None
     sent = json.loads(near.stdout.read())
     far.send_signal(signal.SIGTERM)
     got = json.loads(far.stdout.read())
@@ -196,6 +197,8 @@ async def _far() -> dict[str, Any]:
     server, stop = ScriptedServer(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with serve(server, FAR, PORT):
+        sys.stdout.write("listening\n")
+        sys.stdout.flush()
         await stop.wait()
     return {"sessions": server.connections, "taken": len(server.mail), "peak": server.peak}
 

@@ -189,6 +189,7 @@ def _health(
         clock=node.clock,
         rng=node.rng,
         every_s=node.settings.delivery.probe_s,
+        least_s=node.settings.delivery.eject_s,
     )
     return exchange, prober
 

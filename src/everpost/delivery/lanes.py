@@ -28,13 +28,12 @@ _ANSWERED_AT_ONCE = 100
 """Transactions that a pool without any relay in service can be asked for: they do not wait."""
 
 _MOST_MATES = 64
-
 _SEAT_S = 1.0
 """So long a connection without mail waits to be let in."""
-_LINE = 100
+_LINE = 400
 """How many may wait in line for one site. More go back to the queue, or a slow site with many
 domains would fill all that a process may have in hand (I17)."""
-_LINE_MS = 30_000
+_LINE_MS = 5_000
 
 _NOWHERE: tuple[Wing, ...] = ()
 
@@ -354,13 +353,19 @@ class Lanes:
         site, lets others pass."""
         now, wall = self._now(), self._clock.now()
         waiting: deque[Waiter] = deque()
+        full: set[str] = set()  # sites: who stands behind for one need not be asked
         while wing.waiters:
             waiter = wing.waiters.popleft()
             if waiter.place.done():  # cancelled
                 continue
+            if waiter.site.name in full and not waiter.tried:
+                waiting.append(waiter)
+                continue
             found = wing.choose(waiter.envelope, waiter.tried, waiter.site, now=now, wall=wall)
             if found is FULL:
                 waiting.append(waiter)
+                if waiter.site.name and not waiter.envelope.avoid:
+                    full.add(waiter.site.name)
                 if wing.room <= 0:
                     break
                 continue

@@ -32,6 +32,7 @@ _PROBES = telemetry.counter(
 )
 _NOTE_LASTS_MS = 600_000
 _FAREWELL_S = 2.0
+_LEAST_MS = 500
 _NO_PLACE_MS = 400
 """After so long it is asked again for a place among the relay's connections."""
 
@@ -54,9 +55,9 @@ class _Reported(msgspec.Struct, frozen=True):
 
 class Prober:
     """`relays` gives those that delivery knows now; `known`, the last word on their circuits.
-    `every_s` is the interval for healthy relays, 0 for never; `lease_s`, how long another process
-    waits at most before it takes over; `at_once`, probes under way together; `round_s`, how often
-    the prober sees whether one is due."""
+    `every_s` is the interval for healthy relays, 0 for never; `least_s`, the least one for those
+    out of order; `lease_s`, how long another process waits at most before it takes over; `at_once`,
+    probes under way together; `round_s`, how often the prober sees whether one is due."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Prober:
         clock: Clock,
         rng: random.Random,
         every_s: float,
+        least_s: float = 5.0,
         lease_s: float = 8.0,
         at_once: int = 16,
         round_s: float = 0.5,
@@ -85,6 +87,7 @@ class Prober:
         self._clock = clock
         self._rng = rng
         self._every_ms = int(every_s * 1000)
+        self._least_ms = max(int(least_s * 1000), _LEAST_MS)
         self._lease_s = lease_s
         self._at_once = at_once
         self._round_s = round_s
@@ -206,7 +209,7 @@ class Prober:
         due: list[tuple[int, Relay]] = []
         for relay in relays:
             if relay.id not in self._under_way:
-                at = next_probe(self._seen(relay), every_ms=self._every_ms)
+                at = next_probe(self._seen(relay), every_ms=self._every_ms, least_ms=self._least_ms)
                 if at is not None and max(at, self._put_off.get(relay.id, 0)) <= now:
                     due.append((at, relay))
         due.sort(key=lambda pair: pair[0])
@@ -238,6 +241,6 @@ class Prober:
             "refusal": None if refusal is None else str(refusal.reply or refusal.reason),
             "phase": None if refusal is None else refusal.phase.value,
             "took_ms": round(probed.took * 1000, 3),
-            "next": next_probe(self._seen(relay), every_ms=self._every_ms),
+            "next": next_probe(self._seen(relay), every_ms=self._every_ms, least_ms=self._least_ms),
         }
         self._exchange.collect(Note("probe", text(relay.id), data, now + _NOTE_LASTS_MS))

@@ -13,10 +13,7 @@ from everpost.model.health import CircuitState, Health
 from everpost.model.relay import Relay, RelayKind, RelayState
 from everpost.store.interface import DomainRow
 
-__all__ = ["LEAST_MS", "Seen", "may_probe", "next_probe", "sender_for"]
-
-LEAST_MS = 5_000
-"""An open circuit's relay is tried no more often than that, whatever its `until` says."""
+__all__ = ["Seen", "may_probe", "next_probe", "sender_for"]
 
 _SPREAD = 0.5
 """Of an interval: probes of many relays are spread over that much of it, from 3/4 on."""
@@ -48,8 +45,9 @@ def may_probe(relay: Relay) -> bool:
     return relay.probe and relay.kind is RelayKind.SMART_HOST and relay.state is RelayState.ENABLED
 
 
-def next_probe(seen: Seen, *, every_ms: int) -> int | None:
-    """When to probe next; None: not as things stand. `every_ms` 0: at open circuits only."""
+def next_probe(seen: Seen, *, every_ms: int, least_ms: int) -> int | None:
+    """When to probe next; None: not as things stand. `every_ms`: where all is well, 0 for
+    never; `least_ms`: between two probes of a relay that is out of order."""
     relay, health = seen.relay, seen.health
     if not may_probe(relay):
         return None
@@ -59,13 +57,13 @@ def next_probe(seen: Seen, *, every_ms: int) -> int | None:
         last = health.since if seen.probed_at is None else seen.probed_at
         earliest = health.until if health.until is not None else last
         if seen.probed_at is not None:
-            earliest = max(earliest, seen.probed_at + LEAST_MS)
+            earliest = max(earliest, seen.probed_at + least_ms)
         return earliest + int(_LATE * seen.jitter * max(earliest - last, 0))
     if not every_ms:
         return None
     last = max(t for t in (seen.since, seen.worked_at, seen.probed_at) if t is not None)
     if seen.refused and seen.probed_at == last:
-        every_ms = min(every_ms, LEAST_MS)  # one refusal may be an accident: ask again soon
+        every_ms = min(every_ms, least_ms)  # one refusal may be an accident: ask again soon
     return last + int(every_ms * (1 - _SPREAD / 2 + _SPREAD * seen.jitter))
 
 

@@ -74,8 +74,8 @@ def test_a_hostile_setting_is_kept_or_its_field_is_not_named(door: Door) -> None
             if answer.status != 422 or place not in answer.json["message"]:
                 wrong.append((str(row), path, answer.status, answer.body))
     assert not wrong
-    for path, body in GOOD.items():
-        assert door.ask("POST", path, body).status == 200
+    for path, good in GOOD.items():
+        assert door.ask("POST", path, good).status == 200
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everpost.dispatch.probing import LEAST_MS, Seen, may_probe, next_probe, sender_for
+from everpost.dispatch import probing
+from everpost.dispatch.probing import Seen, may_probe, sender_for
 from everpost.ids import IdMaker
 from everpost.model.health import CircuitState, Health
 from everpost.model.relay import Relay, RelayKind, RelayState
@@ -15,8 +16,12 @@ from everpost.store.interface import DomainRow
 
 RELAY = Relay(id=b"r", name="one", host="mx.test")
 NOW = 1_800_000_000_000
-EVERY = 30_000
+EVERY, LEAST_MS = 30_000, 5_000
 IDS = IdMaker(lambda: NOW)
+
+
+def next_probe(seen: Seen, *, every_ms: int) -> int | None:
+    return probing.next_probe(seen, every_ms=every_ms, least_ms=LEAST_MS)
 
 
 def _open(**facts: Any) -> Health:
