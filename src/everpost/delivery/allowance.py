@@ -75,8 +75,8 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What a lane does. `sessions`: all that are open, or being opened or closed; `widest`: most in
-    flight to one destination. Since the last ask: `peak`, the most in flight; `waiting`: somebody
+    """What a lane does. `sessions`: all that are open, or being opened or closed; `widest`: most
+    of them to one site. Since the last ask: `peak`, the most in flight; `waiting`: somebody
     found no place."""
 
     sessions: int = 0
@@ -285,9 +285,12 @@ class Allowance:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    def owes(self, sessions: int) -> bool:
+    def owes(self, load: Load) -> bool:
         """Whether seats are free by now that were taken away while they were in use."""
-        return sessions < self._seats.told and self._seats.told > self._seats.amount
+        sites = self._sites
+        return _owes(self._seats, load.sessions) or (
+            sites is not None and _owes(sites, load.widest)
+        )
 
     def rests(self, load: Load, now: float) -> bool:
         """Whether sessions are kept for later though others lack seats."""
@@ -307,7 +310,7 @@ class Allowance:
             at = min(at, seats.asked_at + _AGAIN_S)
         if self.rests(load, now):
             at = min(at, seats.asked_at + _AGAIN_S)
-        if self.owes(load.sessions):
+        if self.owes(load):
             at = min(at, seats.asked_at + _GIVE_BACK_S)
         if load.any:
             for budget in self._budgets:
@@ -382,6 +385,10 @@ class Allowance:
             return f"has sent what its warm-up plan of {budget.cap:,} a day allows by now"
         window = "minute" if budget.window_ms == _MINUTE_MS else "day"
         return f"has sent its {budget.cap:,} of this {window}"
+
+
+def _owes(seats: _Seats, used: int) -> bool:
+    return used < seats.told and seats.told > seats.amount
 
 
 def _name(relay: Relay) -> str:

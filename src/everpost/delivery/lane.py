@@ -171,6 +171,23 @@ class Lane:
         taken, self.idle = self.idle[:over], self.idle[over:]
         return taken
 
+    def there(self) -> Counter[str]:
+        """Sessions by site, at work and at rest."""
+        sites = Counter(self.busy)
+        sites.update(session.site for session in self.idle)
+        return sites
+
+    def crowded(self) -> list[Session]:
+        """Take out the idle sessions, eldest first, of sites that have more than they may."""
+        over = {site: n - self.site_cap for site, n in self.there().items() if n > self.site_cap}
+        taken = []
+        for session in self.idle:
+            if over.get(session.site, 0) > 0:
+                over[session.site] -= 1
+                taken.append(session)
+        self.idle = [session for session in self.idle if session not in taken]
+        return taken
+
     def surplus_of(self, site: Site, busy: int) -> list[Session]:
         """Take out the idle sessions to a site, eldest first, that a new one beside `busy` others
         would be too many with: they count there though they rest."""

@@ -409,7 +409,10 @@ class Lanes:
 
     def keep(self, lane: Lane, session: Session) -> bool:
         """Whether this session may wait in its lane for more work; if so it does now."""
-        has_seat = lane.in_flight <= lane.cap  # it is still one of those in flight
+        # It is still one of those in flight.
+        has_seat = lane.in_flight <= lane.cap and (
+            not lane.direct or lane.busy[session.site] <= lane.site_cap
+        )
         if lane.enabled and has_seat and session.relay is lane.relay and session.usable:
             lane.idle.append(session)
             return True

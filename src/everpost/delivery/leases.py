@@ -67,7 +67,7 @@ class Leases:
         """A session has gone."""
         assert self._urge is not None
         allowance = self._held.get(lane.id)
-        if allowance is not None and allowance.owes(_sessions(lane)):
+        if allowance is not None and allowance.owes(_load(lane)):
             self._urge()
 
     # -- asking ------------------------------------------------------------------------------------
@@ -112,15 +112,10 @@ class Leases:
             if lane is None:  # its relay is gone; what it held ends by itself
                 del self._held[id_]
                 continue
-            loads[id_] = (
-                lane,
-                Load(
-                    sessions=_sessions(lane),
-                    widest=max(lane.busy.values(), default=0),
-                    peak=lane.peak,
-                    waiting=lane.waiting or self._lanes.in_line(lane),
-                ),
-            )
+            load = _load(lane)
+            if self._lanes.in_line(lane):
+                load = msgspec.structs.replace(load, waiting=True)
+            loads[id_] = lane, load
         return loads
 
     def grant(self, parts: Sequence[Part], *, asked_at: float, wall: int) -> None:
@@ -161,6 +156,8 @@ class Leases:
         lane.given = lane.uses or 0
         if lane.in_flight + len(lane.idle) > lane.cap:
             self._keeper.dismiss(lane.surplus())
+        if lane.direct and lane.idle:
+            self._keeper.dismiss(lane.crowded())
         spent = allowance.spent(now)
         if spent is not None and lane.away is None:
             lane.spent, lane.away = True, f"{spent.words}, next at {_utc(spent.until)}"
@@ -211,5 +208,14 @@ def _utc(ms: int) -> str:
     return datetime.fromtimestamp(ms // 1000, tz=UTC).isoformat().replace("+00:00", "Z")
 
 
-def _sessions(lane: Lane) -> int:
-    return lane.in_flight + len(lane.idle) + lane.leaving
+def _load(lane: Lane) -> Load:
+    """`widest` takes all that say goodbye for sessions to its site: they are few, and soon gone."""
+    widest = 0
+    if lane.direct:
+        widest = max(lane.there().values(), default=0) + lane.leaving
+    return Load(
+        sessions=lane.in_flight + len(lane.idle) + lane.leaving,
+        widest=widest,
+        peak=lane.peak,
+        waiting=lane.waiting,
+    )

@@ -111,9 +111,9 @@ def test_seats_taken_away_in_use_are_given_back_as_soon_as_they_are_free() -> No
     scene.others[NAME] = 8
     scene.ask(Load(sessions=6, peak=6))
     assert scene.allowance.cap == 2
-    assert not scene.allowance.owes(6)
+    assert not scene.allowance.owes(Load(sessions=6))
     assert scene.ask_in(Load(sessions=6, peak=1)) == SLICE_S
-    assert scene.allowance.owes(4)
+    assert scene.allowance.owes(Load(sessions=4))
     assert scene.ask_in(Load(sessions=4, peak=1)) < 0.11
 
 

@@ -19,7 +19,7 @@ from everpost.store.interface import StoreUnavailable
 from everpost.store.sharing import Ask, Grant
 from everpost.store.sqlite import SqliteStore
 from everpost.store.sqlite.connection import integer
-from tests.support.carrying import carrier, carry, relay, run
+from tests.support.carrying import Names, carrier, carry, direct, relay, run
 from tests.support.tiny_smtp import ScriptedServer, serve
 
 CLOCK = SystemClock()
@@ -215,5 +215,63 @@ def test_two_processes_share_one_seat_in_turns(
                 assert ok(await carry(second))
                 assert ok(await carry(first))
                 assert far.peak == 1
+
+    run("uvloop", main())
+
+
+def test_a_site_sees_no_more_connections_than_it_may_from_two_processes(tmp_path: Path) -> None:
+    records = {("there.test", "MX"): ["10 mx.there.test."], ("mx.there.test", "A"): ["127.0.0.1"]}
+
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            both = [
+                carrier(direct(far.port, destination_connections=2), resolver=Names(records))
+                for _ in range(2)
+            ]
+            async with (
+                _leased(tmp_path / "s.db", both[0]),
+                _leased(tmp_path / "s.db", both[1]),
+            ):
+                carried = (
+                    carry(c, "you@there.test", destination="there.test")
+                    for c in both
+                    for _ in range(30)
+                )
+                assert all(map(ok, await asyncio.gather(*carried)))
+                assert far.peak == 2
+
+    run("uvloop", main())
+
+
+def test_a_relay_without_mail_can_still_be_probed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            r = relay(far.port)
+            c = carrier(r)
+            async with _leased(tmp_path / "s.db", c) as store:
+                probed = await c.probe(r.id, "postmaster@sender.test")
+                assert probed is not None
+                assert probed.refusal is None
+                assert await store.seats_held() == 2
+                store.refuses = True
+                other = relay(far.port, name="r2")
+                c.use([other])
+                assert await c.probe(other.id, "postmaster@sender.test") is None
+
+    run("uvloop", main())
+
+
+def test_a_relay_that_is_removed_takes_its_seats_along(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port), relay(far.port, name="r2"))
+            async with _leased(tmp_path / "s.db", c) as store:
+                assert ok(await carry(c))
+                c.use([relay(far.port, name="r2", connections=1)])
+                assert ok(await carry(c))
+                asked = {ask.name for ask in store.calls[-1]}
+                c.use([relay(far.port, name="r3")])
+                assert ok(await carry(c))
+                assert {ask.name for ask in store.calls[-1]}.isdisjoint(asked)
 
     run("uvloop", main())
