@@ -25,8 +25,9 @@ them are chance."""
 AT_EASE_S = 0.05
 """Seconds that count for nothing either: relays on the same network differ by chance."""
 LOOK_AGAIN = 16
-"""A relay that was passed over this often has its turn, unless what it has in flight is piling
-up."""
+LOOK_AGAIN_AT_MOST = 64
+"""A relay that was passed over this often has its turn, unless what it has in flight is piling up:
+the first for one that is four times as dear or less, the second where it is far more."""
 LOOK_AGAIN_SOON = 4
 """The same of a relay whose last transaction failed, which decides soon whether it stays."""
 MOST_OWED = 2
@@ -176,14 +177,13 @@ class Turns(Generic[C]):
         else:
             takes, takes_other = takes + AT_EASE_S, takes_other + AT_EASE_S
         doubtful = first.relay.doubtful and not second.relay.doubtful
-        dear = takes * (load + AT_EASE) > DEARER * takes_other * (other + AT_EASE)
-        if not (dear or doubtful):
+        times = takes * (load + AT_EASE) / (takes_other * (other + AT_EASE))
+        if times <= DEARER and not doubtful:
             first.passed = 0
             return first
         first.passed += 1
-        if first.passed >= (LOOK_AGAIN if dear else LOOK_AGAIN_SOON) and load <= DEARER * (
-            other + AT_EASE
-        ):
+        at = _look_at(times) if times > DEARER else LOOK_AGAIN_SOON
+        if first.passed >= at and load <= DEARER * (other + AT_EASE):
             first.passed = 0
             return first
         first.due += self._step(first, now)
@@ -213,6 +213,11 @@ class Turns(Generic[C]):
         self._order += 1
         seat.queued = True
         heappush(self._line, (seat.due, self._order, seat))
+
+
+def _look_at(times: float) -> float:
+    """How often a relay is passed over that is so many times as dear."""
+    return min(max(LOOK_AGAIN, LOOK_AGAIN / 4 * times), LOOK_AGAIN_AT_MOST)
 
 
 def _weight(relay: Candidate) -> int:

@@ -31,9 +31,9 @@ def test_percentiles_are_right_to_a_quarter() -> None:
 
 def test_average_follows_and_fades_when_nothing_new_comes() -> None:
     meter = Meter()
-    assert (meter.latency(100.0), meter.average) == (0.0, 0.0)
+    assert (meter.latency(100.0), meter.average, meter.worked_at) == (0.0, 0.0, None)
     meter.worked(1.0, now=100.0)
-    assert meter.latency(100.5) == 1.0
+    assert (meter.latency(100.5), meter.worked_at) == (1.0, 100.0)
     for _ in range(50):
         meter.worked(2.0, now=101.0)
     assert meter.latency(101.0) == pytest.approx(2.0, rel=0.01)
