@@ -19,6 +19,7 @@ __all__ = [
     "claims",
     "deferred",
     "delivered",
+    "lane",
     "make_id",
     "message",
     "settlement",
@@ -55,6 +56,7 @@ def message(
     sealed: bytes | None = None,
     parts: Sequence[tuple[bytes, bytes]] = (),
     project: int = 1,
+    stream: str | None = None,
     sandbox: bool = False,
     in_doubt: InDoubtPolicy = InDoubtPolicy.RESEND,
 ) -> NewMessage:
@@ -62,7 +64,7 @@ def message(
     return NewMessage(
         id=id_ or make_id(),
         project=project,
-        stream=priority.value,
+        stream=stream or priority.value,
         priority=priority,
         sealed=secrets.token_bytes(200) if sealed is None else sealed,
         key_id=7,
@@ -82,6 +84,11 @@ def message(
         parts=parts,
         sandbox=sandbox,
     )
+
+
+def lane(destination: str, priority: Priority = Priority.TRANSACTIONAL, *, project: int = 1) -> str:
+    """The route of a message of `message` to this destination."""
+    return f"{project}/{priority.value}/{destination}"
 
 
 def claims(taken: Sequence[Claimed]) -> list[Claim]:

@@ -12,6 +12,7 @@ from tests.conformance.making import (
     claims,
     deferred,
     delivered,
+    lane,
     make_id,
     message,
     triples,
@@ -33,8 +34,8 @@ def test_what_a_claim_holds(engine: Engine) -> None:
             assert (taken.return_token, taken.sender) == (sent.return_token, sent.sender)
             assert taken.body_hashes == {}
             assert [(c.n, c.term, c.address, c.route) for c in taken.claims] == [
-                (1, 1, "a@one.test", "one.test"),
-                (2, 1, "b@two.test", "two.test"),
+                (1, 1, "a@one.test", "1/transactional/one.test"),
+                (2, 1, "b@two.test", "1/transactional/two.test"),
             ]
             first = taken.claims[0]
             assert (first.deadline, first.created_at) == (START + LEASE, START)
@@ -95,7 +96,7 @@ def test_a_route_with_a_thousand_does_not_starve_one_with_three(engine: Engine) 
             await store.accept(1, [message("x@small.test") for _ in range(3)])
             await store.accept(1, [message("x@tiny.test")])
             got = claims(await store.claim(make_id(), limit=30, lease_ms=LEASE))
-            assert Counter(c.route for c in got) == {
+            assert Counter(c.destination for c in got) == {
                 "big.test": 26,
                 "small.test": 3,
                 "tiny.test": 1,
@@ -112,7 +113,7 @@ def test_routes_take_turns_when_a_claim_is_smaller_than_their_number(engine: Eng
             seen: list[str] = []
             for _ in range(4):
                 got = claims(await store.claim(make_id(), limit=3, lease_ms=LEASE))
-                seen += [c.route for c in got]
+                seen += [c.destination for c in got]
             assert Counter(seen[:7]) == dict.fromkeys(routes, 1)
             assert len(seen) == 12
 
@@ -123,14 +124,12 @@ def test_busy_routes_are_passed_over(engine: Engine) -> None:
     async def scene() -> None:
         async with engine.opened() as store:
             await store.accept(1, [message(f"x@{r}.test") for r in "abc" for _ in range(4)])
-            got = claims(
-                await store.claim(make_id(), limit=99, lease_ms=LEASE, busy=["a.test", "c.test"])
-            )
-            assert {c.route for c in got} == {"b.test"}
-            busy = ["a.test", "c.test"]
+            busy = [lane("a.test"), lane("c.test")]
+            got = claims(await store.claim(make_id(), limit=99, lease_ms=LEASE, busy=busy))
+            assert {c.destination for c in got} == {"b.test"}
             assert await store.claim(make_id(), limit=99, lease_ms=LEASE, busy=busy) == []
             assert await store.next_due(busy) is None
-            assert await store.next_due(["a.test"]) == START
+            assert await store.next_due([lane("a.test")]) == START
             assert await store.next_due() == START
 
     asyncio.run(scene())

@@ -14,10 +14,11 @@ from everpost.ids import Id, IdMaker
 from everpost.model.message import Priority
 from everpost.store.interface import Claim
 from tests.conformance.engines import Engine
-from tests.conformance.making import START, claims, deferred, delivered, message
+from tests.conformance.making import START, claims, deferred, delivered, lane, message
 
 MakeEngine = Callable[[], contextlib.AbstractContextManager[Engine]]
-ROUTES = [f"r{i}.test" for i in range(6)]
+DESTINATIONS = [f"r{i}.test" for i in range(6)]
+ROUTES = [lane(to, priority) for to in DESTINATIONS for priority in Priority]
 LEASE = 900_000
 
 make_id = IdMaker(lambda: START)
@@ -50,20 +51,20 @@ class Queue(RuleBasedStateMachine):
         self.stack.close()
 
     @rule(
-        routes=st.lists(st.sampled_from(ROUTES), min_size=1, max_size=8),
+        destinations=st.lists(st.sampled_from(DESTINATIONS), min_size=1, max_size=8),
         wait=st.sampled_from([0, 0, 0, 500]),
         broadcast=st.booleans(),
     )
-    def accept(self, routes: Sequence[str], wait: int, broadcast: bool) -> None:
+    def accept(self, destinations: Sequence[str], wait: int, broadcast: bool) -> None:
         due = self.engine.clock.now() + wait
         priority = Priority.BROADCAST if broadcast else Priority.TRANSACTIONAL
         sent = [
-            message(f"x@{route}", id_=make_id(), not_before=due, priority=priority)
-            for route in routes
+            message(f"x@{to}", id_=make_id(), not_before=due, priority=priority)
+            for to in destinations
         ]
         self.runner.run(self.stores[0].accept(1, sent))
-        for each, route in zip(sent, routes, strict=True):
-            self.queued[each.id, 1] = (int(broadcast), route, due)
+        for each, to in zip(sent, destinations, strict=True):
+            self.queued[each.id, 1] = (int(broadcast), lane(to, priority), due)
 
     @rule(
         side=st.integers(0, 1),
@@ -88,9 +89,9 @@ class Queue(RuleBasedStateMachine):
         if any(priority == 1 for priority, _, _ in got):
             assert not any(priority == 0 for priority, _, _ in left.values())
         for priority, route, _ in left.values():
-            lane = [due for p, r, due in got if (p, r) == (priority, route)]
+            went = [due for p, r, due in got if (p, r) == (priority, route)]
             waiting = [due for p, r, due in left.values() if (p, r) == (priority, route)]
-            assert not lane or max(lane) <= min(waiting), "a younger one went first"
+            assert not went or max(went) <= min(waiting), "a younger one went first"
         for priority in (0, 1):
             lanes = {r for p, r, _ in may.values() if p == priority}
             served = {r for p, r, _ in got if p == priority}
@@ -147,20 +148,20 @@ def test_a_lane_waits_for_more_than_one_turn_of_all(
 ) -> None:
     """Claims smaller than the number of lanes go round: after one turn of all, each lane that is
     not busy was served, however much the others have."""
-    routes = [f"r{i:02}.test" for i in range(lanes)]
-    closed = [routes[i] for i in busy if i < lanes]
+    destinations = [f"r{i:02}.test" for i in range(lanes)]
+    closed = [lane(destinations[i]) for i in busy if i < lanes]
 
     async def scene(engine: Engine) -> None:
         async with engine.opened() as store:
             await store.accept(
-                1, [message(f"x@{r}", id_=make_id()) for r in routes for _ in range(12)]
+                1, [message(f"x@{to}", id_=make_id()) for to in destinations for _ in range(12)]
             )
             served: Counter[str] = Counter()
             open_ = lanes - len(closed)
             for _ in range(-(-open_ // limit)):
                 got = await store.claim(make_id(), limit=limit, lease_ms=LEASE, busy=closed)
                 served.update(c.route for c in claims(got))
-            assert set(served) == set(routes) - set(closed)
+            assert set(served) == {lane(to) for to in destinations} - set(closed)
 
     with make_engine() as engine:
         asyncio.run(scene(engine))

@@ -202,15 +202,25 @@ class Claiming(Protocol):
     """dispatch's slice."""
 
     async def claim(
-        self, owner: Id, *, limit: int, lease_ms: int, busy: Sequence[str] = ()
+        self,
+        owner: Id,
+        *,
+        limit: int,
+        lease_ms: int,
+        busy: Sequence[str] = (),
+        broadcast: int | None = None,
     ) -> Sequence[Claimed]:
-        """Take up to `limit` due recipients, transactional before broadcast, fair over routes in
-        turn, oldest first in a route, none of the routes in `busy`. Durable when it returns."""
+        """Take up to `limit` due recipients, transactional before broadcast, of that at most
+        `broadcast`. Projects share by weight, then a project's streams of that priority by weight,
+        then a stream's destinations evenly in turn, oldest first in each; what one does not use
+        goes to the others. `busy` names routes that get nothing: lanes as they are, projects and
+        streams by what their lanes begin with ("7/", "7/news/"). Durable when it returns."""
         ...
 
-    async def next_due(self, busy: Sequence[str] = ()) -> int | None:
+    async def next_due(self, busy: Sequence[str] = (), *, broadcast: bool = True) -> int | None:
         """When the earliest queued recipient is due, or None when nothing is queued. What is due
-        already in one of the routes `busy` does not count."""
+        already in one of the routes `busy`, or as broadcast mail unless `broadcast`, does not
+        count."""
         ...
 
     async def extend(

@@ -9,10 +9,11 @@ import pytest
 
 from everpost.ids import Id
 from everpost.store.sqlite.accepting import Accept
-from everpost.store.sqlite.claiming import ClaimWork, Turns
+from everpost.store.sqlite.claiming import ClaimWork
 from everpost.store.sqlite.reading import facts, next_due
 from everpost.store.sqlite.work import Transaction
-from tests.conformance.making import START, make_id, message
+from everpost.store.turns import Turns
+from tests.conformance.making import START, lane, make_id, message
 
 MANY = 20_000
 
@@ -48,7 +49,7 @@ def _accept(db: apsw.Connection, *addresses: str) -> list[Id]:
 
 
 def _fill(db: apsw.Connection, *, route: str, due: int, n: int = MANY) -> None:
-    """Queue rows of other messages: `n` on one route, or one each on `n` routes (`route` "")."""
+    """Queue rows of other messages: `n` on one route, or, where it has a `?`, one each on `n`."""
     db.execute(
         """
         WITH RECURSIVE numbers (value) AS (
@@ -57,7 +58,7 @@ def _fill(db: apsw.Connection, *, route: str, due: int, n: int = MANY) -> None:
         INSERT INTO recipients (message, n, project, address, destination, kind, state, priority,
           route, not_before, due, expires_at)
         SELECT randomblob(16), 1, 1, 'x', 'x', 'to', 'queued', 0,
-          iif(:route = '', 'route-' || value, :route),
+          replace(:route, '?', value),
           :start + iif(:due, -value, value), :due, :start * 2
         FROM numbers
         """,
@@ -88,8 +89,8 @@ def test_a_claim_beside_many_that_wait_for_their_hour(db: apsw.Connection) -> No
     ids = _accept(db, "a@r.test", "b@r.test")
     taken, alone = _claim(db)
     assert taken == ids
-    _fill(db, route="r.test", due=0)
-    _fill(db, route="", due=0)
+    _fill(db, route=lane("r.test"), due=0)
+    _fill(db, route=lane("?.test"), due=0)
     taken, beside = _claim(db)
     assert taken == ids
     assert beside <= alone * 1.2 + 5
@@ -98,36 +99,82 @@ def test_a_claim_beside_many_that_wait_for_their_hour(db: apsw.Connection) -> No
 def test_a_claim_beside_a_busy_route_with_a_long_queue(db: apsw.Connection) -> None:
     ids = _accept(db, "a@r.test", "b@r.test")
     _, alone = _claim(db)
-    _fill(db, route="busy.test", due=1)
-    taken, beside = _claim(db, busy=("busy.test",))
+    _fill(db, route=lane("busy.test"), due=1)
+    taken, beside = _claim(db, busy=(lane("busy.test"),))
     assert taken == ids
     assert beside <= alone * 1.5 + 20
 
 
 def test_a_look_that_finds_only_busy_routes(db: apsw.Connection) -> None:
     _, nothing = _claim(db)
-    _fill(db, route="busy.test", due=1)
-    taken, steps = _claim(db, busy=("busy.test",))
+    _fill(db, route=lane("busy.test"), due=1)
+    taken, steps = _claim(db, busy=(lane("busy.test"),))
     assert taken == []
     assert steps <= nothing + 20
 
 
 def test_a_claim_beside_very_many_routes(db: apsw.Connection) -> None:
     """Only as many routes are looked at as rows are wanted."""
-    _fill(db, route="", due=1, n=200)
+    _fill(db, route=lane("?.test"), due=1, n=200)
     _, few = _claim(db)
-    _fill(db, route="", due=1)
+    _fill(db, route=lane("?.test"), due=1)
     _, many = _claim(db)
     assert many <= few * 1.2 + 20
+
+
+@pytest.mark.parametrize(
+    "routes", ["?/transactional/r.test", "?.test"], ids=["projects", "routes of an older release"]
+)
+def test_a_claim_beside_very_many_projects(db: apsw.Connection, routes: str) -> None:
+    _fill(db, route=routes, due=1, n=200)
+    _, few = _claim(db)
+    _fill(db, route=routes, due=1)
+    _, many = _claim(db)
+    assert many <= few * 1.2 + 20
+
+
+def test_a_claim_beside_very_many_streams(db: apsw.Connection) -> None:
+    _fill(db, route="1/s?/r.test", due=1, n=200)
+    _, few = _claim(db)
+    _fill(db, route="1/s?/r.test", due=1)
+    _, many = _claim(db)
+    assert many <= few * 1.2 + 20
+
+
+def test_a_claim_of_a_hundred_from_a_thousand_projects_of_ten_lanes_each(
+    db: apsw.Connection,
+) -> None:
+    """What it costs beside a hundred from as many lanes of one project."""
+    for n in range(10):
+        _fill(db, route=lane(f"{n}-?.test"), due=1, n=1_000)
+    _, one_project = _claim(db, limit=100)
+    db.execute("UPDATE recipients SET due = 0")
+    for n in range(10):
+        _fill(db, route=f"?/transactional/{n}.test", due=1, n=1_000)
+    _, many_projects = _claim(db, limit=100)
+    assert many_projects <= one_project * 3
+
+
+@pytest.mark.parametrize("busy", ["2/", "2/transactional/"])
+def test_a_claim_beside_a_busy_project_with_very_many_lanes(db: apsw.Connection, busy: str) -> None:
+    ids = _accept(db, "a@r.test", "b@r.test")
+    _, alone = _claim(db)
+    _fill(db, route="2/transactional/?.test", due=1)
+    taken, beside = _claim(db, busy=(busy,))
+    assert taken == ids
+    assert beside <= alone * 1.5 + 20
+    nothing = _steps(db, lambda: next_due(db, (busy, lane("r.test"))))
+    assert next_due(db, (busy, lane("r.test"))) is None
+    assert nothing <= 100
 
 
 def test_facts_and_the_next_due_time_of_a_long_queue(db: apsw.Connection) -> None:
     _accept(db, "a@r.test")
     few = _steps(db, lambda: (facts(db, now=START), next_due(db)))
-    _fill(db, route="r.test", due=1, n=5_000)
-    _fill(db, route="", due=0)
+    _fill(db, route=lane("r.test"), due=1, n=5_000)
+    _fill(db, route=lane("?.test"), due=0)
     middle = _steps(db, lambda: next_due(db))
     assert middle <= few
-    _fill(db, route="r.test", due=1, n=15_000)
+    _fill(db, route=lane("r.test"), due=1, n=15_000)
     assert _steps(db, lambda: next_due(db)) <= middle + 5
     assert facts(db, now=START).due == 10_000

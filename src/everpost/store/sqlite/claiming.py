@@ -1,6 +1,7 @@
 """claim, extend, resign: recipients in the hands of one process, for a term."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import apsw
@@ -14,12 +15,16 @@ from everpost.store.sqlite.accepting import checksum
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
+from everpost.store.turns import LAST, Turns, end_of, is_group
 
-__all__ = ["ClaimWork", "Taken", "Turns", "as_claim", "extend", "resign"]
+__all__ = ["ClaimWork", "Taken", "as_claim", "extend", "resign"]
 
+_PROJECTS = SQL["queued_projects"]
+_STREAMS = SQL["queued_streams"]
+_STREAM_LANES = SQL["queued_lanes"]
 _LANES = SQL["lanes"]
 _LANE_ROWS = SQL["lane_rows"]
-_ONE_OF_EACH_LANE = SQL["one_of_each_lane"]
+_ROWS_OF_LANES = SQL["rows_of_lanes"]
 _HAS_COME_DUE = SQL["has_come_due"]
 _PROMOTE_DUE = SQL["promote_due"]
 _SET_CLAIMED = Rows(SQL["set_claimed"])
@@ -29,20 +34,17 @@ _EXTEND = Rows(SQL["extend_claims"])
 _REVISION = SQL["revision"]
 
 _PRIORITIES = (0, 1)
-_LAST_ROUTE = "\U0010ffff"
+_BROADCAST = 1
 _PROMOTED_PER_CLAIM = 500
 _ROUNDS = 4
-_ROUTE = 6
-"""The column of `lane_rows`."""
+_FEWEST_PROJECTS = 32
+"""Projects looked at even by a small claim: while these are all, it is divided exactly."""
 
+_MOST_STREAMS = 16
+"""Of one project, looked at in one round."""
 
-class Turns:
-    """Which route this process served last, by priority: the next claim begins after it."""
-
-    __slots__ = ("after",)
-
-    def __init__(self) -> None:
-        self.after = dict.fromkeys(_PRIORITIES, "")
+_DUE, _ROUTE = 9, 6
+"""Columns of `lane_rows`."""
 
 
 class Taken:
@@ -62,19 +64,31 @@ class Taken:
 
 
 class ClaimWork(Work[Sequence[Taken]]):
-    """One call of claim."""
+    """One call of claim. `broadcast`: rows of broadcast mail at most."""
 
-    __slots__ = ("_busy", "_lease_ms", "_limit", "_now", "_owner", "_turns")
+    __slots__ = (
+        "_broadcast", "_busy", "_busy_groups", "_lease_ms", "_limit", "_now", "_owner", "_turns",
+    )  # fmt: skip
     verb: ClassVar[str] = Verb.CLAIM
 
     def __init__(
-        self, owner: Id, *, limit: int, lease_ms: int, busy: Sequence[str], turns: Turns, now: int
+        self,
+        owner: Id,
+        *,
+        limit: int,
+        lease_ms: int,
+        busy: Sequence[str],
+        turns: Turns,
+        now: int,
+        broadcast: int | None = None,
     ) -> None:
         super().__init__()
         self._owner = owner
         self._limit = limit
+        self._broadcast = limit if broadcast is None else broadcast
         self._lease_ms = lease_ms
         self._busy = json_text(busy)
+        self._busy_groups = json_text([name for name in busy if is_group(name)])
         self._turns = turns
         self._now = now
 
@@ -82,7 +96,7 @@ class ClaimWork(Work[Sequence[Taken]]):
         """Whether anything is due; most looks of an idle process end here."""
         if db.execute(_HAS_COME_DUE, (self._now,)).fetchall():
             return True
-        return any(self._lanes(db, p, "", _LAST_ROUTE, 1) for p in _PRIORITIES)
+        return any(self._lanes(db, p, 1) for p in _PRIORITIES if self._most(p, 1))
 
     def idle(self) -> Sequence[Taken]:
         return ()
@@ -95,81 +109,167 @@ class ClaimWork(Work[Sequence[Taken]]):
         tx.db.execute(_PROMOTE_DUE, (tx.now, _PROMOTED_PER_CLAIM))
         rows: list[tuple[Any, ...]] = []
         for priority in _PRIORITIES:
-            if len(rows) < self._limit:
-                rows += self._from_lanes(tx, priority, self._limit - len(rows))
+            if room := self._most(priority, self._limit - len(rows)):
+                rows += self._of_priority(tx, priority, room)
         if not rows:
             return ()
-        deadline = tx.now + self._lease_ms
-        keys = [value for row in rows for value in row[:2]]
-        write_rows(tx.db, _SET_CLAIMED, keys, before=(self._owner, deadline))
         for row in rows:
             tx.tally(row[2], State.QUEUED, -1)
             tx.tally(row[2], State.CLAIMED, 1)
-        return _with_messages(tx, rows, deadline)
+        return _with_messages(tx, rows, self._deadline(tx))
 
-    def _from_lanes(self, tx: Transaction, priority: int, room: int) -> list[tuple[Any, ...]]:
-        """Up to `room` due rows of one priority: the lanes' turns, oldest first in each. Every
-        round gives each lane that still has rows an equal share of what is left; the last one gives
-        all of it to whoever comes first."""
-        lanes = self._in_turn(tx.db, priority, room)
+    def _most(self, priority: int, room: int) -> int:
+        return min(room, self._broadcast) if priority == _BROADCAST else room
+
+    def _deadline(self, tx: Transaction) -> int:
+        return tx.now + self._lease_ms
+
+    def _of_priority(self, tx: Transaction, priority: int, room: int) -> list[tuple[Any, ...]]:
+        """Up to `room` due rows of one priority, oldest first in each lane. Every round divides
+        what the one before it left among those who still have rows; the last one gives all of it to
+        whoever comes first."""
         taken: list[tuple[Any, ...]] = []
-        had = 0  # by each of the lanes that still have rows
+        more = True
         for more_rounds in reversed(range(_ROUNDS)):
             left = room - len(taken)
-            if not lanes or not left:
+            if not (more and left):
                 break
-            share = max(left // len(lanes), 1) if more_rounds else left
-            if share == 1:
-                rows = self._one_of_each(tx, priority, lanes, had, most=left)
-                more = [str(row[_ROUTE]) for row in rows]
+            if more_rounds:
+                rows, more = self._round(tx, priority, left)
             else:
-                rows, more = self._shares(tx, priority, lanes, had, share=share, most=left)
+                rows = self._whoever_comes_first(tx, priority, left)
+            keys = [value for row in rows for value in row[:2]]
+            write_rows(tx.db, _SET_CLAIMED, keys, before=(self._owner, self._deadline(tx)))
             taken += rows
-            had += share
-            self._turns.after[priority] = rows[-1][_ROUTE] if len(rows) == left else lanes[-1]
-            lanes = more
         return taken
 
-    @staticmethod
-    def _one_of_each(
-        tx: Transaction, priority: int, lanes: Sequence[str], had: int, *, most: int
-    ) -> list[tuple[Any, ...]]:
-        values = {
-            "lanes": json_text(lanes), "priority": priority, "now": tx.now, "offset": had,
-            "most": most,
-        }  # fmt: skip
-        return tx.db.execute(_ONE_OF_EACH_LANE, values).fetchall()
-
-    @staticmethod
-    def _shares(
-        tx: Transaction, priority: int, lanes: Sequence[str], had: int, *, share: int, most: int
-    ) -> tuple[list[tuple[Any, ...]], list[str]]:
-        """`share` rows of each lane, `most` in all; and the lanes that may have more."""
+    def _round(
+        self, tx: Transaction, priority: int, room: int
+    ) -> tuple[list[tuple[Any, ...]], bool]:
+        """Rows by everybody's share, and whether there may be more of them."""
+        shares, more = self._shares(tx.db, priority, room)
+        by_share: dict[int, list[str]] = {}
+        for stream, (lanes, share) in self._lanes_of(tx.db, priority, shares).items():
+            each, extra = divmod(share, len(lanes))
+            more |= each == 1 and not extra  # it may have lanes beyond these
+            for at, lane in enumerate(lanes):
+                by_share.setdefault(each + (at < extra), []).append(lane)
+            self._turns.served((priority, stream), lanes[-1])
         taken: list[tuple[Any, ...]] = []
-        more: list[str] = []
-        for lane in lanes:
-            values = (priority, lane, tx.now, min(share, most - len(taken)), had)
-            rows = tx.db.execute(_LANE_ROWS, values).fetchall()
+        for share, lanes in by_share.items():
+            values = {
+                "lanes": json_text(lanes), "priority": priority, "now": tx.now, "share": share
+            }  # fmt: skip
+            rows = tx.db.execute(_ROWS_OF_LANES, values).fetchall()
+            if share > 1:
+                rows.sort(key=lambda row: (row[_DUE], row[:2]))
+                had = Counter(row[_ROUTE] for row in rows)
+                more |= share in had.values()
             taken += rows
-            if len(rows) == share:
-                more.append(lane)
-            if len(taken) == most:
-                break
-        return taken, more
+        return taken, more or 1 in by_share
 
-    def _in_turn(self, db: apsw.Connection, priority: int, most: int) -> list[str]:
-        last = self._turns.after[priority]
-        lanes = self._lanes(db, priority, last, _LAST_ROUTE, most)
-        if last and len(lanes) < most:
-            lanes += self._lanes(db, priority, "", last, most - len(lanes))
-        return lanes
+    def _shares(
+        self, db: apsw.Connection, priority: int, room: int
+    ) -> tuple[Mapping[str, int], bool]:
+        """How many rows each stream may take, and whether there are projects or streams beyond
+        those that were looked at."""
+        projects, complete = self._projects(db, priority, max(room, _FEWEST_PROJECTS))
+        parts = self._turns.divide((priority, ""), room, projects, complete=complete)
+        shares = {name: part for name, part in parts.items() if not is_group(name)}
+        named = [name for name, part in parts.items() if part and is_group(name)]
+        for project, streams, all_ in self._streams(db, priority, named):
+            complete &= all_
+            whole = (priority, project)
+            shares |= self._turns.divide(whole, parts[project], streams, complete=all_)
+        return {name: share for name, share in shares.items() if share}, not complete
 
-    def _lanes(
+    def _projects(
+        self, db: apsw.Connection, priority: int, most: int
+    ) -> tuple[list[tuple[str, int]], bool]:
+        """Projects (name, weight) in turn, `most` of them, and whether these are all."""
+        last = self._turns.after((priority, ""))
+        found = self._some_projects(db, priority, end_of(last), LAST, most)
+        if last and len(found) < most:
+            found += self._some_projects(db, priority, "", end_of(last), most - len(found))
+        return found, len(found) < most
+
+    def _some_projects(
         self, db: apsw.Connection, priority: int, after: str, upto: str, most: int
-    ) -> list[str]:
+    ) -> list[tuple[str, int]]:
+        values = {
+            "priority": priority, "after": after, "upto": upto, "most": most, "last": LAST,
+            "busy": self._busy,
+        }  # fmt: skip
+        return [(str(name), max(weight, 1)) for name, weight in db.execute(_PROJECTS, values)]
+
+    def _streams(
+        self, db: apsw.Connection, priority: int, projects: Sequence[str]
+    ) -> Iterator[tuple[str, list[tuple[str, int]], bool]]:
+        """By project its streams (name, weight) in turn, and whether these are all."""
+        if not projects:
+            return
+        after = [self._turns.after((priority, project)) for project in projects]
+        ranges = [(end_of(a) if a else p, end_of(p)) for p, a in zip(projects, after, strict=True)]
+        values = {
+            "priority": priority, "ranges": json_text(ranges), "most": _MOST_STREAMS, "last": LAST,
+            "busy": self._busy,
+        }  # fmt: skip
+        found: dict[int, list[tuple[str, int]]] = {}
+        for at, name, weight in db.execute(_STREAMS, values):
+            found.setdefault(at, []).append((name, max(weight, 1)))
+        for at, project in enumerate(projects):
+            streams = found.get(at, [])
+            if after[at] and not streams:
+                self._turns.served((priority, project), "")
+            yield project, streams, len(streams) < _MOST_STREAMS and not after[at]
+
+    def _lanes_of(
+        self, db: apsw.Connection, priority: int, shares: Mapping[str, int]
+    ) -> Mapping[str, tuple[list[str], int]]:
+        """By stream its lanes in turn, as many as rows are wanted, and its share."""
+        lanes: dict[str, list[str]] = {name: [] for name in shares}
+        before: dict[str, tuple[str, str, int]] = {}
+        ranges: dict[str, tuple[str, str, int]] = {}
+        for name, share in shares.items():
+            after = self._turns.after((priority, name))
+            if is_group(name):
+                ranges[name] = (after or name, end_of(name), share)
+                if after:
+                    before[name] = (name, after, share)
+            else:
+                lanes[name].append(name)
+        for wanted in (ranges, before):
+            asked = {
+                name: (after, upto, share - len(lanes[name]))
+                for name, (after, upto, share) in wanted.items()
+                if share > len(lanes[name])
+            }
+            names = list(asked)
+            if asked:
+                values = {
+                    "priority": priority, "ranges": json_text(list(asked.values())),
+                    "busy": self._busy,
+                }  # fmt: skip
+                for at, route in db.execute(_STREAM_LANES, values):
+                    lanes[names[at]].append(route)
+        return {name: (found, shares[name]) for name, found in lanes.items() if found}
+
+    def _whoever_comes_first(
+        self, tx: Transaction, priority: int, room: int
+    ) -> list[tuple[Any, ...]]:
+        taken: list[tuple[Any, ...]] = []
+        for lane in self._lanes(tx.db, priority, room):
+            values = (priority, lane, tx.now, room - len(taken))
+            taken += tx.db.execute(_LANE_ROWS, values).fetchall()
+            if len(taken) == room:
+                break
+        return taken
+
+    def _lanes(self, db: apsw.Connection, priority: int, most: int) -> list[str]:
         """Lanes with due rows, in order, that are not busy."""
         values = {
-            "priority": priority, "after": after, "upto": upto, "busy": self._busy, "most": most
+            "priority": priority, "most": most, "busy": self._busy, "last": LAST,
+            "busy_groups": self._busy_groups,
         }  # fmt: skip
         return [str(row[0]) for row in db.execute(_LANES, values)]
 

@@ -24,6 +24,7 @@ from everpost.store.sqlite.accepting import checksum
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.moves import json_text
 from everpost.store.sqlite.work import ACCEPTED, fetch_all, fetch_rows
+from everpost.store.turns import LAST, is_group
 
 __all__ = [
     "as_event",
@@ -233,9 +234,19 @@ def facts(db: apsw.Connection, *, now: int) -> QueueFacts:
     )
 
 
-def next_due(db: apsw.Connection, busy: Sequence[str] = ()) -> int | None:
-    """When the earliest queued recipient outside the routes `busy` is due."""
-    found = db.execute(_LANE_HEADS, {"most": _MOST_LANES, "busy": json_text(busy)}).fetchall()
+def next_due(
+    db: apsw.Connection, busy: Sequence[str] = (), *, broadcast: bool = True
+) -> int | None:
+    """When the earliest queued recipient is due, but for what is due already and may not be claimed
+    (see `Claiming.next_due`)."""
+    values = {
+        "most": _MOST_LANES,
+        "priority": int(broadcast),
+        "last": LAST,
+        "busy": json_text(busy),
+        "busy_groups": json_text([name for name in busy if is_group(name)]),
+    }
+    found = db.execute(_LANE_HEADS, values).fetchall()
     found += db.execute(_NEXT_LATER).fetchall()
     times = [int(row[0]) for row in found if row[0] is not None]
     return min(times, default=None)

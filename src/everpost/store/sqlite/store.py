@@ -41,7 +41,7 @@ from everpost.store.interface import (
 from everpost.store.sqlite import catalog, claiming, controls, reading, recovery
 from everpost.store.sqlite.accepting import Accept
 from everpost.store.sqlite.checkpoint import Checkpointer
-from everpost.store.sqlite.claiming import ClaimWork, Taken, Turns
+from everpost.store.sqlite.claiming import ClaimWork, Taken
 from everpost.store.sqlite.connection import as_store_error, connect
 from everpost.store.sqlite.lock import WriteLock
 from everpost.store.sqlite.reader import Reader
@@ -49,6 +49,7 @@ from everpost.store.sqlite.schema import prepare
 from everpost.store.sqlite.settling import Rescue, Settle
 from everpost.store.sqlite.work import Single, Transaction
 from everpost.store.sqlite.writer import Writer
+from everpost.store.turns import Turns
 
 __all__ = ["SqliteStore"]
 
@@ -148,7 +149,13 @@ class SqliteStore:
     # -- claim and settle --------------------------------------------------------------------------
 
     async def claim(
-        self, owner: Id, *, limit: int, lease_ms: int, busy: Sequence[str] = ()
+        self,
+        owner: Id,
+        *,
+        limit: int,
+        lease_ms: int,
+        busy: Sequence[str] = (),
+        broadcast: int | None = None,
     ) -> Sequence[Claimed]:
         work = ClaimWork(
             owner,
@@ -157,6 +164,7 @@ class SqliteStore:
             busy=busy,
             turns=self._turns,
             now=self._clock.now(),
+            broadcast=broadcast,
         )
         taken = await self._open_writer().do(work)
         # Checked here and not in the transaction: nobody has to wait for the lock meanwhile.
@@ -187,8 +195,8 @@ class SqliteStore:
             ],
         )
 
-    async def next_due(self, busy: Sequence[str] = ()) -> int | None:
-        return await self._read(lambda db: reading.next_due(db, busy))
+    async def next_due(self, busy: Sequence[str] = (), *, broadcast: bool = True) -> int | None:
+        return await self._read(lambda db: reading.next_due(db, busy, broadcast=broadcast))
 
     async def extend(
         self, owner: Id, claims: Sequence[tuple[Id, int, int]], *, lease_ms: int

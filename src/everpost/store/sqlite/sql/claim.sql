@@ -1,26 +1,122 @@
--- Claiming. `recipients_queue` holds only what is due, in lanes (priority, route); the lanes are
--- found by skipping from one to the next, so neither a million rows in one lane nor a million that
--- wait for their hour cost anything.
+-- Claiming. `recipients_queue` holds only what is due, in lanes (priority, route). A route reads
+-- project/stream/destination, so the queue's projects, a project's streams and a stream's lanes are
+-- found by skipping from one to the next: neither a million rows in one lane, nor ten thousand
+-- lanes, nor a million rows that wait for their hour cost anything. A route of a release before
+-- 0002 has no slash: it is a project of its own. `busy` names lanes, and by what they end with (a
+-- slash) whole projects and streams; `last` sorts after every character.
 
--- name: lanes
-WITH RECURSIVE lane (route) AS (
+-- name: queued_projects
+WITH RECURSIVE head (route, room) AS (
   SELECT (
     SELECT route FROM recipients INDEXED BY recipients_queue
     WHERE state = 'queued' AND due = 1 AND priority = :priority
       AND route > :after AND route <= :upto
     ORDER BY route LIMIT 1
-  )
+  ), :most
   UNION ALL
   SELECT (
     SELECT route FROM recipients INDEXED BY recipients_queue
     WHERE state = 'queued' AND due = 1 AND priority = :priority
-      AND route > lane.route AND route <= :upto
+      AND route > iif(
+        instr(head.route, '/'), substr(head.route, 1, instr(head.route, '/')) || :last, head.route
+      )
+      AND route <= :upto
+    ORDER BY route LIMIT 1
+  ), room - 1
+  FROM head WHERE head.route IS NOT NULL AND room > 1
+)
+SELECT iif(instr(route, '/'), substr(route, 1, instr(route, '/')), route) AS project,
+  coalesce((
+    SELECT weight FROM projects
+    WHERE id = iif(instr(route, '/'), CAST(substr(route, 1, instr(route, '/')) AS INTEGER), NULL)
+  ), 1)
+FROM head WHERE route IS NOT NULL AND project NOT IN (SELECT value FROM json_each(:busy));
+
+-- The streams of several projects, each given as [after, upto]; `most` of each.
+-- name: queued_streams
+WITH RECURSIVE head (n, upto, route, room) AS (
+  SELECT key, value ->> 1, (
+    SELECT route FROM recipients INDEXED BY recipients_queue
+    WHERE state = 'queued' AND due = 1 AND priority = :priority
+      AND route > value ->> 0 AND route <= value ->> 1
+    ORDER BY route LIMIT 1
+  ), :most
+  FROM json_each(:ranges)
+  UNION ALL
+  SELECT n, upto, (
+    SELECT route FROM recipients INDEXED BY recipients_queue
+    WHERE state = 'queued' AND due = 1 AND priority = :priority
+      AND route > substr(
+        head.route, 1,
+        instr(head.route, '/') + instr(substr(head.route, instr(head.route, '/') + 1), '/')
+      ) || :last
+      AND route <= head.upto
+    ORDER BY route LIMIT 1
+  ), room - 1
+  FROM head WHERE head.route IS NOT NULL AND room > 1
+)
+SELECT n, substr(
+    route, 1, instr(route, '/') + instr(substr(route, instr(route, '/') + 1), '/')
+  ) AS stream,
+  coalesce((
+    SELECT weight FROM streams
+    WHERE project = CAST(substr(route, 1, instr(route, '/')) AS INTEGER) AND name = substr(
+      route, instr(route, '/') + 1, instr(substr(route, instr(route, '/') + 1), '/') - 1
+    )
+  ), 1)
+FROM head WHERE route IS NOT NULL AND stream NOT IN (SELECT value FROM json_each(:busy));
+
+-- The lanes of several streams, each given as [after, upto, most].
+-- name: queued_lanes
+WITH RECURSIVE head (n, upto, route, room) AS (
+  SELECT key, value ->> 1, (
+    SELECT route FROM recipients INDEXED BY recipients_queue
+    WHERE state = 'queued' AND due = 1 AND priority = :priority
+      AND route > value ->> 0 AND route <= value ->> 1
+    ORDER BY route LIMIT 1
+  ), value ->> 2
+  FROM json_each(:ranges)
+  UNION ALL
+  SELECT n, upto, (
+    SELECT route FROM recipients INDEXED BY recipients_queue
+    WHERE state = 'queued' AND due = 1 AND priority = :priority
+      AND route > head.route AND route <= head.upto
+    ORDER BY route LIMIT 1
+  ), room - (head.route NOT IN (SELECT value FROM json_each(:busy)))
+  FROM head
+  WHERE head.route IS NOT NULL
+    AND room > (head.route NOT IN (SELECT value FROM json_each(:busy)))
+)
+SELECT n, route FROM head
+WHERE route IS NOT NULL AND route NOT IN (SELECT value FROM json_each(:busy));
+
+-- Lanes in order, whoever's they are.
+-- name: lanes
+WITH RECURSIVE lane (route) AS (
+  SELECT (
+    SELECT route FROM recipients INDEXED BY recipients_queue
+    WHERE state = 'queued' AND due = 1 AND priority = :priority
+    ORDER BY route LIMIT 1
+  )
+  UNION ALL
+  SELECT (
+    SELECT route FROM recipients INDEXED BY recipients_queue
+    WHERE state = 'queued' AND due = 1 AND priority = :priority AND route > coalesce(
+        (
+          SELECT value || :last FROM json_each(:busy_groups)
+          WHERE substr(lane.route, 1, length(value)) = value
+        ),
+        lane.route
+      )
     ORDER BY route LIMIT 1
   )
   FROM lane WHERE lane.route IS NOT NULL
 )
 SELECT route FROM lane
 WHERE route IS NOT NULL AND route NOT IN (SELECT value FROM json_each(:busy))
+  AND NOT EXISTS (
+    SELECT 1 FROM json_each(:busy_groups) WHERE substr(lane.route, 1, length(value)) = value
+  )
 LIMIT :most;
 
 -- name: lane_rows
@@ -28,20 +124,19 @@ SELECT message, n, project, term, address, destination, route, attempts, crashes
   expires_at
 FROM recipients INDEXED BY recipients_queue
 WHERE state = 'queued' AND due = 1 AND priority = ? AND route = ? AND not_before <= ?
-ORDER BY not_before, message, n LIMIT ? OFFSET ?;
+ORDER BY not_before, message, n LIMIT ?;
 
--- One row of each of many lanes, in their order, `most` in all: a statement a lane costs seven times as much.
--- name: one_of_each_lane
+-- `share` rows of each of many lanes, in no order: a statement a lane costs several times as much.
+-- name: rows_of_lanes
 SELECT r.message, r.n, r.project, r.term, r.address, r.destination, r.route, r.attempts, r.crashes,
   r.not_before, r.expires_at
 FROM json_each(:lanes) AS lane
-CROSS JOIN recipients AS r ON (r.message, r.n) = (
+CROSS JOIN recipients AS r ON (r.message, r.n) IN (
   SELECT message, n FROM recipients INDEXED BY recipients_queue
   WHERE state = 'queued' AND due = 1 AND priority = :priority AND route = lane.value
     AND not_before <= :now
-  ORDER BY not_before, message, n LIMIT 1 OFFSET :offset
-)
-LIMIT :most;
+  ORDER BY not_before, message, n LIMIT :share
+);
 
 -- name: has_come_due
 SELECT 1 FROM recipients INDEXED BY recipients_later
@@ -60,11 +155,17 @@ WHERE state = 'queued' AND due = 0 ORDER BY not_before LIMIT 1;
 -- The earliest row of each lane; `most` bounds the lanes looked at.
 -- name: lane_heads
 WITH RECURSIVE lane (priority, route) AS (
-  SELECT column1, '' FROM (VALUES (0), (1))
+  SELECT column1, '' FROM (VALUES (0), (1)) WHERE column1 <= :priority
   UNION ALL
   SELECT priority, (
     SELECT route FROM recipients INDEXED BY recipients_queue
-    WHERE state = 'queued' AND due = 1 AND priority = lane.priority AND route > lane.route
+    WHERE state = 'queued' AND due = 1 AND priority = lane.priority AND route > coalesce(
+        (
+          SELECT value || :last FROM json_each(:busy_groups)
+          WHERE substr(lane.route, 1, length(value)) = value
+        ),
+        lane.route
+      )
     ORDER BY route LIMIT 1
   )
   FROM lane WHERE lane.route IS NOT NULL LIMIT :most
@@ -73,7 +174,11 @@ SELECT min((
   SELECT not_before FROM recipients INDEXED BY recipients_queue
   WHERE state = 'queued' AND due = 1 AND priority = lane.priority AND route = lane.route
   ORDER BY not_before LIMIT 1
-)) FROM lane WHERE route IS NOT NULL AND route NOT IN (SELECT value FROM json_each(:busy));
+)) FROM lane
+WHERE route IS NOT NULL AND route NOT IN (SELECT value FROM json_each(:busy))
+  AND NOT EXISTS (
+    SELECT 1 FROM json_each(:busy_groups) WHERE substr(lane.route, 1, length(value)) = value
+  );
 
 -- name: set_claimed
 UPDATE OR FAIL recipients
