@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from math import floor
 from typing import Final, TypeVar
 
-__all__ = ["LAST", "Turns", "end_of", "is_group"]
+__all__ = ["LAST", "Turns", "end_of", "is_group", "project_of", "stream_of"]
 
 LAST: Final = "\U0010ffff"
 """Sorts after every character of a route."""
@@ -30,6 +30,16 @@ def is_group(name: str) -> bool:
 def end_of(name: str) -> str:
     """The last route that could belong to a project, stream or lane."""
     return name + LAST if is_group(name) else name
+
+
+def stream_of(route: str) -> str:
+    """The stream that a lane belongs to; "" for a route of a release that had none in it."""
+    return route[: route.rfind("/") + 1]
+
+
+def project_of(name: str) -> str:
+    """The project that a lane or a stream belongs to; "" as with `stream_of`."""
+    return name[: name.find("/") + 1]
 
 
 class Turns:

@@ -162,10 +162,24 @@ def test_a_claim_beside_a_busy_project_with_very_many_lanes(db: apsw.Connection,
     _fill(db, route="2/transactional/?.test", due=1)
     taken, beside = _claim(db, busy=(busy,))
     assert taken == ids
-    assert beside <= alone * 1.5 + 20
+    assert beside <= alone * 2 + 20
     nothing = _steps(db, lambda: next_due(db, (busy, lane("r.test"))))
     assert next_due(db, (busy, lane("r.test"))) is None
     assert nothing <= 100
+
+
+def test_rows_of_an_older_release_are_left_behind(db: apsw.Connection) -> None:
+    """Their routes name the destination only, and stand between those of today."""
+    old = _accept(db, "x@163.test", "x@2.test", "x@a.test")
+    db.execute("UPDATE recipients SET route = destination")
+    new = _accept(db, "x@a.test")
+    taken, _ = _claim(db)
+    assert set(taken) == {*old, *new}
+    taken, _ = _claim(db, limit=2)
+    assert len(taken) == 2
+    taken, _ = _claim(db, busy=("a.test", "2.test"))
+    assert set(taken) == {old[0], *new}
+    assert next_due(db, ("a.test", "2.test", "163.test", "1/")) is None
 
 
 def test_facts_and_the_next_due_time_of_a_long_queue(db: apsw.Connection) -> None:

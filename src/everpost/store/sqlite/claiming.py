@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import apsw
 
@@ -15,10 +15,11 @@ from everpost.store.sqlite.accepting import checksum
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
-from everpost.store.turns import LAST, Turns, end_of, is_group
+from everpost.store.turns import LAST, Turns, end_of, is_group, project_of, stream_of
 
 __all__ = ["ClaimWork", "Taken", "as_claim", "extend", "resign"]
 
+_ENDS = SQL["queue_ends"]
 _PROJECTS = SQL["queued_projects"]
 _STREAMS = SQL["queued_streams"]
 _STREAM_LANES = SQL["queued_lanes"]
@@ -67,7 +68,7 @@ class ClaimWork(Work[Sequence[Taken]]):
     """One call of claim. `broadcast`: rows of broadcast mail at most."""
 
     __slots__ = (
-        "_broadcast", "_busy", "_busy_groups", "_lease_ms", "_limit", "_now", "_owner", "_turns",
+        "_broadcast", "_busy", "_lease_ms", "_limit", "_now", "_owner", "_turns",
     )  # fmt: skip
     verb: ClassVar[str] = Verb.CLAIM
 
@@ -87,8 +88,7 @@ class ClaimWork(Work[Sequence[Taken]]):
         self._limit = limit
         self._broadcast = limit if broadcast is None else broadcast
         self._lease_ms = lease_ms
-        self._busy = json_text(busy)
-        self._busy_groups = json_text([name for name in busy if is_group(name)])
+        self._busy = frozenset(busy)
         self._turns = turns
         self._now = now
 
@@ -96,7 +96,11 @@ class ClaimWork(Work[Sequence[Taken]]):
         """Whether anything is due; most looks of an idle process end here."""
         if db.execute(_HAS_COME_DUE, (self._now,)).fetchall():
             return True
-        return any(self._lanes(db, p, 1) for p in _PRIORITIES if self._most(p, 1))
+        for priority in _PRIORITIES:
+            anything = self._most(priority, 1) and _ends(db, priority)[0] is not None
+            if anything and (not self._busy or self._lanes(db, priority, 1)):
+                return True
+        return False
 
     def idle(self) -> Sequence[Taken]:
         return ()
@@ -172,7 +176,13 @@ class ClaimWork(Work[Sequence[Taken]]):
         self, db: apsw.Connection, priority: int, room: int
     ) -> tuple[Mapping[str, int], bool]:
         """How many rows each stream may take, and whether there are projects or streams beyond
-        those that were looked at."""
+        these."""
+        first, last = _ends(db, priority)
+        if first is None or last is None:
+            return {}, False
+        stream = stream_of(first)
+        if stream and stream_of(last) == stream:
+            return {} if self._is_busy(stream) else {stream: room}, False
         projects, complete = self._projects(db, priority, max(room, _FEWEST_PROJECTS))
         parts = self._turns.divide((priority, ""), room, projects, complete=complete)
         shares = {name: part for name, part in parts.items() if not is_group(name)}
@@ -181,7 +191,11 @@ class ClaimWork(Work[Sequence[Taken]]):
             complete &= all_
             whole = (priority, project)
             shares |= self._turns.divide(whole, parts[project], streams, complete=all_)
+        complete &= all(parts.values()) and all(shares.values())
         return {name: share for name, share in shares.items() if share}, not complete
+
+    def _is_busy(self, stream: str) -> bool:
+        return bool(self._busy) and (stream in self._busy or project_of(stream) in self._busy)
 
     def _projects(
         self, db: apsw.Connection, priority: int, most: int
@@ -191,14 +205,14 @@ class ClaimWork(Work[Sequence[Taken]]):
         found = self._some_projects(db, priority, end_of(last), LAST, most)
         if last and len(found) < most:
             found += self._some_projects(db, priority, "", end_of(last), most - len(found))
-        return found, len(found) < most
+        free = [project for project in found if project[0] not in self._busy]
+        return free, len(found) < most
 
     def _some_projects(
         self, db: apsw.Connection, priority: int, after: str, upto: str, most: int
     ) -> list[tuple[str, int]]:
         values = {
             "priority": priority, "after": after, "upto": upto, "most": most, "last": LAST,
-            "busy": self._busy,
         }  # fmt: skip
         return [(str(name), max(weight, 1)) for name, weight in db.execute(_PROJECTS, values)]
 
@@ -212,7 +226,6 @@ class ClaimWork(Work[Sequence[Taken]]):
         ranges = [(end_of(a) if a else p, end_of(p)) for p, a in zip(projects, after, strict=True)]
         values = {
             "priority": priority, "ranges": json_text(ranges), "most": _MOST_STREAMS, "last": LAST,
-            "busy": self._busy,
         }  # fmt: skip
         found: dict[int, list[tuple[str, int]]] = {}
         for at, name, weight in db.execute(_STREAMS, values):
@@ -221,7 +234,8 @@ class ClaimWork(Work[Sequence[Taken]]):
             streams = found.get(at, [])
             if after[at] and not streams:
                 self._turns.served((priority, project), "")
-            yield project, streams, len(streams) < _MOST_STREAMS and not after[at]
+            all_ = len(streams) < _MOST_STREAMS and not after[at]
+            yield project, [s for s in streams if s[0] not in self._busy], all_
 
     def _lanes_of(
         self, db: apsw.Connection, priority: int, shares: Mapping[str, int]
@@ -238,20 +252,20 @@ class ClaimWork(Work[Sequence[Taken]]):
                     before[name] = (name, after, share)
             else:
                 lanes[name].append(name)
+        passed_over = Counter(map(stream_of, self._busy))
         for wanted in (ranges, before):
             asked = {
-                name: (after, upto, share - len(lanes[name]))
+                name: (after, upto, share - len(lanes[name]) + passed_over[name])
                 for name, (after, upto, share) in wanted.items()
                 if share > len(lanes[name])
             }
-            names = list(asked)
             if asked:
-                values = {
-                    "priority": priority, "ranges": json_text(list(asked.values())),
-                    "busy": self._busy,
-                }  # fmt: skip
-                for at, route in db.execute(_STREAM_LANES, values):
-                    lanes[names[at]].append(route)
+                names = list(asked)
+                values = {"priority": priority, "ranges": json_text(list(asked.values()))}
+                for at, lane in db.execute(_STREAM_LANES, values):
+                    found = lanes[names[at]]
+                    if lane not in self._busy and len(found) < shares[names[at]]:
+                        found.append(lane)
         return {name: (found, shares[name]) for name, found in lanes.items() if found}
 
     def _whoever_comes_first(
@@ -268,10 +282,17 @@ class ClaimWork(Work[Sequence[Taken]]):
     def _lanes(self, db: apsw.Connection, priority: int, most: int) -> list[str]:
         """Lanes with due rows, in order, that are not busy."""
         values = {
-            "priority": priority, "most": most, "busy": self._busy, "last": LAST,
-            "busy_groups": self._busy_groups,
+            "priority": priority, "most": most, "last": LAST,
+            "busy": json_text(list(self._busy)),
+            "busy_groups": json_text([name for name in self._busy if is_group(name)]),
         }  # fmt: skip
         return [str(row[0]) for row in db.execute(_LANES, values)]
+
+
+def _ends(db: apsw.Connection, priority: int) -> tuple[str | None, str | None]:
+    """The first and the last route with due rows."""
+    first, last = db.execute(_ENDS, {"priority": priority}).fetchall()[0]
+    return cast("str | None", first), cast("str | None", last)
 
 
 def _with_messages(

@@ -5,6 +5,16 @@
 -- 0002 has no slash: it is a project of its own. `busy` names lanes, and by what they end with (a
 -- slash) whole projects and streams; `last` sorts after every character.
 
+-- The first and the last route: mostly they are of one stream, and that is all there is.
+-- name: queue_ends
+SELECT (
+    SELECT route FROM recipients INDEXED BY recipients_queue
+    WHERE state = 'queued' AND due = 1 AND priority = :priority ORDER BY route LIMIT 1
+  ), (
+    SELECT route FROM recipients INDEXED BY recipients_queue
+    WHERE state = 'queued' AND due = 1 AND priority = :priority ORDER BY route DESC LIMIT 1
+  );
+
 -- name: queued_projects
 WITH RECURSIVE head (route, room) AS (
   SELECT (
@@ -30,7 +40,7 @@ SELECT iif(instr(route, '/'), substr(route, 1, instr(route, '/')), route) AS pro
     SELECT weight FROM projects
     WHERE id = iif(instr(route, '/'), CAST(substr(route, 1, instr(route, '/')) AS INTEGER), NULL)
   ), 1)
-FROM head WHERE route IS NOT NULL AND project NOT IN (SELECT value FROM json_each(:busy));
+FROM head WHERE route IS NOT NULL;
 
 -- The streams of several projects, each given as [after, upto]; `most` of each.
 -- name: queued_streams
@@ -64,7 +74,7 @@ SELECT n, substr(
       route, instr(route, '/') + 1, instr(substr(route, instr(route, '/') + 1), '/') - 1
     )
   ), 1)
-FROM head WHERE route IS NOT NULL AND stream NOT IN (SELECT value FROM json_each(:busy));
+FROM head WHERE route IS NOT NULL;
 
 -- The lanes of several streams, each given as [after, upto, most].
 -- name: queued_lanes
@@ -82,13 +92,10 @@ WITH RECURSIVE head (n, upto, route, room) AS (
     WHERE state = 'queued' AND due = 1 AND priority = :priority
       AND route > head.route AND route <= head.upto
     ORDER BY route LIMIT 1
-  ), room - (head.route NOT IN (SELECT value FROM json_each(:busy)))
-  FROM head
-  WHERE head.route IS NOT NULL
-    AND room > (head.route NOT IN (SELECT value FROM json_each(:busy)))
+  ), room - 1
+  FROM head WHERE head.route IS NOT NULL AND room > 1
 )
-SELECT n, route FROM head
-WHERE route IS NOT NULL AND route NOT IN (SELECT value FROM json_each(:busy));
+SELECT n, route FROM head WHERE route IS NOT NULL;
 
 -- Lanes in order, whoever's they are.
 -- name: lanes
