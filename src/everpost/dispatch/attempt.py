@@ -9,8 +9,10 @@ from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery import CannotRender, Carrier, Envelope, Render, Report
 from everpost.dispatch.dots import Dot, DotLog, Step
-from everpost.dispatch.hands import Hands, Work
+from everpost.dispatch.hands import Hands
 from everpost.dispatch.rendering import Renderer
+from everpost.dispatch.waiting import Waiting
+from everpost.dispatch.work import Work
 from everpost.ids import Id
 from everpost.model.message import Content, Rendered
 from everpost.model.outcome import (
@@ -54,6 +56,7 @@ class Attempts:
         renderer: Renderer,
         dots: DotLog,
         hands: Hands,
+        waiting: Waiting,
         clock: Clock,
         ids: Callable[[], Id],
     ) -> None:
@@ -61,6 +64,7 @@ class Attempts:
         self._renderer = renderer
         self._dots = dots
         self._hands = hands
+        self._waiting = waiting
         self._clock = clock
         self._ids = ids
 
@@ -112,13 +116,15 @@ class Attempts:
                 raise LeaseLost
             work.dotted = True
 
-        self._hands.arrives(work)
+        self._waiting.arrives(work)
         report: Report = await self._carrier.carry(
             Envelope(
                 sender=content.sender.address,
                 recipients=tuple(c.address for c in claimed.claims),
                 transaction=self._ids(),
                 destination=work.destination,
+                pool=work.pool,
+                only=claimed.only,
             ),
             composed,
             before_dot=before_dot,

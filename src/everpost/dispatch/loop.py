@@ -1,7 +1,7 @@
 """claim -> carry -> settle, for one process.
 
 One task claims, one per message in hand carries and settles. What is in hand is bounded by a
-window; which claim starts next is decided by `fairness`, transactional mail first.
+window; `waiting` has what starts next, `assigning` the pool that it goes through.
 """
 
 import asyncio
@@ -13,16 +13,18 @@ import msgspec
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery import Carrier
+from everpost.dispatch.assigning import Assignment
 from everpost.dispatch.attempt import Attempts, LeaseLost, LifetimeOver
 from everpost.dispatch.dots import DotLog
-from everpost.dispatch.hands import Hands, Work, by_destination
+from everpost.dispatch.hands import Hands
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy
 from everpost.dispatch.settle import decide, expired, poisoned, returned
 from everpost.dispatch.settling import Settling
+from everpost.dispatch.waiting import Room, Waiting
+from everpost.dispatch.work import Work, by_destination
 from everpost.ids import Id
 from everpost.model.outcome import AttemptRecord, Delivered, Outcome
-from everpost.model.pool import DEFAULT_POOL
 from everpost.net.wake import WakeListener
 from everpost.store.directory import Directory
 from everpost.store.interface import (
@@ -48,8 +50,6 @@ _TO_END = telemetry.histogram(
     "everpost_accept_to_delivered_seconds", "From a first attempt's due time to its delivery"
 )
 _IN_HAND = telemetry.gauge("everpost_in_hand", "Recipients claimed by a process", ("process",))
-
-_BROADCAST = "broadcast"
 
 
 class DispatchLimits(msgspec.Struct, frozen=True):
@@ -97,11 +97,17 @@ class Dispatcher:
         self._limits = limits
         self._catch_up = catch_up
         self._name = name
-        self._hands = Hands(
-            window=limits.window, batch=limits.batch, window_bytes=limits.window_bytes
-        )
+        self._assignment = Assignment(directory.now)
+        self._hands = Hands(window=limits.window, batch=limits.batch)
+        self._waiting = Waiting(window_bytes=limits.window_bytes)
         self._attempts = Attempts(
-            carrier=carrier, renderer=renderer, dots=dots, hands=self._hands, clock=clock, ids=ids
+            carrier=carrier,
+            renderer=renderer,
+            dots=dots,
+            hands=self._hands,
+            waiting=self._waiting,
+            clock=clock,
+            ids=ids,
         )
         self._settling = Settling(
             owner=owner,
@@ -132,6 +138,8 @@ class Dispatcher:
             await asyncio.gather(renewal, return_exceptions=True)
 
     async def _round(self) -> None:
+        if self._outdated:
+            await self._follow(self._directory.now.revision)
         self._start_what_may()  # a relay may have come, or come back, since
         limit = self._hands.room()
         if not limit:
@@ -140,30 +148,48 @@ class Dispatcher:
             return
         try:
             claimed = await self._store.claim(
-                self._owner, limit=limit, lease_ms=self._limits.lease_ms, busy=self._hands.busy()
+                self._owner,
+                limit=limit,
+                lease_ms=self._limits.lease_ms,
+                busy=self._hands.busy(),
+                broadcast=self._hands.broadcast_room(),
             )
         except StoreError as error:
             telemetry.event("dispatch.claim_failed", error=str(error))
             await self._wake.wait(self._limits.poll_s)
             return
         if claimed:
-            for claim in (c for each in claimed for c in each.claims):
-                self._hands.hold(claim)
+            for each in claimed:
+                broadcast = self._assignment.is_broadcast(each.project, each.stream)
+                for claim in each.claims:
+                    self._hands.hold(claim, broadcast=broadcast)
             # What was accepted under new settings goes out under them, relays included.
-            await self._know(claimed[0].revision)
+            await self._follow(claimed[0].revision)
             self._take(claimed)
         if sum(len(c.claims) for c in claimed) < limit:
             await self._wake.wait(await self._patience())
 
-    async def _know(self, revision: int) -> None:
-        """Until the settings of `revision` are known here; nothing may leave before."""
+    async def _follow(self, revision: int) -> None:
+        """Until the settings of `revision` are known here; nothing may leave before. What waits is
+        assigned again under new ones."""
         while True:
             try:
                 await self._catch_up(revision)
+                self._assign_again()
                 return
             except StoreError as error:
                 telemetry.event("dispatch.settings_unread", error=str(error))
                 await asyncio.sleep(self._limits.poll_s)
+
+    @property
+    def _outdated(self) -> bool:
+        return self._assignment.snapshot is not self._directory.now
+
+    def _assign_again(self) -> None:
+        if self._outdated:
+            self._assignment = Assignment(self._directory.now)
+            for work in self._waiting.take_back():
+                self._queue(work.claimed, since=work.since)
 
     async def _wait_freed(self) -> None:
         try:
@@ -175,7 +201,9 @@ class Dispatcher:
     async def _patience(self) -> float:
         """Seconds until there may be something to do without a wake-up."""
         try:
-            due = await self._store.next_due(self._hands.busy())
+            due = await self._store.next_due(
+                self._hands.busy(), broadcast=self._hands.broadcast_room() > 0
+            )
         except StoreError:
             return self._limits.poll_s
         if due is None:
@@ -197,29 +225,34 @@ class Dispatcher:
                 else:
                     good.append(claim)
             if good:
-                self._queue(msgspec.structs.replace(each, claims=tuple(good)))
+                self._queue(
+                    msgspec.structs.replace(each, claims=tuple(good)), since=self._clock.monotonic()
+                )
         if settlements:
             self._settling.put(settlements)
         self._start_what_may()
 
-    def _queue(self, claimed: Claimed) -> None:
-        stream = self._directory.now.streams.get((claimed.project, claimed.stream))
-        broadcast = stream is not None and stream.priority == _BROADCAST
-        since = self._clock.monotonic()
-        # A smart host takes all destinations in one transaction, MX hosts only their own.
-        for part in by_destination(claimed) if self._carrier.direct(DEFAULT_POOL) else (claimed,):
-            self._hands.queue(Work(part, since=since), broadcast=broadcast)
+    def _queue(self, claimed: Claimed, *, since: float) -> None:
+        broadcast = self._assignment.is_broadcast(claimed.project, claimed.stream)
+        for pool, whole in self._assignment.by_pool(claimed):
+            # A smart host takes all destinations in one transaction, MX hosts only their own.
+            for part in by_destination(whole) if self._carrier.direct(pool) else (whole,):
+                work = Work(part, pool=pool, broadcast=broadcast, since=since)
+                self._waiting.queue(work, weights=self._assignment.weights(whole))
 
     # -- carrying ----------------------------------------------------------------------------------
 
     def _start_what_may(self) -> None:
         if self._stopping:
             return
-        # Without a relay delivery says so at once, for every message: no slot is needed for that.
-        ready = self._carrier.ready(DEFAULT_POOL)
-        free = self._carrier.capacity(DEFAULT_POOL) if ready else self._limits.window
-        for work in self._hands.startable(free, self._carrier.most(DEFAULT_POOL)):
+        for work in self._waiting.startable(self._room):
             self._spawn(self._deliver(work))
+
+    def _room(self, pool: str) -> Room:
+        # Without a relay delivery says so at once, for every message: no slot is needed for that.
+        if not self._carrier.ready(pool):
+            return self._limits.window, None
+        return self._carrier.capacity(pool), self._carrier.most(pool)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -239,7 +272,7 @@ class Dispatcher:
             try:
                 outcomes, record = await self._attempts.make(work)
             finally:
-                self._hands.carried(work)
+                self._waiting.carried(work)
                 self._start_what_may()
         except LeaseLost:
             self._let_go(claimed.claims)
@@ -341,7 +374,7 @@ class Dispatcher:
 
     async def _hand_back(self) -> None:
         """Resign what was claimed and has not started."""
-        claims = self._hands.give_back()
+        claims = [c for work in self._waiting.take_back() for c in work.claimed.claims]
         if not claims:
             return
         try:

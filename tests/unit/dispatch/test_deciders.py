@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everpost.dispatch.fairness import may_take
+from everpost.dispatch.fairness import broadcast_part, left_for, may_take
 from everpost.dispatch.retry import (
     GREYLISTED,
     RELAY_FAULT,
@@ -206,24 +206,46 @@ def test_retries_that_failed_together_come_back_apart() -> None:
 
 @given(capacity=st.integers(1, 500), greedy=st.integers(1, 20))
 def test_greedy_routes_always_leave_room_for_a_newcomer(capacity: int, greedy: int) -> None:
+    """Of their own stream, and of another project."""
     held = [0] * greedy
+
+    def left() -> float:
+        total = sum(held)
+        return left_for(total, left_for(total, capacity - total))
+
     moved = True
     while moved:
         moved = False
         for route in range(greedy):
-            if may_take(held[route], held=sum(held), capacity=capacity):
+            if may_take(held[route], left()):
                 held[route] += 1
                 moved = True
-    if capacity > 1 + 4 * greedy:
-        assert may_take(0, held=sum(held), capacity=capacity)
+    if capacity > 8 * greedy:
+        assert may_take(0, left())
+        assert capacity - sum(held) >= 1
     assert sum(held) <= capacity
 
 
 def test_one_route_alone_gets_most_of_the_capacity() -> None:
     held = 0
-    while may_take(held, held=held, capacity=400):
+    while may_take(held, left_for(held, left_for(held, 400 - held))):
         held += 1
-    assert held == 300
+    assert 290 <= held <= 300
+
+
+def test_projects_with_a_newcomer_each_time_fill_everything() -> None:
+    """Routes that hold nothing may take any slot, but only of what their project may have."""
+    held = 0
+    while may_take(0, left_for(held, 800 - held)):
+        held += 1
+    assert held <= 760
+
+
+@pytest.mark.parametrize(
+    ("capacity", "part"), [(0, 0), (1, 1), (2, 1), (3, 2), (4, 3), (10, 8), (800, 600)]
+)
+def test_broadcast_mail_leaves_nothing_to_transactional(capacity: int, part: int) -> None:
+    assert broadcast_part(capacity) == part
 
 
 # --- what a destination wants of us: later, and how much later ---------------------------------
