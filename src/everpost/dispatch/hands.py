@@ -62,11 +62,12 @@ class Hands:
         return left
 
     def broadcast_room(self) -> int:
-        """How many of them may be broadcast mail's; 0 until a part of a batch fits, remembered so
-        that `let_go` can tell of relief."""
+        """How many of them may be broadcast mail's: a part of a batch, since the next claim, which
+        may be of transactional mail, waits for this one. 0 until enough fit to be worth a claim,
+        remembered so that `let_go` can tell of relief."""
         spare = self._broadcast_spare()
         self._broadcast_refused = spare < self._worth_it()
-        return 0 if self._broadcast_refused else spare
+        return 0 if self._broadcast_refused else min(spare, max(self._batch // _SHARE, 1))
 
     def _broadcast_spare(self) -> int:
         return broadcast_part(self._window) - len(self._broadcast)
