@@ -6,9 +6,9 @@ dies. `bench.store_writers`, three processes of 32 callers: with the lock each g
 nobody waited longer than 36 ms; with the busy handler one got 3 % of its share and waited 2.4 s.
 
 `flock` alone lets a writer that has just written take the lock again before the one that was woken
-gets a CPU: on a busy machine an accept waited for four or five transactions of two processes that
-deliver a broadcast. So whoever is next waits at a gate that he holds meanwhile, and the last one has
-to queue behind it.
+gets a CPU: on a busy machine an accept waited for four or five transactions of two processes
+that deliver a broadcast. So whoever is next holds a gate while he waits, and the last one has to
+queue behind it.
 """
 
 import fcntl
