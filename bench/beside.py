@@ -16,17 +16,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
-
 from bench.figures import Figures, Work
 from bench.http_load import HTML, TEXT
 from bench.processes import measure
-from everpost.assembly.node import DEFAULT_PROJECT, Node, open_node
-from everpost.config import Settings
-from everpost.config.settings import Node as NodeSettings
-from everpost.model.message import Address, Content, NewMessage, NewRecipient, Priority
-from everpost.model.states import InDoubtPolicy
-from everpost.store.interface import ProjectRow, StreamRow
+from everpost.assembly.node import DEFAULT_PROJECT
+from everpost.model.message import Priority
+from tests.support.filling import add_project, filling, queue
 from tests.support.house import House
 from tests.support.sink import Sink
 
@@ -36,8 +31,6 @@ RATE = 20.0
 """Posts a second."""
 
 _FLOODER = 2
-_FILL = 1000
-_DAY_MS = 86_400_000
 _WARM_UP_S = 1.5
 
 
@@ -76,7 +69,7 @@ def _run(work: Work, project: int, priority: Priority) -> Figures:
         finally:
             house.stop()
             arrived = sink.close()
-    many = sorted(at for id_, at in arrived.items() if id_.isdecimal())
+    many = sorted(at for id_, at in arrived.items() if "." in id_)
     ended = min(ended, many[-1])
     if ended - began < seconds / 2:
         raise RuntimeError(f"the queue was empty after {ended - alone:.1f} s: give --messages")
@@ -131,45 +124,10 @@ def _post(house: House, seconds: float) -> dict[str, float]:
 
 async def _fill(data: Path, rows: int, project: int, priority: Priority) -> None:
     """Queue the many while no service runs."""
-    node = await open_node(Settings(node=NodeSettings(data=data)), {})
-    try:
+    async with filling(data) as node:
         if project != DEFAULT_PROJECT:
-            await _add_project(node, project)
-        for at in range(0, rows, _FILL):
-            some = range(at, min(at + _FILL, rows))
-            await node.store.accept(project, [_message(node, n, project, priority) for n in some])
-            if at % (_FILL * 10) == 0:
-                await node.store.checkpoint()
-    finally:
-        await node.store.close()
-
-
-async def _add_project(node: Node, project: int) -> None:
-    stream = StreamRow(
-        project=project, name=Priority.TRANSACTIONAL.value, priority=Priority.TRANSACTIONAL.value,
-        in_doubt=InDoubtPolicy.RESEND, lifetime_ms=5 * _DAY_MS, retry_first_ms=60_000,
-        retry_cap_ms=14_400_000,
-    )  # fmt: skip
-    row = ProjectRow(id=project, name="flooder", sandbox=False, created_at=node.clock.now())
-    for each in (row, stream):
-        await node.store.put(each, actor="bench", action="add")
-    wrapped = node.sealer.new_data_key(project)
-    node.sealer.add(await node.store.add_data_key(project, wrapped), project, wrapped)
-
-
-def _message(node: Node, n: int, project: int, priority: Priority) -> NewMessage:
-    now, id_ = node.clock.now(), node.ids()
-    to = f"d{n % 10}.test"
-    address = f"user{n}@{to}"
-    content = Content(
-        sender=Address("bench@example.test"), to=(Address(address),), subject=f"Message {n}",
-        message_id=f"{n}@example.test", date=now // 1000, boundary="b", text=TEXT, html=HTML,
-    )  # fmt: skip
-    key_id, sealed = node.sealer.seal(project, msgspec.msgpack.encode(content), context=id_)
-    return NewMessage(
-        id=id_, project=project, stream=priority.value, priority=priority, sealed=sealed,
-        key_id=key_id, size=2 * len(sealed), message_id=content.message_id,
-        sender="bench@example.test", subject=content.subject, to=(address,),
-        recipients=(NewRecipient(address, to),), not_before=now, expires_at=now + 5 * _DAY_MS,
-        in_doubt=InDoubtPolicy.RESEND, return_token=b"12345678",
-    )  # fmt: skip
+            await add_project(node, project)
+        destinations = [f"d{n}.test" for n in range(10)]
+        await queue(
+            node, rows, *destinations, project=project, priority=priority, text=TEXT, html=HTML
+        )
