@@ -2,8 +2,8 @@
 
 Promises: a recipient in hand is either settled, handed back, or found by recovery through its claim
 and the dot log; what may have been delivered is never tried again without being recorded as in
-doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `retry`, `settle` and
-`fairness` decide and are pure; `loop` and `rendering` do.
+doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `retry`, `settle`,
+`assigning`, `fairness`, `hands` and `waiting` decide and are pure; `loop` and `rendering` do.
 """
 
 from everpost.dispatch.dots import DotLog, Step, read_dots
