@@ -94,6 +94,16 @@ def _kept(case: str) -> Callable[[Round], float | None]:
     return of
 
 
+def _microseconds(case: str) -> Callable[[Round], float | None]:
+    """CPU time for one."""
+
+    def of(row: Round) -> float | None:
+        spent = _figure(case, "cpu_s_per_1000")(row)
+        return None if spent is None else spent * 1000
+
+    return of
+
+
 def _peak(*, large: bool) -> Callable[[Round], float | None]:
     """The highest of all cases of Everpost with messages of this size."""
 
@@ -103,6 +113,7 @@ def _peak(*, large: bool) -> Callable[[Round], float | None]:
             for name, figures in row.items()
             if isinstance(figures, Figures)
             and CASES[name].ours
+            and figures.peak_mb
             and (CASES[name].work.size > 2048) == large
         ]
         return max(peaks, default=None)
@@ -140,6 +151,7 @@ BARS = (
             Bar(f"rate of {other}, x its lone one", _kept(case), (0.8, 0.9, 0.95), True, " x"),
         )
     ),
+    Bar("choosing one of 1,000 relays", _microseconds("choose-1000"), (20, 10, 5), False, " µs"),
     Bar("peak memory, 2 KB, highest case", _peak(large=False), (400, 300, 250), False, " MB"),
     Bar("peak memory, 200 KB, highest case", _peak(large=True), (400, 300, 250), False, " MB"),
 )

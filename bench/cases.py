@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bench import beside, everpost, haraka, postfix
+from bench import beside, choose, everpost, haraka, postfix
 from bench.figures import Figures, Round, Work
 
 __all__ = ["CASES", "DEFAULT", "QUICK", "Case", "select"]
@@ -123,6 +123,16 @@ def _all() -> list[Case]:
                     Case("half-rate", title, everpost.run, small, share=1.0, half_of="single")
                 )
                 rows += _isolation(small)
+    rows += [
+        Case(
+            name=f"choose-{relays}",
+            title=f"Everpost, choosing one of {relays:,} relays, no mail",
+            run=choose.run,
+            work=Work(0, destinations=relays),
+            share=1.0,
+        )
+        for relays in (10, 1000)
+    ]
     return rows
 
 
@@ -133,12 +143,12 @@ DEFAULT = (
     "postfix-dkim", "haraka-dkim", "single-rsa", "batch-100-rsa",
     "single-ed25519", "batch-100-ed25519",
     "postfix-200k", "single-200k", "batch-100-200k",
-    "postfix-dkim-200k", "single-rsa-200k",
+    "postfix-dkim-200k", "single-rsa-200k", "choose-10", "choose-1000",
 )  # fmt: skip
 """What tells all without the whole product."""
 QUICK = (
     "postfix", "single", "batch-100", "half-rate", "beside-broadcast", "beside-flood",
-    "postfix-dkim", "single-rsa",
+    "postfix-dkim", "single-rsa", "choose-1000",
 )  # fmt: skip
 
 

@@ -23,8 +23,8 @@ from everpost.api import openapi_document
 from everpost.cli.exits import EPILOG
 from everpost.cli.root import root
 from everpost.config import reference
-from everpost.delivery import classify
-from everpost.model.outcome import Phase
+from everpost.delivery import classify, shaping, sites
+from everpost.model.outcome import Mark, Phase
 from everpost.model.states import LIVE, TERMINAL, TRANSITIONS, State
 
 __all__ = ["PAGES", "REFERENCE", "changed", "main", "page"]
@@ -142,7 +142,9 @@ def _classification() -> str:
         "first that fits decides, and the record of an attempt names it (`rule`). Towards a "
         "smart host, `relay-fault` and `throttle` also mean that another relay may be tried at "
         "once. A hard bounce says that the address is no good for any message; a soft one, that "
-        "this message was refused. Words are looked for anywhere in the answer, without regard to "
+        "this message was refused. `of the mailbox`, `greylist` and `block` are what the answer is "
+        "about, where that decides more: see [sites](sites.md). "
+        "Words are looked for anywhere in the answer, without regard to "
         "case; `$x` is a list below. To add a row: "
         "[docs/adding/a-classification-row.md](../adding/a-classification-row.md).",
         "",
@@ -163,18 +165,22 @@ def _classification() -> str:
     return "\n".join(lines)
 
 
+_MARKS = {Mark.MAILBOX: "of the mailbox", Mark.GREYLIST: "greylist", Mark.BLOCK: "block"}
+
+
 def _row(row: classify.Rule) -> str:
     answer = [part for part in (row.code, row.enhanced) if part is not None]
     answer += row.text
     means = f"{row.kind} bounce" if row.kind else row.means
     speaker = f", says the {row.speaker}" if row.speaker else ""
+    mark = f" ({_MARKS[row.mark]})" if row.mark else ""
     example = row.examples[0]
     cells = (
         f"`{row.id}`",
         row.via,
         row.phases or "any",
         " ".join(map(_code, answer)) or "any",
-        f"{means}{speaker}",
+        f"{means}{mark}{speaker}",
         row.reason,
         f"{row.source} ({row.date})",
         f"{example.at}: {_code(example.says)}",
@@ -184,6 +190,61 @@ def _row(row: classify.Rule) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`"
+
+
+# --- sites ----------------------------------------------------------------------------------------
+
+
+def _sites() -> str:
+    minute = 60_000
+    rules = [
+        ("sessions at once, to begin with", f"{shaping.START}"),
+        ("one more", "after as many successes as there may be sessions"),
+        ("half as many", "after 421, or a session that could not be had; never below one"),
+        (
+            "pause, when it asks us to send less",
+            f"{shaping.PAUSE_MS // minute} min, doubled each time up to "
+            f"{shaping.LONGEST_PAUSE_MS // minute} min",
+        ),
+        (
+            "stop, when it refuses our source address",
+            f"{shaping.STOP_MS // minute // 60} h, doubled each time up to "
+            f"{shaping.LONGEST_STOP_MS // minute // 60} h",
+        ),
+        (
+            "after a pause or stop",
+            f"one session; who only learnt of it, {shaping.OTHERS_LATER_MS // 1000} s later",
+        ),
+        (
+            "the whole source address is taken out",
+            f"when {shaping.BLOCKING_SITES} sites refuse it within "
+            f"{shaping.BLOCKING_MS // minute // 60} h, and at least one in "
+            f"{shaping.BLOCKING_SHARE} of those it talked to",
+        ),
+        (
+            "a greylist that was passed is remembered",
+            f"{shaping.PASSED_MS // minute // 60 // 24} days",
+        ),
+    ]
+    lines = [
+        "A site is all domains whose mail the same hosts take. It is known by the names of a "
+        "domain's best MX hosts: those with the same set are one site. Where a provider gives "
+        "each domain hosts of its own, the table below joins them, by what the names of the hosts "
+        "are or end in. Its numbers are those that the provider publishes; without one our own "
+        "settings hold (`destination_connections`, `messages_per_connection`). To add a row: "
+        "[docs/adding/a-provider.md](../adding/a-provider.md).",
+        "",
+        "| provider | MX hosts | sessions at once | messages a session | source |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.name} | {', '.join(map(_code, one.mx))} | {one.connections or ''} "
+        f"| {one.messages or ''} | {_cell(one.source)} ({one.date}) |"
+        for one in sites.PROVIDERS
+    ]
+    lines += ["", "## Rules", "", "Per relay (source address) and site:", "", "| | |", "|---|---|"]
+    lines += [f"| {what} | {how} |" for what, how in rules]
+    return "\n".join(lines)
 
 
 # --- metrics --------------------------------------------------------------------------------------
@@ -218,7 +279,7 @@ _ANCHOR = re.compile(r"RFC (\d{3,5})(?: §([0-9A-Z][0-9A-Za-z.]*[0-9A-Za-z]|[0-9
 
 def _standards() -> str:
     found: dict[int, dict[str, set[str]]] = {}
-    for path in sorted([*SOURCE.rglob("*.py"), *SOURCE.rglob("classification.toml")]):
+    for path in sorted([*SOURCE.rglob("*.py"), *SOURCE.rglob("delivery/*.toml")]):
         room = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
         for number, section in _ANCHOR.findall(path.read_text(encoding="utf-8")):
             found.setdefault(int(number), {}).setdefault(section, set()).add(room)
@@ -376,6 +437,7 @@ PAGES: dict[str, tuple[str, str, Callable[[], str]]] = {
         "`everpost/delivery/classification.toml`",
         _classification,
     ),
+    "sites": ("Destination sites", "`everpost/delivery/shaping.toml` and `shaping.py`", _sites),
     "api": ("HTTP API", "`everpost.api.openapi`", _api),
     "metrics": ("Metrics", "the rooms that emit them", _metrics),
     "misfortunes": ("Misfortunes", "the tests' docstrings", _misfortunes),

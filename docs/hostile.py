@@ -1,6 +1,7 @@
 """The reference pages that are made of test tables: hostile inputs, and opinions on addresses."""
 
 import ast
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.support.hostile import (
     QUERIES,
     REQUESTS,
     ROWS,
+    SETTINGS,
     WIRES,
     Hostile,
     shown,
@@ -24,6 +26,7 @@ _ADDRESS = "tests/unit/model/test_address.py"
 _PREPARE = "tests/unit/intake/test_intake_prepare.py"
 _BODIES = "tests/unit/api/test_hostile_bodies.py"
 _CURSORS = "tests/unit/api/test_hostile_keys_and_cursors.py"
+_SETTINGS = "tests/unit/api/test_relays_and_pools.py"
 _STRICT = "tests/unit/api/test_http_strictness.py"
 
 _REFUSED = f"{_SCENARIO}::test_hostile_value_is_queued_or_its_field_is_not_named"
@@ -70,6 +73,10 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         f"{_BODIES}::test_hostile_body_in_a_batch_spoils_its_own_item_at_most",
         f"{_SCENARIO}::test_hostile_body_is_queued_or_the_answer_does_not_say_why",
         f"{_SCENARIO}::test_odd_but_good_body_is_refused",
+    ),
+    "setting": (
+        f"{_SETTINGS}::test_a_hostile_setting_is_kept_or_its_field_is_not_named",
+        f"{_SCENARIO}::test_hostile_setting_is_kept_or_its_field_is_not_named",
     ),
     "query": (
         f"{_CURSORS}::test_hostile_query_is_more_than_a_wrong_query",
@@ -145,6 +152,21 @@ def _requests() -> Iterator[str]:
                 "accepted" if row.status == 200 else f"{row.status} {row.said}",
             )
             for row in REQUESTS
+        ],
+    )
+    yield "## A setting of a relay, a pool or a route"
+    yield _tests("setting")
+    yield _table(
+        ("row", "call", "field", "input", "result"),
+        [
+            (
+                row.row,
+                f"POST {row.path}",
+                f"`{row.field}`",
+                _code(shown(json.dumps(row.value))),
+                f"422 `{row.field}`",
+            )
+            for row in SETTINGS
         ],
     )
     yield "## The query of a list"

@@ -5,15 +5,19 @@ import asyncio
 import msgspec
 import pytest
 
+from everpost.ids import text
 from everpost.model.errors import Conflict
 from everpost.model.states import InDoubtPolicy
 from everpost.store.directory import Directory
 from everpost.store.interface import (
     ApiKeyRow,
+    Change,
     DkimKeyRow,
     DomainRow,
+    PoolRow,
     ProjectRow,
     RelayRow,
+    RouteRow,
     StreamRow,
 )
 from tests.conformance.engines import Engine
@@ -189,5 +193,121 @@ def test_data_keys_are_numbered_by_the_store(engine: Engine) -> None:
             rows = await store.data_keys()
             assert {id_ for id_, _, _ in rows} == set(ids)
             assert {wrapped for _, _, wrapped in rows} == {bytes([i]) for i in range(6)}
+
+    asyncio.run(scene())
+
+
+# --- pools and routes -----------------------------------------------------------------------------
+
+
+def _pool(name: str = "fast", *relays: RelayRow) -> PoolRow:
+    tiers = [[text(relay.id) for relay in relays]]
+    return PoolRow(make_id(), name, {"tiers": tiers, "floor": 1}, START)
+
+
+def _route(pool: PoolRow, name: str = "to-fast", position: int = 1) -> RouteRow:
+    return RouteRow(make_id(), name, position, pool.id, {"stream": "broadcast"}, START)
+
+
+def test_pools_and_routes_come_back_as_they_were_put(engine: Engine) -> None:
+    async def scene() -> None:
+        async with engine.opened() as store, engine.opened() as other:
+            pool, relay = _pool("fast", _relay()), _relay("r2")
+            later, sooner = _route(pool, "b", 2), _route(pool, "a", 1)
+            project = ProjectRow(2, "second", sandbox=False, created_at=START, weight=7)
+            before = await store.revision()
+            await store.change(
+                [Change("test.put", row) for row in (relay, pool, later, sooner, project)],
+                actor="tester",
+            )
+            assert await other.revision() == before + 5
+            assert list(await other.pools()) == [pool]
+            assert list(await other.routes()) == [sooner, later]
+            assert (await other.projects())[-1] == project
+            moved = msgspec.structs.replace(later, position=0, settings={"tag": ["x", None]})
+            await store.put(moved, actor="tester", action="route.update")
+            assert list(await other.routes()) == [moved, sooner]
+
+    asyncio.run(scene())
+
+
+def test_a_pool_that_a_route_needs_stays(engine: Engine) -> None:
+    async def scene() -> None:
+        async with engine.opened() as store:
+            pool = _pool()
+            route = _route(pool)
+            await store.put(pool, actor="t", action="pool.add")
+            await store.put(route, actor="t", action="route.add")
+            before = await store.revision()
+            with pytest.raises(Conflict, match="pool"):
+                await store.drop("pool", pool.id, actor="t", action="pool.remove")
+            assert list(await store.pools()) == [pool]
+            assert await store.revision() == before
+            assert await store.drop("route", route.id, actor="t", action="route.remove")
+            assert await store.drop("pool", pool.id, actor="t", action="pool.remove")
+            assert [*await store.pools(), *await store.routes()] == []
+            with pytest.raises(Conflict):
+                await store.put(route, actor="t", action="route.add")
+
+    asyncio.run(scene())
+
+
+def test_a_change_that_fails_in_its_last_step_changes_nothing(engine: Engine) -> None:
+    async def scene() -> None:
+        async with engine.opened() as store:
+            pool, other_pool = _pool(), _pool("other")
+            await store.put(pool, actor="t", action="pool.add")
+            route = _route(pool)
+            await store.put(route, actor="t", action="route.add")
+            before = await store.revision()
+            failing = store.change(
+                [
+                    Change("pool.add", other_pool),
+                    Change("relay.add", _relay()),
+                    Change("pool.remove", drop=("pool", pool.id)),
+                ],
+                actor="t",
+            )
+            # Another caller's work of the same moment stands.
+            failed, _ = await asyncio.gather(
+                failing, store.put(_domain(), actor="t", action="d"), return_exceptions=True
+            )
+            assert isinstance(failed, Conflict)
+            assert list(await store.pools()) == [pool]
+            assert list(await store.relays()) == []
+            assert await store.revision() == before + 1
+            actions = [entry["action"] for entry in await store.audit(limit=9)]
+            assert actions == ["d", "route.add", "pool.add"]
+
+    asyncio.run(scene())
+
+
+def test_a_change_runs_in_order_and_writes_an_audit_row_a_step(engine: Engine) -> None:
+    async def scene() -> None:
+        async with engine.opened() as store:
+            pool = _pool()
+            route = _route(pool)
+            before = await store.revision()
+            await store.change(
+                [
+                    Change("pool.add", pool),
+                    Change("route.add", route),
+                    Change("route.remove", drop=("route", route.id)),
+                    Change("route.remove", drop=("route", make_id())),  # is not there
+                    Change("pool.remove", drop=("pool", pool.id)),
+                ],
+                actor="apply",
+            )
+            assert [*await store.pools(), *await store.routes()] == []
+            entries = await store.audit(limit=9)
+            assert [(e["action"], e["kind"], e["actor"]) for e in entries] == [
+                ("pool.remove", "pool", "apply"),
+                ("route.remove", "route", "apply"),
+                ("route.add", "route", "apply"),
+                ("pool.add", "pool", "apply"),
+            ]
+            assert await store.revision() == before + 4
+            await store.change([], actor="apply")
+            assert await store.revision() == before + 4
 
     asyncio.run(scene())

@@ -11,10 +11,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import everpost.store.sqlite
+from everpost.model.message import Priority
 from everpost.store.interface import StoreCorrupt
 from everpost.store.migrate import BASE, HEAD, MigrationError, render
 from everpost.store.sqlite import SqliteStore
-from tests.conformance.making import HandClock
+from tests.conformance.making import HandClock, claims, make_id, message
 
 MIGRATIONS = Path(everpost.store.sqlite.__file__).parent / "migrations"
 
@@ -124,3 +125,72 @@ def test_a_migration_that_breaks_leaves_nothing_behind(
         _open(path)
     monkeypatch.undo()
     _open(path)
+
+
+_FIRST = MIGRATIONS / "versions" / "0001_first_schema.sql"
+
+
+def _store_of_the_first_release(path: Path) -> apsw.Connection:
+    db = apsw.Connection(str(path))
+    db.execute(_FIRST.read_text())
+    db.execute(
+        "CREATE TABLE alembic_version (version_num TEXT NOT NULL);"
+        "INSERT INTO alembic_version VALUES ('0001')"
+    )
+    return db
+
+
+def _copy_rows(source: Path, target: apsw.Connection) -> None:
+    """The rows of a store of this release into one of the first, as far as its columns go, with
+    the lanes of the queue named as the first release did."""
+    target.execute("ATTACH ? AS now", (str(source),))
+    for table in ("contents", "messages", "recipients", "events", "tallies"):
+        columns = ", ".join(
+            str(row[0])
+            for row in target.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,))
+        )
+        target.execute(
+            f"INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}"
+        )
+    target.execute("UPDATE main.recipients SET route = project || '/' || destination")
+    target.execute("DETACH now")
+
+
+def test_mail_that_was_queued_before_an_upgrade_goes_out_after_it(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.db", tmp_path / "old.db"
+    owner = make_id()
+
+    async def accept() -> None:
+        store = SqliteStore(new, clock=HandClock())
+        await store.open()
+        await store.accept(1, [message("a@one.test", "b@two.test")])
+        await store.accept(1, [message("c@one.test", priority=Priority.BROADCAST)])
+        await store.claim(owner, limit=1, lease_ms=1_000)  # one is in a worker's hands
+        await store.close()
+
+    asyncio.run(accept())
+    db = _store_of_the_first_release(old)
+    _copy_rows(new, db)
+    db.close()
+
+    async def upgraded() -> set[str]:
+        clock = HandClock()
+        store = SqliteStore(old, clock=clock)
+        await store.open()
+        held = await store.claims_of(owner, expired_only=False, limit=9)
+        found = claims(await store.claim(make_id(), limit=9, lease_ms=1_000))
+        assert len(held) + len(found) == 3
+        assert found
+        routes = {claim.route for claim in found} | {claim.route for _, claim, _ in held}
+        assert await store.claim(make_id(), limit=9, lease_ms=1_000) == []
+        await store.close()
+        return routes
+
+    assert asyncio.run(upgraded()) == {
+        "1/transactional/one.test", "1/transactional/two.test", "1/broadcast/one.test",
+    }  # fmt: skip
+    db = apsw.Connection(str(old))
+    assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+    assert db.execute("SELECT DISTINCT weight FROM streams").fetchall() == [(1,)]
+    assert db.pragma("integrity_check") == "ok"
+    db.close()

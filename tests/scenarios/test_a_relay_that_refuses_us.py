@@ -13,6 +13,7 @@ from tests.support.hosting import hosted, url_of
 from tests.support.house import House
 from tests.support.postfix import Postfix
 from tests.support.stage import (
+    RELENTS,
     attempts_of,
     check_record,
     come_due,
@@ -43,7 +44,7 @@ SOUND = {
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with serving(tmp_path_factory.mktemp("house")) as house:
+    with serving(tmp_path_factory.mktemp("house"), RELENTS) as house:
         yield house
 
 

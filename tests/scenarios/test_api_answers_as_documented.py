@@ -82,8 +82,12 @@ def test_answer_about_things_that_exist_is_undocumented(house: House, tmp_path: 
     ).json["id"]  # fmt: skip
     house.relay("smtp://127.0.0.1:2", name="to be removed", tls="none")
     relay = next(r["id"] for r in house.get("/relays").json["data"] if r["name"] != "nobody")
+    pool = house.post("/pools", {"name": "p", "tiers": [["nobody"]]}).json["id"]
+    used = house.post("/pools", {"name": "used", "tiers": [["nobody"]]}).json["id"]
+    route = house.post("/routes", {"name": "r", "pool": used}).json["id"]
     ids = {
         "emails": later, "sandbox": caught_id, "api-keys": key, "relays": relay,
+        "pools": pool, "routes": route,
         "domains": house.domain("gone.example.com", signing="unsigned")["id"],
     }  # fmt: skip
     known = "".join(_KNOWN.format(kind=kind, id=id_) for kind, id_ in ids.items())

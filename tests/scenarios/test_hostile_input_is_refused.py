@@ -18,10 +18,12 @@ import pytest
 from tests.support.far_end import FarEnd, Received
 from tests.support.hostile import (
     EMAIL,
+    GOOD,
     PATH_IDS,
     PLACES,
     QUERIES,
     REQUESTS,
+    SETTINGS,
     SMUGGLED,
     WIRES,
     Hostile,
@@ -36,7 +38,9 @@ OURS = (
     "subject", "to",
 )  # fmt: skip
 """The header names of a plain message; a multipart has no transfer encoding of its own."""
-LISTS = ("/emails", "/sandbox", "/domains", "/api-keys", "/relays", "/audit")
+LISTS = (
+    "/emails", "/sandbox", "/domains", "/api-keys", "/relays", "/pools", "/routes", "/audit",
+)  # fmt: skip
 
 
 class Line(NamedTuple):
@@ -150,6 +154,22 @@ def test_hostile_body_is_queued_or_the_answer_does_not_say_why(narrow: Line, row
     assert _accepted(narrow.house) == before
 
 
+def test_hostile_setting_is_kept_or_its_field_is_not_named(narrow: Line) -> None:
+    """Of relays, pools and routes, and of what is asked about them."""
+    house = narrow.house
+    relay = house.get("/relays").json["data"][0]
+    house.call("PATCH", f"/relays/{relay['id']}", {"name": "first"})
+    house.post("/pools", {"name": "main", "tiers": [["first"]]})
+    before = house.get("/audit").json
+    wrong = []
+    for row in SETTINGS:
+        answer = house.post(row.path, {**GOOD[row.path], row.field: row.value})
+        if answer.status != 422 or f"`{row.field}" not in answer.json["message"]:
+            wrong.append((str(row), answer))
+    assert not wrong
+    assert house.get("/audit").json == before
+
+
 @pytest.mark.parametrize("wire", WIRES, ids=str)
 def test_smuggled_request_is_seen(narrow: Line, wire: Any) -> None:
     status, answer = _raw(narrow.house, wire.data)
@@ -180,7 +200,7 @@ def test_hostile_cursor_is_more_than_a_wrong_cursor(narrow: Line, path: str) -> 
 def test_hostile_id_in_a_path_is_more_than_an_unknown_id(narrow: Line) -> None:
     patterns = (
         "/emails/{}", "/emails/{}/recipients", "/emails/{}/events", "/sandbox/{}", "/domains/{}",
-        "/relays/{}",
+        "/relays/{}", "/pools/{}", "/routes/{}",
     )  # fmt: skip
     for pattern in patterns:
         absent = narrow.house.get(pattern.format(uuid.UUID(int=7)))

@@ -121,10 +121,13 @@ async def carry(
     destination: str = "",
     pool: str = DEFAULT_POOL,
     pinned: bytes | None = None,
+    **fields: Any,
 ) -> Report:
+    """`fields`: further ones of the envelope."""
     to = recipients or ("you@there.test",)
+    fields.setdefault("only", pinned)
     return await carrier.carry(
-        Envelope(sender, to, b"t" * 16, avoid, destination, pool, pinned),
+        Envelope(sender, to, b"t" * 16, avoid, destination, pool, **fields),
         rendering or render(),
         before_dot=dots or Dots(),
     )

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from everpost.catalog import ApiKeys, Domains, Relays
+from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Relays, Routes, Streams
+from everpost.catalog.fields import StreamFields
 from everpost.compose.dkim import Algorithm, generate_key
 from everpost.ids import IdMaker
 from everpost.model.credential import FULL_ACCESS, Credential
@@ -80,6 +81,17 @@ class House:
         self.relays = Relays(
             self.store, self.directory, sealer=self.sealer, clock=self.time, ids=ids
         )
+        self.pools = Pools(self.store, self.directory, clock=self.time, ids=ids)
+        self.routes = Routes(self.store, self.directory, clock=self.time, ids=ids)
+        self.streams = Streams(self.store, self.directory)
+        self.projects = Projects(self.store, self.directory)
+        self.applier = Applier(
+            self.store, self.directory, sealer=self.sealer, clock=self.time, ids=ids
+        )
+
+    async def set_stream_pool(self, pool: str) -> None:
+        """ANA's transactional mail goes there."""
+        await self.streams.change(ANA, "transactional", StreamFields(pool=pool))
 
     async def audited(self) -> list[tuple[str, str]]:
         """(actor, action), newest first."""

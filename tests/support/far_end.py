@@ -3,6 +3,7 @@
 import re
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import BinaryIO
@@ -13,12 +14,20 @@ _ADDRESS = re.compile(rb"<([^>]*)>")
 
 
 class Received:
-    """One message that was taken with 250. `wire` is its data as it came, with dots stuffed, where
-    that is known."""
+    """One message that was taken with 250. `wire` is its data as it came, with dots stuffed, and
+    `peer` the port that it came from, where that is known; `at` is when, in monotonic seconds."""
 
     def __init__(
-        self, sender: str, recipients: list[str], data: bytes, wire: bytes | None = None
+        self,
+        sender: str,
+        recipients: list[str],
+        data: bytes,
+        wire: bytes | None = None,
+        *,
+        peer: int = 0,
     ) -> None:
+        self.at = time.monotonic()
+        self.peer = peer
         self.sender = sender
         self.recipients = recipients
         self.data = data
@@ -125,6 +134,7 @@ class FarEnd:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection, connection.makefile("rb") as reader:
+                peer: int = connection.getpeername()[1]
                 self._pass("banner")
                 connection.sendall(b"220 far.end.test ESMTP\r\n")
                 sender, recipients = "", list[str]()
@@ -149,7 +159,7 @@ class FarEnd:
                         if wire is None:
                             return
                         data = b"".join(line.removeprefix(b".") for line in wire)
-                        message = Received(sender, recipients, data, b"".join(wire))
+                        message = Received(sender, recipients, data, b"".join(wire), peer=peer)
                         self.complete.append(message)
                         self._pass("dot")
                         connection.sendall(b"250 2.0.0 taken\r\n")

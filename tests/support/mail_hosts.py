@@ -18,7 +18,11 @@ CONNECT_S, GREET_S = 2.0, 2.0
 
 @contextmanager
 def delivering(
-    folder: Path, zones: Mapping[str, str | None], settings: Mapping[str, str] | None = None
+    folder: Path,
+    zones: Mapping[str, str | None],
+    settings: Mapping[str, str] | None = None,
+    *,
+    processes: int = 1,
 ) -> Iterator[tuple[House, Knot]]:
     """A whole server whose DNS are these zones (see Knot). It has no relay yet; see `mx`."""
     dns = folder / "dns"
@@ -32,7 +36,7 @@ def delivering(
             "EVERPOST_DELIVERY_MX_GREET_S": str(GREET_S),
             **(settings or {}),
         }
-        with serving(folder, own) as house:
+        with serving(folder, own, processes=processes) as house:
             yield house, knot
 
 

@@ -154,9 +154,14 @@ class Postfix:
         """As `everpost relays add` takes it."""
         return f"smtp://127.0.0.1:{self.port}"
 
+    @property
+    def maildir(self) -> Path:
+        """Where all that arrives is kept."""
+        return self._top / "mail" / "inbox"
+
     def messages(self) -> list[bytes]:
         """What has arrived, each as Postfix wrote it (with its own trace headers on top)."""
-        new = self._top / "mail" / "inbox" / "new"
+        new = self.maildir / "new"
         return [f.read_bytes() for f in sorted(new.iterdir())] if new.exists() else []
 
     def wait(self, count: int, *, seconds: float = 30) -> list[bytes]:

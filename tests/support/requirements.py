@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 PACKAGES = {
+    "dovecot-imapd": "/usr/lib/dovecot/imap",
     "postfix": "/usr/sbin/postfix",
     "opendkim": "/usr/sbin/opendkim",
     "opendkim-tools": "/usr/sbin/opendkim-testmsg",

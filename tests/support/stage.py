@@ -19,6 +19,7 @@ __all__ = [
     "FIRST_RETRY_S",
     "FIRST_TURN",
     "RELAY_RETRY_S",
+    "RELENTS",
     "attempts_of",
     "check_gap",
     "check_record",
@@ -41,16 +42,21 @@ RELAY_RETRY_S = (10.0, 12.5)
 FIRST_RETRY_S = (60.0, 75.0)
 """When it comes back after a destination's first deferral, or in doubt: the stream's first step."""
 
+RELENTS = {"EVERPOST_DELIVERY_EJECT_S": "0"}
+"""A relay that fails is tried again with the next message: for those that soon relent."""
+
 _NOTED_S = 2.0
 _TERMINAL = {"delivered", "bounced", "failed", "expired", "cancelled", "suppressed"}
 
 
 @contextmanager
-def serving(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[House]:
-    """A server that is quick to look at its queue, with one dispatch process and a domain that
-    needs no keys."""
+def serving(
+    folder: Path, settings: Mapping[str, str] | None = None, *, processes: int = 1
+) -> Iterator[House]:
+    """A server that is quick to look at its queue, with so many dispatch processes and a domain
+    that needs no keys."""
     quick = {"EVERPOST_DISPATCH_POLL_S": "0.1", **(settings or {})}
-    with House(folder / "d", settings=quick, processes=1) as house:
+    with House(folder / "d", settings=quick, processes=processes) as house:
         house.domain(signing="unsigned")
         yield house
 

@@ -154,9 +154,8 @@ class Application:
         if route.body is None:
             return await route.handler(services, request)
         limits = services.limits
-        body = await request.read(
-            limits.body_bytes if route.mail else limits.settings_bytes, self._admission
-        )
+        most = limits.document_bytes if route.large else limits.settings_bytes
+        body = await request.read(limits.body_bytes if route.mail else most, self._admission)
         if route.mail and not request.admitted:
             request.entered = self._admission.enter()
         if body.startswith(BOM_UTF8):  # some editors write one; RFC 8259 §8.1 lets us pass over it

@@ -1,5 +1,5 @@
 """What callers may send: one struct an endpoint. Decoding, validation and the OpenAPI document all
-come from these.
+come from these; bodies on relays, pools, routes, streams and projects are catalog's own.
 
 Resend's endpoints ignore unknown fields and nulls (RULINGS "Unknown fields"), so their fields all
 may be null. Our own endpoints refuse unknown fields. Field order is part of the idempotency
@@ -12,14 +12,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from everpost.catalog import Document
+
 __all__ = [
     "DEMANDS",
+    "ApplyBody",
     "AttachmentBody",
     "EmailBody",
+    "ExplainBody",
     "NewApiKeyBody",
     "NewDomainBody",
-    "NewRelayBody",
-    "RelayPatchBody",
+    "RelayTestBody",
     "ReschedulingBody",
     "TagBody",
 ]
@@ -190,57 +193,38 @@ class NewApiKeyBody(msgspec.Struct, omit_defaults=True):
     sandbox: Annotated[bool | None, _say("Everpost: its mail is captured, never sent.")] = None
 
 
-class NewRelayBody(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """A mail server that Everpost hands mail to."""
+class RelayTestBody(msgspec.Struct, forbid_unknown_fields=True, rename={"sender": "from"}):
+    """A real message through one relay."""
 
-    url: Annotated[
-        str,
-        _say(
-            "`smtp://` or `smtps://`, with user, password, port; or `mx`: straight to the MX hosts"
-            " of each destination.",
-            "smtp://mail.example:587",
-        ),
-    ]
-    name: Annotated[str | None, _say("Default: the host.")] = None
-    username: Annotated[str | None, _say("In place of the one in `url`.")] = None
-    password: Annotated[str | None, _say("In place of the one in `url`. Never shown.")] = None
-    tls: Annotated[
-        Literal["none", "opportunistic", "require", "verify"] | None,
-        _say(
-            "What TLS a session must have. Default: `verify` with smtps:// or a login across a"
-            " network, `none` with a login on this machine, else `opportunistic`. `require` takes"
-            " any certificate."
-        ),
-    ] = None
-    connections: Annotated[int | None, _say("Most connections of one process.")] = None
-    weight: Annotated[int | None, _say("Its share of the mail, against other relays.")] = None
-    helo: Annotated[str | None, _say("The name we greet with.")] = None
-    auth: Annotated[str | None, _say("PLAIN, LOGIN or XOAUTH2. Default: what it offers.")] = None
-    site: Annotated[str | None, _say("The site of nodes that should prefer it.")] = None
-    eight_bit: Annotated[bool | None, _say("Use 8BITMIME where it is offered.")] = None
-    signed_headers: Annotated[
-        list[str] | None, _say("DKIM signs these, where the relay rewrites others.")
-    ] = None
-    port: Annotated[int | None, _say("`mx` only: the port of MX hosts. Default: 25.")] = None
-    source: Annotated[
-        list[str] | None,
-        _say("Addresses of this machine to connect from, one IPv4 and one IPv6 at most."),
-    ] = None
-    destination_connections: Annotated[
-        int | None, _say("`mx` only: most connections of one process to one destination.")
-    ] = None
-    allow_private: Annotated[
-        bool | None, _say("`mx` only: also connect to addresses that are not public.")
+    to: Annotated[str, _say("Who gets it.", "you@example.com", minLength=3)]
+    sender: Annotated[
+        str | None,
+        _say("The sender. Default: postmaster at the first verified domain.", minLength=3),
     ] = None
 
 
-class RelayPatchBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What of a relay may change."""
+class ExplainBody(msgspec.Struct, forbid_unknown_fields=True, rename={"sender": "from"}):
+    """A mail that might be sent."""
 
-    state: Annotated[
-        Literal["enabled", "draining", "disabled"],
-        _say("`draining`: no new sessions, running ones finish."),
-    ]
+    sender: Annotated[str, _say("Its sender.", "news@example.com", minLength=3)]
+    to: Annotated[str, _say("One recipient.", "you@example.org", minLength=3)]
+    project: Annotated[
+        int | str | None, _say("Its project, by id or name. Default: the caller's.")
+    ] = None
+    stream: Annotated[str | None, _say("Its stream. Default: transactional.")] = None
+    tags: Annotated[list[TagBody] | None, _say("Its tags.", maxItems=50)] = None
+
+
+class ApplyBody(Document, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What there should be, and how to go about it. Things are known by their names; a kind that is
+    not mentioned stays as it is. A relay, pool or route is described in full: what its entry does
+    not say has its default, but for its state, a password and the first day of a warm-up. Of
+    streams and projects, what is not said stays."""
+
+    prune: Annotated[bool, _say("Remove relays, pools and routes that are not in their list.")] = (
+        False
+    )
+    dry_run: Annotated[bool, _say("Only say what would be different.")] = False
 
 
 DEMANDS: dict[str, dict[str, Any]] = {

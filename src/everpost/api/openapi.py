@@ -31,6 +31,12 @@ _ERRORS: dict[int, str] = {
     " the same `Idempotency-Key`.",
 }
 
+_IN_PATH: dict[str, dict[str, Any]] = {
+    "id": {"type": "string", "format": "uuid"},
+    "name": {"type": "string", "minLength": 1},
+    "number": {"type": "integer", "minimum": 1},
+}
+
 _INTRODUCTION = """\
 Send email and see what became of it. The API has Resend's shape: its SDKs work unchanged when they
 are pointed here.
@@ -101,9 +107,9 @@ def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = []
-    if "{id}" in route.path:
-        schema = {"type": "string", "format": "uuid"}
-        parameters.append({"name": "id", "in": "path", "required": True, "schema": schema})
+    for name, schema in _IN_PATH.items():
+        if f"{{{name}}}" in route.path:
+            parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
     for each in route.parameters:
         parameters.append(
             {

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from everpost.access import Right
-from everpost.api import messages, operations, sending, settings
+from everpost.api import messages, operations, pools, relays, sending, settings, streams
 
 __all__ = ["ADMIN", "NATIVE", "Parameter", "Route"]
 
@@ -43,6 +43,8 @@ class Route:
     right: Right | None = None
     parameters: tuple[Parameter, ...] = ()
     mail: bool = False
+    large: bool = False
+    """Its body may be a document of all settings."""
     absent: bool = False
     """Answers 404 for ids that are not the caller's."""
     conflict: bool = False
@@ -121,8 +123,8 @@ _VALIDATION = Parameter(
     {"type": "string", "enum": ["strict", "permissive"], "default": "strict"},
 )
 
-_EMAILS, _SANDBOX, _DOMAINS, _KEYS, _RELAYS, _SYSTEM = (
-    "Emails", "Sandbox", "Domains", "API keys", "Relays", "System",
+_EMAILS, _SANDBOX, _DOMAINS, _KEYS, _RELAYS, _POOLS, _STREAMS, _SYSTEM = (
+    "Emails", "Sandbox", "Domains", "API keys", "Relays", "Pools", "Streams", "System",
 )  # fmt: skip
 _READ, _MANAGE = Right.READ, Right.MANAGE
 
@@ -193,22 +195,79 @@ NATIVE: tuple[Route, ...] = (
         "DELETE", "/api-keys/{id}", settings.revoke_api_key, _KEYS, "Revoke an API key",
         right=_MANAGE, absent=True,
     ),
-    Route("POST", "/relays", settings.add_relay, _RELAYS, "Add a relay", right=_MANAGE),
+    Route("POST", "/relays", relays.add_relay, _RELAYS, "Add a relay", right=_MANAGE),
     Route(
-        "GET", "/relays", settings.list_relays, _RELAYS, "List relays",
+        "GET", "/relays", relays.list_relays, _RELAYS, "List relays",
         right=_MANAGE, parameters=_PAGE,
     ),
     Route(
-        "GET", "/relays/{id}", settings.get_relay, _RELAYS, "Get a relay",
+        "GET", "/relays/status", relays.relays_status, _RELAYS, "See how relays do",
+        right=_MANAGE,
+    ),
+    Route(
+        "GET", "/relays/{id}", relays.get_relay, _RELAYS, "Get a relay",
         right=_MANAGE, absent=True,
     ),
     Route(
-        "PATCH", "/relays/{id}", settings.patch_relay, _RELAYS, "Change a relay's state",
+        "PATCH", "/relays/{id}", relays.patch_relay, _RELAYS, "Change a relay",
         right=_MANAGE, absent=True,
     ),
     Route(
-        "DELETE", "/relays/{id}", settings.remove_relay, _RELAYS, "Remove a relay",
+        "DELETE", "/relays/{id}", relays.remove_relay, _RELAYS, "Remove a relay",
+        right=_MANAGE, absent=True, conflict=True,
+    ),
+    Route(
+        "POST", "/relays/{id}/test", relays.test_relay, _RELAYS, "Test a relay",
         right=_MANAGE, absent=True,
+    ),
+    Route("POST", "/pools", pools.add_pool, _POOLS, "Make a pool", right=_MANAGE),
+    Route(
+        "GET", "/pools", pools.list_pools, _POOLS, "List pools", right=_MANAGE, parameters=_PAGE,
+    ),
+    Route(
+        "GET", "/pools/{id}", pools.get_pool, _POOLS, "Get a pool", right=_MANAGE, absent=True,
+    ),
+    Route(
+        "PATCH", "/pools/{id}", pools.patch_pool, _POOLS, "Change a pool",
+        right=_MANAGE, absent=True,
+    ),
+    Route(
+        "DELETE", "/pools/{id}", pools.remove_pool, _POOLS, "Remove a pool",
+        right=_MANAGE, absent=True, conflict=True,
+    ),
+    Route("POST", "/routes", pools.add_route, _POOLS, "Make a route", right=_MANAGE),
+    Route(
+        "GET", "/routes", pools.list_routes, _POOLS, "List routes",
+        right=_MANAGE, parameters=_POSITIONS,
+    ),
+    Route(
+        "POST", "/routes/explain", pools.explain_route, _POOLS, "See where a mail would go",
+        right=_MANAGE,
+    ),
+    Route(
+        "GET", "/routes/{id}", pools.get_route, _POOLS, "Get a route", right=_MANAGE, absent=True,
+    ),
+    Route(
+        "PATCH", "/routes/{id}", pools.patch_route, _POOLS, "Change a route",
+        right=_MANAGE, absent=True,
+    ),
+    Route(
+        "DELETE", "/routes/{id}", pools.remove_route, _POOLS, "Remove a route",
+        right=_MANAGE, absent=True,
+    ),
+    Route("GET", "/streams", streams.list_streams, _STREAMS, "List streams", right=_MANAGE),
+    Route(
+        "PATCH", "/streams/{name}", streams.patch_stream, _STREAMS, "Change a stream",
+        right=_MANAGE, absent=True,
+    ),
+    Route("GET", "/projects", streams.list_projects, _STREAMS, "List projects", right=_MANAGE),
+    Route(
+        "PATCH", "/projects/{number}", streams.patch_project, _STREAMS, "Change a project",
+        right=_MANAGE, absent=True,
+    ),
+    Route(
+        "POST", "/apply", streams.apply, _SYSTEM, "Apply a document",
+        right=_MANAGE, large=True,
     ),
     Route("GET", "/status", operations.status, _SYSTEM, "See the queue", right=_MANAGE),
     Route(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from everpost.access import Access
 from everpost.api.admission import Admission
-from everpost.catalog import ApiKeys, Domains, Relays
+from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Relays, Routes, Streams
 from everpost.clock import Clock
 from everpost.ids import Id
 from everpost.intake import Intake
@@ -15,19 +15,23 @@ from everpost.model.credential import Credential
 from everpost.model.message import Content, Durability
 from everpost.monitoring.health import Health
 from everpost.store.directory import Directory
-from everpost.store.interface import Controls, MessageRow, Reading, WorkerRow
+from everpost.store.interface import Controls, MessageRow, Note, Reading, WorkerRow
 
 __all__ = ["ApiLimits", "Records", "SandboxMail", "Services"]
 
 
 class Records(Reading, Protocol):
-    """Reading, the audit table, and who is at work."""
+    """Reading, the audit table, who is at work, and what they noted."""
 
     async def audit(
         self, *, limit: int, after: int | None = None, before: int | None = None
     ) -> Sequence[Mapping[str, Any]]: ...
 
     async def workers(self) -> Sequence[WorkerRow]: ...
+
+    async def noted(
+        self, kinds: Sequence[str], *, after: int = 0
+    ) -> tuple[int, Sequence[Note]]: ...
 
 
 class SandboxMail(Protocol):
@@ -46,6 +50,8 @@ class ApiLimits:
     """Largest request body (413); base64 of 40 MB must pass (COMPAT §14)."""
     settings_bytes: int = 64 * 1024
     """Largest body of an endpoint that takes no mail (413)."""
+    document_bytes: int = 4 * 1024 * 1024
+    """Largest document of what there should be (413)."""
     requests: int = 512
     """Requests in hand at once, of one listener; more answer 503. Emails have `admission`, too."""
     schedule_days: float = 30.0
@@ -69,6 +75,11 @@ class Services:
     api_keys: ApiKeys
     domains: Domains
     relays: Relays
+    pools: Pools
+    routes: Routes
+    streams: Streams
+    projects: Projects
+    applier: Applier
     sandbox: SandboxMail
     directory: Directory
     health: Health

@@ -1,12 +1,13 @@
-"""Domains, API keys and relays: what callers manage. The rules are catalog's."""
+"""Domains and API keys: what callers manage. The rules are catalog's."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from everpost import ids
 from everpost.api import views
-from everpost.api.bodies import NewApiKeyBody, NewDomainBody, NewRelayBody, RelayPatchBody
+from everpost.api.bodies import NewApiKeyBody, NewDomainBody
+from everpost.api.lists import page_by_id
 from everpost.api.requests import Request
 from everpost.api.services import Services
 from everpost.api.shapes import (
@@ -15,31 +16,22 @@ from everpost.api.shapes import (
     DomainAnswer,
     ListAnswer,
     NewApiKeyAnswer,
-    RelayAnswer,
 )
 from everpost.model.errors import Invalid, NotFound
 
 __all__ = [
     "add_domain",
-    "add_relay",
     "create_api_key",
     "get_domain",
-    "get_relay",
     "list_api_keys",
     "list_domains",
-    "list_relays",
-    "patch_relay",
     "remove_domain",
-    "remove_relay",
     "revoke_api_key",
     "verify_domain",
 ]
 
 _NO_DOMAIN = "Domain not found"
 _NO_KEY = "API key not found"
-_NO_RELAY = "Relay not found"
-
-_A = TypeVar("_A", DomainAnswer, ApiKeyAnswer, RelayAnswer)
 
 
 async def add_domain(services: Services, request: Request, body: NewDomainBody) -> DomainAnswer:
@@ -53,7 +45,7 @@ async def list_domains(services: Services, request: Request) -> ListAnswer[Domai
     """All domains, oldest first."""
     await services.directory.refresh()
     found = services.domains.list(request.credential)
-    return _page([views.domain(each) for each in found], request)
+    return page_by_id([views.domain(each) for each in found], request)
 
 
 async def get_domain(services: Services, request: Request) -> DomainAnswer:
@@ -95,7 +87,7 @@ async def list_api_keys(services: Services, request: Request) -> ListAnswer[ApiK
     """Keys that are not revoked, oldest first."""
     await services.directory.refresh()
     rows = services.api_keys.list(request.credential)
-    return _page([views.api_key(row) for row in rows], request)
+    return page_by_id([views.api_key(row) for row in rows], request)
 
 
 async def revoke_api_key(services: Services, request: Request) -> DeletedAnswer:
@@ -106,60 +98,7 @@ async def revoke_api_key(services: Services, request: Request) -> DeletedAnswer:
     return DeletedAnswer("api_key", ids.text(id_))
 
 
-async def add_relay(services: Services, request: Request, body: NewRelayBody) -> RelayAnswer:
-    """Add a relay. Its password is sealed and never shown."""
-    chosen = _given(
-        body, "name", "username", "password", "auth", "tls", "connections", "weight", "helo",
-        "site", "eight_bit", "signed_headers", "port", "source", "destination_connections",
-        "allow_private",
-    )  # fmt: skip
-    return views.relay(await services.relays.add(request.credential, body.url, **chosen))
-
-
-async def list_relays(services: Services, request: Request) -> ListAnswer[RelayAnswer]:
-    """All relays, oldest first."""
-    await services.directory.refresh()
-    found = services.relays.list(request.credential)
-    return _page([views.relay(each) for each in found], request)
-
-
-async def get_relay(services: Services, request: Request) -> RelayAnswer:
-    """One relay."""
-    await services.directory.refresh()
-    return views.relay(services.relays.get(request.credential, request.id_of(_NO_RELAY)))
-
-
-async def patch_relay(services: Services, request: Request, body: RelayPatchBody) -> RelayAnswer:
-    """Enable, drain or disable a relay."""
-    id_ = request.id_of(_NO_RELAY)
-    return views.relay(await services.relays.set_state(request.credential, id_, body.state))
-
-
-async def remove_relay(services: Services, request: Request) -> DeletedAnswer:
-    """Forget a relay."""
-    id_ = request.id_of(_NO_RELAY)
-    if not await services.relays.remove(request.credential, id_):
-        raise NotFound(_NO_RELAY)
-    return DeletedAnswer("relay", ids.text(id_))
-
-
 def _given(body: msgspec.Struct, *names: str) -> dict[str, Any]:
     """The fields that the caller gave; for the others catalog's defaults hold."""
     values = ((name, getattr(body, name)) for name in names)
     return {name: value for name, value in values if value is not None}
-
-
-def _page(items: list[_A], request: Request) -> ListAnswer[_A]:
-    """The part of a short list that the query asks for; all of it when it does not ask. Items are
-    in the order of their ids, so a cursor means a place even when its row has gone."""
-    if not request.query():
-        return ListAnswer(items)
-    page = request.page()
-    if page.before is not None:
-        first = ids.text(page.before)
-        items = [item for item in items if item.id < first]
-        return ListAnswer(items[-page.limit :], len(items) > page.limit)
-    if page.after is not None:
-        last = ids.text(page.after)
-        items = [item for item in items if item.id > last]
-    return ListAnswer(items[: page.limit], len(items) > page.limit)

@@ -27,7 +27,6 @@ __all__ = [
     "NewApiKeyAnswer",
     "ProblemAnswer",
     "RecipientAnswer",
-    "RelayAnswer",
     "RootAnswer",
     "SandboxAnswer",
     "StatusAnswer",
@@ -135,6 +134,14 @@ class SandboxAnswer(EmailAnswer, kw_only=True):
     ]
 
 
+class TriedAnswer(msgspec.Struct):
+    """A relay that was left for another one within an attempt."""
+
+    relay: str
+    phase: str
+    reason: str
+
+
 class AttemptAnswer(msgspec.Struct):
     """One attempt. `outcome.type` is delivered, deferred, bounced, failed or in_doubt; its `rule`
     is the row of the classification that decided."""
@@ -158,6 +165,10 @@ class AttemptAnswer(msgspec.Struct):
     peer: str | None
     tls: dict[str, Any] | None
     timings: Annotated[dict[str, float], Meta(description="Milliseconds by phase.")]
+    tried: Annotated[
+        list[TriedAnswer],
+        Meta(description="Relays that were asked before `relay`, in order, and why each was left."),
+    ]
     form: str | None
 
 
@@ -229,33 +240,6 @@ class NewApiKeyAnswer(msgspec.Struct):
 
     id: str
     token: str
-
-
-class RelayAnswer(msgspec.Struct):
-    """A relay without its password."""
-
-    id: str
-    name: str
-    kind: Annotated[str, Meta(description="smart_host, or mx: each destination's own hosts.")]
-    host: str
-    port: int
-    state: str
-    implicit_tls: bool
-    tls: str
-    username: str | None
-    has_password: bool
-    auth: str | None
-    site: str | None
-    helo: str | None
-    connections: int | None
-    weight: int
-    eight_bit: bool
-    signed_headers: list[str] | None
-    source: list[str] | None
-    destination_connections: int | None
-    allow_private: bool | None
-    created_at: _Time
-    object: str = "relay"
 
 
 class DispatcherAnswer(msgspec.Struct):

@@ -17,11 +17,11 @@ from everpost.api.shapes import (
     EmailItem,
     EventAnswer,
     RecipientAnswer,
-    RelayAnswer,
     SandboxAnswer,
     TagAnswer,
+    TriedAnswer,
 )
-from everpost.catalog import DnsRecord, DomainView, RelayView
+from everpost.catalog import DnsRecord, DomainView
 from everpost.model.message import Content
 from everpost.model.states import last_event, message_status, shown_status
 from everpost.store.interface import ApiKeyRow, AttemptRow, EventRow, MessageRow, RecipientRow
@@ -33,7 +33,6 @@ __all__ = [
     "email_item",
     "event",
     "recipient",
-    "relay",
     "sandbox_email",
 ]
 
@@ -135,6 +134,7 @@ def _attempt(row: AttemptRow) -> AttemptAnswer:
         peer=record.peer,
         tls=None if record.tls is None else msgspec.to_builtins(record.tls),
         timings=record.timings,
+        tried=[TriedAnswer(each.relay, each.phase, each.reason) for each in record.tried],
         form=record.form,
     )
 
@@ -192,31 +192,4 @@ def api_key(row: ApiKeyRow) -> ApiKeyAnswer:
         domain_id=None if row.domain is None else ids.text(row.domain),
         sandbox=row.sandbox,
         public_id=row.public_id,
-    )
-
-
-def relay(view: RelayView) -> RelayAnswer:
-    row, settings = view.row, view.row.settings
-    return RelayAnswer(
-        id=ids.text(row.id),
-        name=row.name,
-        kind=settings.get("kind", "smart_host"),
-        host=row.host,
-        port=row.port,
-        state=row.state,
-        implicit_tls=settings.get("implicit_tls", False),
-        tls=settings.get("tls", "opportunistic"),
-        username=settings.get("username"),
-        has_password=row.password is not None,
-        auth=settings.get("auth"),
-        site=settings.get("site"),
-        helo=settings.get("helo"),
-        connections=settings.get("connections"),
-        weight=settings.get("weight", 1),
-        eight_bit=settings.get("eight_bit", False),
-        signed_headers=settings.get("signed_headers"),
-        source=settings.get("source"),
-        destination_connections=settings.get("destination_connections"),
-        allow_private=settings.get("allow_private"),
-        created_at=timestamp(row.created_at),
     )

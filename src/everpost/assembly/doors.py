@@ -24,7 +24,7 @@ from everpost.api import (
 )
 from everpost.assembly.node import Node
 from everpost.assembly.watch import Watch, free_bytes
-from everpost.catalog import ApiKeys, Domains, Relays
+from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Relays, Routes, Streams
 from everpost.config import Settings
 from everpost.dispatch import Renderer, Sandbox
 from everpost.intake import Intake, Limits
@@ -35,12 +35,12 @@ from everpost.monitoring.room import Room
 from everpost.net.listener import Endpoint, adopt, listen
 from everpost.store.interface import MessageRow, StoreError
 
-__all__ = ["open_doors"]
+__all__ = ["intake_of", "open_doors"]
 
 _decode = msgspec.msgpack.Decoder(Content).decode
 
 
-def _intake(node: Node) -> Intake:
+def intake_of(node: Node) -> Intake:
     settings = node.settings.intake
     return Intake(
         store=node.store,
@@ -130,7 +130,7 @@ def _services(
         return await asyncio.to_thread(metrics.exposition, facts)
 
     return Services(
-        intake=_intake(node),
+        intake=intake_of(node),
         access=Access(node.directory, node.clock),
         store=node.store,
         controls=node.store,
@@ -150,6 +150,13 @@ def _services(
             connections=settings.delivery.connections,
             clock=node.clock,
             ids=node.ids,
+        ),
+        pools=Pools(node.store, node.directory, clock=node.clock, ids=node.ids),
+        routes=Routes(node.store, node.directory, clock=node.clock, ids=node.ids),
+        streams=Streams(node.store, node.directory),
+        projects=Projects(node.store, node.directory),
+        applier=Applier(
+            node.store, node.directory, sealer=node.sealer, clock=node.clock, ids=node.ids
         ),
         sandbox=Sandbox(node.store, renderer),
         directory=node.directory,

@@ -1,4 +1,5 @@
-"""What people manage: API keys, sending domains, relays; for api and cli alike.
+"""What people manage: API keys, sending domains, relays, pools, routes, streams, projects; for api
+and cli alike.
 
 Promises: what is written was validated here, is audited under the caller's name, and is in the
 directory of this process when a verb returns; secrets go in, sealed or hashed, and do not come out.
@@ -8,8 +9,30 @@ change settings check once more that the credential may manage. No SQL, no HTTP 
 """
 
 from everpost.catalog.api_keys import ApiKeys
+from everpost.catalog.apply import Applier
+from everpost.catalog.difference import Difference, FieldDifference, pool_words, route_words
 from everpost.catalog.domains import Domains
-from everpost.catalog.relays import Relays
+from everpost.catalog.fields import (
+    Document,
+    NewPool,
+    NewRelay,
+    NewRoute,
+    PoolFields,
+    ProjectFields,
+    RelayFields,
+    RouteFields,
+    StreamFields,
+)
+from everpost.catalog.pool_form import find_project
+from everpost.catalog.pools import Pools
+from everpost.catalog.relays import DIRECT_CONNECTIONS, Relays
+from everpost.catalog.routes import Routes, Way
+from everpost.catalog.streams import Projects, Streams
 from everpost.catalog.views import DnsRecord, DomainView, RelayView, api_key_json
 
-__all__ = ["ApiKeys", "DnsRecord", "DomainView", "Domains", "RelayView", "Relays", "api_key_json"]
+__all__ = [
+    "DIRECT_CONNECTIONS", "ApiKeys", "Applier", "Difference", "DnsRecord", "Document", "DomainView",
+    "Domains", "FieldDifference", "NewPool", "NewRelay", "NewRoute", "PoolFields", "Pools",
+    "ProjectFields", "Projects", "RelayFields", "RelayView", "Relays", "RouteFields", "Routes",
+    "StreamFields", "Streams", "Way", "api_key_json", "find_project", "pool_words", "route_words",
+]  # fmt: skip

@@ -9,6 +9,8 @@ from everpost.model.errors import Forbidden, Invalid, Missing
 
 __all__ = [
     "OPERATORS_PROJECT",
+    "address_here",
+    "count",
     "host_name",
     "is_loopback",
     "must_have_full_access",
@@ -22,6 +24,7 @@ OPERATORS_PROJECT = 1
 # Names of containers and of Windows hosts may hold underscores, and one label is enough.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ZONE = re.compile(r"[^%]+%[A-Za-z0-9_.-]{1,15}")  # RFC 4007 §11; an interface's name
 _LONGEST_HOST = 253  # octets, RFC 1035 §2.3.4 less the wire's two
 
 
@@ -84,3 +87,27 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def address_here(given: list[str], field: str) -> list[str]:
+    """Addresses to connect from, in canonical form, one a family at most: which of two would be
+    taken is not ours to guess."""
+    try:
+        addresses = [ipaddress.ip_address(one) for one in given]
+        if not all(_ZONE.fullmatch(one) for one in given if "%" in one):
+            addresses = []
+    except ValueError:
+        addresses = []
+    families = {address.version for address in addresses}
+    if not addresses or len(families) < len(addresses):
+        raise Invalid(
+            f"Invalid `{field}` field. IP addresses of this machine, one a family at most.",
+            field=field,
+        )
+    return [str(address) for address in addresses]
+
+
+def count(value: int, field: str, *, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise Invalid(f"Invalid `{field}` field. A number from {low} to {high}.", field=field)
+    return value

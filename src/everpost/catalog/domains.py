@@ -146,6 +146,12 @@ class Domains:
         mine = [row for row in rows if row.project == credential.project]
         return [self._view(row) for row in sorted(mine, key=lambda row: row.id)]
 
+    def first_verified(self, credential: Credential) -> str | None:
+        """The name of the project's oldest verified domain."""
+        rows = self._directory.now.domains.values()
+        mine = [r for r in rows if r.project == credential.project and r.status == "verified"]
+        return min(mine, key=lambda row: row.id).name if mine else None
+
     async def verify(self, credential: Credential, id_: Id) -> DomainView:
         """Look the records up now and keep what was found: verified when every required one is
         right, failed when one is wrong, or gone that was there before, else pending. What DNS could

@@ -4,212 +4,188 @@ is kept.
 No refusal repeats what stood in the URL, since that may be a piece of a password.
 """
 
-import ipaddress
 import re
-from collections.abc import Sequence
-from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UnsetType
 
-from everpost.catalog.checks import host_name, is_loopback, title
+from everpost.catalog.checks import address_here, count, host_name, is_loopback, title
+from everpost.catalog.fields import NewRelay, RelayFields, said
+from everpost.catalog.relay_url import Login, login, port_of, split
+from everpost.model.address import parse_mailbox
 from everpost.model.errors import Invalid
-from everpost.model.relay import RelayKind, TlsPolicy
+from everpost.model.relay import RelayKind, RelayState, TlsPolicy
+from everpost.store.interface import RelayRow
 
-__all__ = ["MECHANISMS", "RelayForm", "read_form"]
+__all__ = ["MECHANISMS", "RelayForm", "change_form", "described", "read_form", "refuse_other_kind"]
 
 MECHANISMS = ("PLAIN", "LOGIN", "XOAUTH2")
-_DEFAULT_PORTS = {"smtp": 25, "smtps": 465}
-_SUBMISSION_PORT = 587  # RFC 6409 §3.1: where one logs in
+_MX_PORT = 25
 _MOST_CONNECTIONS = 10_000
-_MOST_WEIGHT = 1_000
+_MOST_MESSAGES = 1_000_000_000
+_LONGEST_WARMUP = 365
+"""Days."""
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
 _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _LITERAL = re.compile(r"\[(?:IPv6:)?([0-9A-Fa-f.:]{2,45})\]")
-_LONGEST_LOGIN = 1024
 _MX = re.compile(r"mx(:.*)?", re.IGNORECASE | re.DOTALL)
-_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_STRICTER = (TlsPolicy.NONE, TlsPolicy.OPPORTUNISTIC, TlsPolicy.REQUIRE, TlsPolicy.VERIFY)
 
 
 class RelayForm(msgspec.Struct, frozen=True, kw_only=True):
-    """What passed. `settings` are the columns' JSON; `password` is in clear and not in `repr`."""
+    """What passed. `settings` are the columns' JSON; `password` is in clear and not in `repr`, or
+    UNSET: the one that is kept already. `state` None: as it was, or enabled."""
 
     name: str
     host: str
     port: int
     settings: dict[str, Any]
-    password: str | None
+    password: str | UnsetType | None
+    state: str | None = None
 
     def __repr__(self) -> str:
         return f"<RelayForm {self.name} {self.host}:{self.port}>"
 
 
-def read_form(
-    url: str,
-    *,
-    name: str | None,
-    tls: str | None,
-    connections: int | None,
-    weight: int | None,
-    helo: str | None,
-    site: str | None,
-    eight_bit: bool | None,
-    signed_headers: Sequence[str] | None,
-    username: str | None,
-    password: str | None,
-    auth: str | None,
-    port: int | None,
-    source: Sequence[str] | None,
-    destination_connections: int | None,
-    allow_private: bool | None,
-) -> RelayForm:
-    """Judge all of it. Raises Invalid or Missing naming the field."""
-    shared = {
-        "helo": _helo(helo),
-        "site": _site(site),
-        "connections": _count(connections, "connections", low=1, high=_MOST_CONNECTIONS),
-        "signed_headers": _signed_headers(signed_headers),
-        "source": _source(source),
-    }
-    shared = {key: value for key, value in shared.items() if value is not None} | {
-        "weight": _count(weight, "weight", low=0, high=_MOST_WEIGHT, default=1),
-        "eight_bit": bool(eight_bit),
-    }
-    if _MX.fullmatch(url):
-        if len(url) > len("mx"):
-            raise Invalid("Invalid `url` field. `mx` stands alone; see `port`.", field="url")
-        _not_with_mx(username=username, password=password, auth=auth)
-        own = _direct(tls, destination_connections, allow_private)
-        port = _count(port, "port", low=1, high=65_535, default=_DEFAULT_PORTS["smtp"])
-        assert port is not None
-        return RelayForm(
-            name=title(name or "mx", "name"),
-            host="mx",
-            port=port,
-            settings=own | shared,
-            password=None,
-        )
-    _only_with_mx(
-        port=port, destination_connections=destination_connections, allow_private=allow_private
-    )
-    own, host, port, password = _smart_host(url, tls, username, password, auth)
-    if name is None:
-        shown = f"[{host}]" if ":" in host else host
-        name = host if port in {25, 465, 587} else f"{shown}:{port}"
-    return RelayForm(
-        name=title(name, "name"), host=host, port=port, settings=own | shared, password=password
-    )
-
-
-def _direct(
-    tls: str | None, destination_connections: int | None, allow_private: bool | None
-) -> dict[str, Any]:
-    """Settings of a relay that delivers to the MX hosts of each destination."""
-    policy = _policy(tls) if tls is not None else TlsPolicy.OPPORTUNISTIC
+def read_form(given: NewRelay, *, kept: Login | None = None) -> RelayForm:
+    """Judge all of it. `kept`: whose password is there already; it need not be said again for the
+    same user at the same host. Raises Invalid or Missing naming the field."""
+    values = {name: value for name, value in said(given).items() if value is not None}
     settings = {
-        "kind": RelayKind.MX.value,
-        "tls": policy.value,
-        "allow_private": bool(allow_private),
-        "destination_connections": _count(
-            destination_connections, "destination_connections", low=1, high=_MOST_CONNECTIONS
-        ),
+        field: judge(values[field], field) for field, judge in _SHARED.items() if field in values
     }
-    return {key: value for key, value in settings.items() if value is not None}
+    settings = {"weight": 1, "eight_bit": False} | settings
+    state = values.get("state")
+    if state is not None and state not in {known.value for known in RelayState}:
+        raise Invalid(f"Invalid `state` field. One of {', '.join(RelayState)}.", field="state")
+    if _MX.fullmatch(given.url):
+        if len(given.url) > len("mx"):
+            raise Invalid("Invalid `url` field. `mx` stands alone; see `port`.", field="url")
+        return RelayForm(
+            name=title(values.get("name", "mx"), "name"),
+            host="mx",
+            port=values.get("port", _MX_PORT),
+            settings=_direct(values) | settings,
+            password=None,
+            state=state,
+        )
+    place = _smart_host(given.url, values, kept)
+    name = values.get("name")
+    if name is None:
+        shown = f"[{place.host}]" if ":" in place.host else place.host
+        name = place.host if place.port in {25, 465, 587} else f"{shown}:{place.port}"
+    return RelayForm(
+        name=title(name, "name"),
+        host=place.host,
+        port=place.port,
+        settings=place.settings | settings,
+        password=place.password,
+        state=state,
+    )
 
 
-def _not_with_mx(**given: str | None) -> None:
-    for field, value in given.items():
-        if value is not None:
+# --- a row and a change of it ---------------------------------------------------------------------
+
+
+def described(row: RelayRow) -> dict[str, Any]:
+    """A row in its operator's words: what `read_form` made it from, but for the password."""
+    settings = dict(row.settings)
+    settings["weight"] = max(settings.get("weight", 1), 1)  # 0 was allowed once, and meant 1
+    implicit = settings.pop("implicit_tls", False)
+    if settings.pop("kind", None) == RelayKind.MX.value:
+        settings |= {"url": "mx", "port": row.port}
+    else:
+        host = f"[{row.host}]" if ":" in row.host else row.host
+        settings["url"] = f"{'smtps' if implicit else 'smtp'}://{host}:{row.port}"
+    if "warmup_from" in settings:
+        moment = datetime.fromtimestamp(settings["warmup_from"] / 1000, UTC)
+        settings["warmup_from"] = moment.isoformat()
+    known = {name: value for name, value in settings.items() if name in NewRelay.__struct_fields__}
+    return known | {"name": row.name, "state": row.state}
+
+
+def change_form(row: RelayRow, given: RelayFields) -> RelayForm:
+    """The row with what is given changed, judged as a whole. Where a change of host, scheme or user
+    says nothing about TLS, the stricter of what was and what a new relay would have: nothing is
+    sent in clear because an address has changed. Raises Invalid or Missing naming the field."""
+    asked, was = said(given), described(row)
+    merged = was | asked
+    refuse_other_kind(row, merged["url"])
+    if "url" in asked and "@" in asked["url"] and "username" not in asked:
+        merged.pop("username", None)  # the URL has its own
+    if asked.get("username", "") is None and "password" not in asked:
+        merged.pop("auth", None)
+    if "tls" not in asked and not asked.keys().isdisjoint({"url", "username"}):
+        merged["tls"] = None
+    if "warmup" in asked and "warmup_from" not in asked:
+        merged.pop("warmup_from", None)
+    kept = None if row.password is None else Login(row.host, was.get("username"))
+    form = read_form(NewRelay(**merged), kept=kept)
+    if "tls" in merged and merged["tls"] is None and "tls" not in asked:
+        policies = (TlsPolicy(was.get("tls", TlsPolicy.NONE)), TlsPolicy(form.settings["tls"]))
+        form.settings["tls"] = max(policies, key=_STRICTER.index).value
+    return form
+
+
+def refuse_other_kind(row: RelayRow, url: str) -> None:
+    """A relay's kind is for its life: what its id means in records must not change."""
+    if (row.settings.get("kind") == RelayKind.MX.value) != bool(_MX.fullmatch(url)):
+        raise Invalid("Invalid `url` field. A relay stays `mx`, or stays none.", field="url")
+
+
+# --- kinds ----------------------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    host: str
+    port: int
+    settings: dict[str, Any]
+    password: str | UnsetType | None
+
+
+def _direct(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a relay that delivers to the MX hosts of each destination."""
+    for field in ("username", "password", "auth"):
+        if field in values:
             raise Invalid(f"Invalid `{field}` field. MX hosts ask for no login.", field=field)
+    for field in ("probe", "probe_sender"):
+        if field in values:
+            raise Invalid(f"Invalid `{field}` field. It goes with a smart host only.", field=field)
+    judged = {f: judge(values[f], f) for f, judge in _DIRECT.items() if f in values}
+    judged.pop("port", None)  # a column of its own
+    if "warmup_from" in judged and "warmup" not in judged:
+        raise Invalid("Invalid `warmup_from` field. It goes with `warmup`.", field="warmup_from")
+    policy = _policy(values.get("tls", TlsPolicy.OPPORTUNISTIC))
+    return {"kind": RelayKind.MX.value, "tls": policy.value, "allow_private": False} | judged
 
 
-def _only_with_mx(**given: int | bool | None) -> None:
-    for field, value in given.items():
-        if value is not None:
+def _smart_host(url: str, values: Mapping[str, Any], kept: Login | None) -> _Place:
+    """What makes a relay that takes all mail."""
+    for field in _DIRECT:
+        if field in values:
             reason = "The `url` names it" if field == "port" else "It goes with `mx` only"
             raise Invalid(f"Invalid `{field}` field. {reason}.", field=field)
-
-
-def _smart_host(
-    url: str, tls: str | None, username: str | None, password: str | None, auth: str | None
-) -> tuple[dict[str, Any], str, int, str | None]:
-    """Settings of a relay that takes all mail, its host and port, and the password."""
-    parts = _split(url)
+    parts = split(url)
     implicit = parts.scheme == "smtps"
     host = host_name(parts.hostname or "", "url")
-    username, password = _login(parts, username, password)
-    port = _port(parts, has_login=username is not None)
-    settings: dict[str, Any] = {
-        "implicit_tls": implicit,
-        "tls": _tls(tls, implicit, has_login=username is not None, loopback=is_loopback(host)),
-    }
-    mechanism = _mechanism(auth, has_login=username is not None)
-    optional = {"username": username, "auth": mechanism}
+    username, password = login(
+        parts, values.get("username"), values.get("password"), host=host, kept=kept
+    )
+    port = port_of(parts, has_login=username is not None)
+    policy = _tls(
+        values.get("tls"), implicit, has_login=username is not None, loopback=is_loopback(host)
+    )
+    settings: dict[str, Any] = {"implicit_tls": implicit, "tls": policy}
+    mechanism = _mechanism(values.get("auth"), has_login=username is not None)
+    optional = {"username": username, "auth": mechanism, "probe": values.get("probe")}
+    if "probe_sender" in values:
+        sender = parse_mailbox(values["probe_sender"], field="probe_sender")
+        optional["probe_sender"] = sender.address
     settings |= {key: value for key, value in optional.items() if value is not None}
-    return settings, host, port, password
-
-
-def _split(url: str) -> SplitResult:
-    # urlsplit drops some control characters in silence
-    if not url.isprintable() or " " in url or len(url) > 2 * _LONGEST_LOGIN:
-        raise _bad_url("It holds a space or a control character, or is too long.")
-    try:
-        parts = urlsplit(url if "://" in url else f"smtp://{url}")
-        parts.port  # noqa: B018  raises on a port that is none
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise _bad_url()
-    if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise _bad_url("Nothing follows the port; write / ? # in a password as %2F %3F %23.")
-    return parts
-
-
-def _bad_url(reason: str = "") -> Invalid:
-    form = "It must be smtp://[user:password@]host[:port], or smtps:// for TLS from the start."
-    return Invalid(f"Invalid `url` field. {form} {reason}".rstrip(), field="url")
-
-
-def _port(parts: SplitResult, *, has_login: bool) -> int:
-    if parts.port is not None:
-        if parts.port == 0:
-            raise _bad_url()
-        return parts.port
-    if has_login and parts.scheme == "smtp":
-        return _SUBMISSION_PORT
-    return _DEFAULT_PORTS[parts.scheme]
-
-
-def _login(
-    parts: SplitResult, username: str | None, password: str | None
-) -> tuple[str | None, str | None]:
-    for field, of_url, given in (
-        ("username", parts.username, username),
-        ("password", parts.password, password),
-    ):
-        if of_url is not None and given is not None:
-            raise Invalid(f"Invalid `{field}` field. The `url` has one already.", field=field)
-    try:
-        if parts.username is not None:
-            username = unquote(parts.username, errors="strict")
-        if parts.password is not None:
-            password = unquote(parts.password, errors="strict")
-    except UnicodeDecodeError:
-        raise _bad_url("User and password must be UTF-8.") from None
-    for field, value in (("username", username), ("password", password)):
-        # NUL and ^A end a field in AUTH PLAIN (RFC 4616 §2) and XOAUTH2, line ends a command
-        if value is not None and (_CONTROL.search(value) or len(value) > _LONGEST_LOGIN):
-            raise Invalid(
-                f"Invalid `{field}` field. At most {_LONGEST_LOGIN} characters, no control "
-                "characters.",
-                field=field,
-            )
-    if not username and not password:
-        return None, None
-    if not username or not password:
-        field = "password" if username else "username"
-        raise Invalid(f"Invalid `{field}` field. A login needs user and password.", field=field)
-    return username, password
+    return _Place(host, port, settings, password)
 
 
 def _tls(given: str | None, implicit: bool, *, has_login: bool, loopback: bool) -> str:
@@ -233,6 +209,9 @@ def _tls(given: str | None, implicit: bool, *, has_login: bool, loopback: bool) 
     return policy.value
 
 
+# --- fields ---------------------------------------------------------------------------------------
+
+
 def _policy(given: str) -> TlsPolicy:
     try:
         return TlsPolicy(given)
@@ -250,57 +229,78 @@ def _mechanism(auth: str | None, *, has_login: bool) -> str | None:
     return auth.upper()
 
 
-def _helo(helo: str | None) -> str | None:
-    if helo is None:
-        return None
+def _helo(helo: str, field: str) -> str:
     literal = _LITERAL.fullmatch(helo)  # RFC 5321 §4.1.3
     if literal is not None:
-        host_name(literal[1], "helo")
+        host_name(literal[1], field)
         return helo
-    return host_name(helo, "helo")
+    return host_name(helo, field)
 
 
-def _source(source: Sequence[str] | None) -> list[str] | None:
-    """Addresses in canonical form, one a family at most: which of two would be taken is not ours
-    to guess."""
-    if source is None:
-        return None
-    try:
-        addresses = [ipaddress.ip_address(one) for one in source]
-    except ValueError:
-        addresses = []
-    families = {address.version for address in addresses}
-    if not addresses or len(families) < len(addresses):
-        raise Invalid(
-            "Invalid `source` field. IP addresses of this machine, one a family at most.",
-            field="source",
-        )
-    return [str(address) for address in addresses]
-
-
-def _site(site: str | None) -> str | None:
-    if site is not None and not _SITE.fullmatch(site):
-        raise Invalid("Invalid `site` field. Letters, digits, `_.-`, at most 63.", field="site")
+def _site(site: str, field: str) -> str:
+    if not _SITE.fullmatch(site):
+        raise Invalid("Invalid `site` field. Letters, digits, `_.-`, at most 63.", field=field)
     return site
 
 
-def _count(
-    value: int | None, field: str, *, low: int, high: int, default: int | None = None
-) -> int | None:
-    if value is None:
-        return default
-    if type(value) is not int or not low <= value <= high:
-        raise Invalid(f"Invalid `{field}` field. A number from {low} to {high}.", field=field)
-    return value
-
-
-def _signed_headers(names: Sequence[str] | None) -> list[str] | None:
-    if names is None:
-        return None
+def _signed_headers(names: list[str], field: str) -> list[str]:
     lowered = [name.lower() for name in names]
     if not all(_FIELD_NAME.fullmatch(name) for name in lowered) or "from" not in lowered:
         raise Invalid(  # RFC 6376 §5.4: From must be signed
-            "Invalid `signed_headers` field. Names of header fields, From among them.",
-            field="signed_headers",
+            "Invalid `signed_headers` field. Names of header fields, From among them.", field=field
         )
     return list(dict.fromkeys(lowered))
+
+
+def _warmup(days: list[int], field: str) -> list[int]:
+    if not 1 <= len(days) <= _LONGEST_WARMUP:
+        raise Invalid(
+            f"Invalid `warmup` field. From 1 to {_LONGEST_WARMUP} days; null ends it.", field=field
+        )
+    return [count(day, field, low=1, high=_MOST_MESSAGES) for day in days]
+
+
+def _warmup_from(text: str, field: str) -> int:
+    """Milliseconds since 1970 of a date (UTC) or a time."""
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        at = int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        at = -1
+    if at < 0:
+        raise Invalid("Invalid `warmup_from` field. A date like 2026-11-25.", field=field)
+    return at
+
+
+def _within(low: int, high: int) -> Callable[[Any, str], int]:
+    return lambda value, field: count(value, field, low=low, high=high)
+
+
+def _flag(value: Any, field: str) -> bool:
+    return bool(value)
+
+
+_SHARED: Mapping[str, Callable[[Any, str], Any]] = {
+    "helo": _helo,
+    "site": _site,
+    "weight": _within(1, 1_000),
+    "connections": _within(1, _MOST_CONNECTIONS),
+    "messages_per_connection": _within(1, _MOST_MESSAGES),
+    "messages_per_second": _within(1, _MOST_MESSAGES),
+    "messages_per_minute": _within(1, _MOST_MESSAGES),
+    "messages_per_day": _within(1, _MOST_MESSAGES),
+    "eight_bit": _flag,
+    "signed_headers": _signed_headers,
+    "source": address_here,
+}
+"""What any relay may have, and who judges it."""
+
+_DIRECT: Mapping[str, Callable[[Any, str], Any]] = {
+    "port": _within(1, 65_535),
+    "destination_connections": _within(1, _MOST_CONNECTIONS),
+    "allow_private": _flag,
+    "warmup": _warmup,
+    "warmup_from": _warmup_from,
+}
+"""What goes with `mx` only."""

@@ -62,6 +62,7 @@ class RelayView(msgspec.Struct, frozen=True):
 
     def as_json(self) -> dict[str, Any]:
         row, settings = self.row, self.row.settings
+        began = settings.get("warmup_from")
         return {
             "id": ids.text(row.id),
             "name": row.name,
@@ -84,6 +85,14 @@ class RelayView(msgspec.Struct, frozen=True):
             "destination_connections": settings.get("destination_connections"),
             "allow_private": settings.get("allow_private"),
             "signed_headers": settings.get("signed_headers"),
+            "messages_per_connection": settings.get("messages_per_connection"),
+            "messages_per_second": settings.get("messages_per_second"),
+            "messages_per_minute": settings.get("messages_per_minute"),
+            "messages_per_day": settings.get("messages_per_day"),
+            "warmup": settings.get("warmup"),
+            "warmup_from": None if began is None else _iso(began),
+            "probe": settings.get("probe"),
+            "probe_sender": settings.get("probe_sender"),
         }
 
 

@@ -1,13 +1,17 @@
 """`everpost relays`: the mail servers that mail is handed to."""
 
-from typing import IO, Any
+import time
+from typing import Any
 
 import click
 
 from everpost.cli.client import Api, connected, path_of
+from everpost.cli.exits import Wrong
+from everpost.cli.relay_options import FIELDS, body_of, relay_options
+from everpost.cli.relay_test import try_relay
 from everpost.cli.root import Group
 from everpost.cli.show import Printer, without
-from everpost.model.relay import TlsPolicy
+from everpost.cli.standing import details, standing_table
 
 __all__ = ["command"]
 
@@ -19,83 +23,60 @@ def command() -> None:
 
 @command.command("add")
 @click.argument("url", metavar="URL")
-@click.option("--name", help="Default: the host's name.")
-@click.option("--username", help="In place of the one in URL.")
-@click.option(
-    "--password-file",
-    type=click.File("r", encoding="utf-8"),
-    help="File whose first line is the password; - is stdin.",
-)
-@click.option("--password-prompt", is_flag=True, help="Ask for the password.")
-@click.option(
-    "--tls",
-    type=click.Choice([p.value for p in TlsPolicy]),
-    help="What TLS it must have. Default: verify with smtps:// or a login across a network, none "
-    "with a login on this machine, else opportunistic. require takes any certificate.",
-)
-@click.option("--auth", metavar="MECHANISM", help="Only log in with PLAIN, LOGIN or XOAUTH2.")
-@click.option("--helo", metavar="NAME", help="Name given in EHLO to this relay.")
-@click.option("--connections", type=click.IntRange(min=1), help="Most at once from one process.")
-@click.option("--weight", type=click.IntRange(min=0), help="Share of the mail.")
-@click.option("--site", metavar="NAME", help="The site of nodes that should prefer it.")
-@click.option(
-    "--signed-header",
-    "signed_headers",
-    multiple=True,
-    metavar="NAME",
-    help="DKIM signs these headers only, for a provider that rewrites others. May be repeated.",
-)
-@click.option(
-    "--source",
-    multiple=True,
-    metavar="IP",
-    help="Address of this machine to connect from; one IPv4 and one IPv6 at most.",
-)
-@click.option("--port", type=click.IntRange(1, 65535), help="mx only: the MX hosts' port, not 25.")
-@click.option(
-    "--destination-connections",
-    type=click.IntRange(min=1),
-    help="mx only: most at once to one destination from one process.",
-)
-@click.option(
-    "--allow-private",
-    is_flag=True,
-    default=None,
-    help="mx only: also connect to addresses that are not public.",
-)
-@click.option("--eight-bit", is_flag=True, default=None, help="Send 8-bit bodies where offered.")
+@relay_options
 @connected
-def add(
-    api: Api,
-    out: Printer,
-    *,
-    url: str,
-    password_file: IO[str] | None,
-    password_prompt: bool,
-    signed_headers: tuple[str, ...],
-    source: tuple[str, ...],
-    **own: Any,
-) -> None:
+def add(api: Api, out: Printer, *, url: str, **given: Any) -> None:
     """Add the relay at URL: smtp://[USER[:PASSWORD]@]HOST[:PORT], or smtps:// for TLS from the
     first byte. The URL mx delivers straight to the MX hosts of each destination.
 
     A password in URL is seen by other users of this machine; --password-file and
     --password-prompt keep it from them.
     """
-    body = {"url": url} | {name: value for name, value in own.items() if value is not None}
-    if password_file is not None:
-        body["password"] = password_file.readline().rstrip("\r\n")
-    elif password_prompt:
-        body["password"] = click.prompt("Password", hide_input=True, err=True)
-    if signed_headers:
-        body["signed_headers"] = list(signed_headers)
-    if source:
-        body["source"] = list(source)
-    made = without(api.post("/relays", body), "password")
+    made = without(api.post("/relays", {"url": url, **body_of(**given)}), "password")
     if out.as_json:
         out.json(made)
         return
     out.line(f"Added relay {made.get('name') or _address(made)} ({made.get('id')}).")
+
+
+@command.command("set")
+@click.argument("relay")
+@click.option(
+    "--address",
+    metavar="URL",
+    help="Another URL. A password is to be given again for another host or user.",
+)
+@relay_options
+@click.option(
+    "--default",
+    "defaults",
+    multiple=True,
+    type=click.Choice([field.replace("_", "-") for field in FIELDS]),
+    help="Give this setting its default again. May be repeated.",
+)
+@connected
+def set_(
+    api: Api,
+    out: Printer,
+    *,
+    relay: str,
+    address: str | None,
+    defaults: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Change RELAY's settings (its id or name). They take effect within two seconds."""
+    body = body_of(**given)
+    if address is not None:
+        body["url"] = address
+    body |= dict.fromkeys(name.replace("-", "_") for name in defaults)
+    if not body:
+        raise Wrong("say what to change")
+    row = api.find("/relays", relay, noun="relay")
+    changed = without(api.patch(path_of("relays", row["id"]), body), "password")
+    if out.as_json:
+        out.json(changed)
+        return
+    out.line(f"Changed relay {changed.get('name')}.")
 
 
 def _address(row: dict[str, Any]) -> str:
@@ -114,34 +95,57 @@ def list_(api: Api, out: Printer) -> None:
     if out.as_json:
         out.json(rows)
         return
+    names = ("id", "name", "tls", "username", "weight", "state")
     out.table(
-        ["id", "name", "address", "tls", "user", "state"],
-        (
-            [
-                r.get("id"),
-                r.get("name"),
-                _address(r),
-                r.get("tls"),
-                r.get("username"),
-                r.get("state"),
-            ]
-            for r in rows
-        ),
+        ["id", "name", "address", "tls", "user", "weight", "state"],
+        ([row.get(n) for n in names[:2]] + [_address(row)] + [row.get(n) for n in names[2:]]
+         for row in rows),
         empty="There are no relays. With no domain either, mail is captured in the sandbox.",
-    )
+    )  # fmt: skip
 
 
 @command.command("show")
 @click.argument("relay")
 @connected
 def show(api: Api, out: Printer, relay: str) -> None:
-    """Show RELAY (its id or name)."""
+    """Show RELAY (its id or name): its settings, and how it does."""
     row = api.find("/relays", relay, noun="relay")
     answer = without(api.get(path_of("relays", row["id"])), "password")
     if out.as_json:
         out.json(answer)
         return
+    status = answer.pop("status", None)
     out.fields(answer)
+    if isinstance(status, dict):
+        out.line()
+        details(out, status)
+
+
+@command.command("status")
+@click.argument("relay", required=False)
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until interrupted.")
+@connected
+def status(api: Api, out: Printer, *, relay: str | None, watch: bool) -> None:
+    """Show how the relays do, or RELAY (its id or name) alone and in detail: its circuit and why,
+    success, latency, share of the mail, connections, probes, cool-downs."""
+    while True:
+        rows = list(api.get("/relays/status").get("data") or [])
+        if relay is not None:
+            rows = [row for row in rows if relay in (row.get("id"), row.get("name"))]
+            if not rows:
+                api.find("/relays", relay, noun="relay")
+        if watch and not out.as_json:
+            click.clear()
+        if out.as_json:
+            out.json(rows)
+        elif relay is not None:
+            for row in rows:
+                details(out, row)
+        else:
+            standing_table(out, rows)
+        if not watch:
+            return
+        time.sleep(2)
 
 
 def _move(api: Api, out: Printer, relay: str, *, state: str, said: str) -> None:
@@ -174,6 +178,46 @@ def disable(api: Api, out: Printer, relay: str) -> None:
 def drain(api: Api, out: Printer, relay: str) -> None:
     """Let RELAY finish what it has in hand, and give it nothing new."""
     _move(api, out, relay, state="draining", said="is draining")
+
+
+@command.command("undrain")
+@click.argument("relay")
+@connected
+def undrain(api: Api, out: Printer, relay: str) -> None:
+    """Hand mail to RELAY again after a drain."""
+    _move(api, out, relay, state="enabled", said="is enabled")
+
+
+@command.command("test")
+@click.argument("relay")
+@click.option("--to", required=True, metavar="ADDRESS", help="Who gets the message.")
+@click.option(
+    "--from",
+    "sender",
+    metavar="ADDRESS",
+    help="The sender. Default: postmaster at the first verified domain.",
+)
+@click.option(
+    "--wait-s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Wait at most so many seconds for the attempt.",
+)
+@click.option("--poll-s", type=click.FloatRange(min=0.001), default=0.25, hidden=True)
+@connected
+def test(
+    api: Api, out: Printer, *, relay: str, to: str, sender: str | None, wait_s: float, poll_s: float
+) -> None:
+    """Send one real message through RELAY (its id or name) alone, whatever its state, and show what
+    the mail server said.
+
+    The exit code is 0 only when the message was delivered.
+    """
+    row = api.find("/relays", relay, noun="relay")
+    body = {"to": to} if sender is None else {"to": to, "from": sender}
+    made = api.post(path_of("relays", row["id"], "test"), body)
+    try_relay(api, out, str(made["id"]), deadline_s=wait_s, poll_s=poll_s)
 
 
 @command.command("remove")

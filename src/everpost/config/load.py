@@ -164,6 +164,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         )
     if s.http.listen == s.http.admin_listen and not s.http.listen.endswith(":0"):
         yield f"http.listen and http.admin_listen must differ; both are {s.http.listen}"
+    if s.canary.address and not (s.canary.mailbox and s.canary.username):
+        yield "canary.address needs canary.mailbox and canary.username: who else is to look?"
 
 
 # --- sources --------------------------------------------------------------------------------------

@@ -5,18 +5,26 @@ the sample file and the reference page from it. Names and defaults are what user
 is renamed or removed only with a release note.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from everpost.config.forms import (
+    is_address_or_empty,
+    is_addresses,
+    is_host_or_empty,
+    is_listen,
+    is_listen_or_off,
+    is_mailbox_or_empty,
+    is_site,
+    is_url_or_empty,
+)
 from everpost.model.message import Durability
 
 __all__ = [
     "META",
+    "CanarySettings",
     "DeliverySettings",
     "DispatchSettings",
     "DnsSettings",
@@ -55,53 +63,6 @@ def _setting(default: Any, help_: str, **meta: Any) -> Any:
     return field(default=default, metadata={META: Meta(help_, **meta)})
 
 
-_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
-_HOST_NAME = re.compile(
-    r"(?=.{1,255}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
-    r"(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*|\[[0-9A-Fa-f:.IPv]+\]"
-)
-_SITE = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-
-
-def _is_listen(text: str) -> bool:
-    match = _HOST_PORT.fullmatch(text)
-    return match is not None and int(match[2]) <= 65535
-
-
-def _is_listen_or_off(text: str) -> bool:
-    return text == "" or _is_listen(text)
-
-
-def _is_host_or_empty(text: str) -> bool:
-    return text == "" or _HOST_NAME.fullmatch(text) is not None
-
-
-def _is_addresses(text: str) -> bool:
-    try:
-        return all(ip_address(one) for one in text.replace(",", " ").split())
-    except ValueError:
-        return False
-
-
-def _is_site(text: str) -> bool:
-    return _SITE.fullmatch(text) is not None
-
-
-def _is_url_or_empty(text: str) -> bool:
-    if not text:
-        return True
-    try:
-        parts = urlsplit(text)
-        return (
-            parts.scheme in {"http", "https"}
-            and bool(parts.hostname)
-            and (parts.port or 1) > 0
-            and not (parts.query or parts.fragment or parts.username)
-        )
-    except ValueError:
-        return False
-
-
 @dataclass(frozen=True, slots=True)
 class Node:
     """This machine: where its data lies, what it calls itself, how many processes it runs."""
@@ -116,14 +77,14 @@ class Node:
         "default",
         "Name of the site (data centre, zone) this node stands in. Of no effect on one machine.",
         form="lower-case letters, digits and hyphens, at most 32",
-        check=_is_site,
+        check=is_site,
     )
     hostname: str = _setting(
         "",
         "Name given to other mail servers in EHLO. Empty: the machine's own full name. "
         "It should resolve to the sending address, and that address back to it.",
         form="a host name, or empty",
-        check=_is_host_or_empty,
+        check=is_host_or_empty,
     )
     processes: int = _setting(0, "Dispatch processes. 0: one a processor core.", low=0, high=256)
     drain_s: float = _setting(
@@ -138,7 +99,7 @@ class Node:
         "Address under which users reach the API, for links in answers and mail. "
         "Empty: derived from `http.listen`.",
         form="http://… or https://… without query, or empty",
-        check=_is_url_or_empty,
+        check=is_url_or_empty,
     )
 
 
@@ -150,14 +111,14 @@ class Http:
         "127.0.0.1:8080",
         "Where the API listens. Port 0 picks a free one.",
         form="HOST:PORT, an IPv6 address in brackets",
-        check=_is_listen,
+        check=is_listen,
     )
     admin_listen: str = _setting(
         "127.0.0.1:8081",
         "Where metrics and health details are served. Empty: nowhere. Anyone who reaches it may "
         "read it, so keep it off the public network.",
         form="HOST:PORT, or empty",
-        check=_is_listen_or_off,
+        check=is_listen_or_off,
     )
     body_bytes: int = _setting(
         55 * MIB,
@@ -375,7 +336,10 @@ class DeliverySettings:
     take over, less is waited to connect."""
 
     connections: int = _setting(
-        10, "Most connections to one relay from one process.", low=1, high=10_000
+        20,
+        "Most connections to one relay that says nothing of its own, of all processes together.",
+        low=1,
+        high=10_000,
     )
     idle_s: float = _setting(
         10.0,
@@ -393,6 +357,22 @@ class DeliverySettings:
         unit="seconds",
         low=0.01,
         high=3600,
+    )
+    eject_s: float = _setting(
+        5.0,
+        "How long a relay that failed us gets no mail. Doubled each time that it fails again soon, "
+        "up to 64 times as long. 0: it is tried again at once, by one message at a time.",
+        unit="seconds",
+        low=0,
+        high=300,
+    )
+    probe_s: float = _setting(
+        30.0,
+        "How often a smart host that carries no mail is probed (a session up to MAIL, no message), "
+        "by one process for all. 0: only one that is out of service, to see whether it is back.",
+        unit="seconds",
+        low=0,
+        high=86_400,
     )
     mx_connect_s: float = _setting(
         30.0, "Wait for a connection to an MX host.", unit="seconds", low=0.01, high=3600
@@ -441,7 +421,7 @@ class DnsSettings:
         "Name servers to ask: recursive ones, best a validating one on this machine. "
         "Empty: those of the system.",
         form="IP addresses with spaces between them, or empty",
-        check=_is_addresses,
+        check=is_addresses,
     )
     port: int = _setting(53, "Port of `dns.servers`.", low=1, high=65535)
     timeout_s: float = _setting(
@@ -450,6 +430,45 @@ class DnsSettings:
         unit="seconds",
         low=0.1,
         high=60,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CanarySettings:
+    """Messages to a mailbox of your own, through each relay in turn: they find a relay that accepts
+    mail and loses it. Off unless `canary.address` is set."""
+
+    address: str = _setting(
+        "",
+        "Where canaries are sent: an address whose mail nobody else needs to see. Empty: none.",
+        form="a mail address, or empty",
+        check=is_address_or_empty,
+    )
+    mailbox: str = _setting(
+        "",
+        "Where they arrive, over IMAP.",
+        form="imaps://HOST[:PORT]/FOLDER (imap:// on this machine only), or empty",
+        check=is_mailbox_or_empty,
+    )
+    username: str = _setting("", "Login of the mailbox.", form="a text")
+    password_file: str = _setting(
+        "",
+        "File whose first line is the mailbox's password. It is read at each visit.",
+        form="a path, or empty",
+    )
+    every_s: float = _setting(
+        900.0,
+        "Each relay that is enabled carries a canary so often.",
+        unit="seconds",
+        low=1,
+        high=86_400,
+    )
+    wait_s: float = _setting(
+        600.0,
+        "A canary that has not arrived so long after the relay took it is lost.",
+        unit="seconds",
+        low=1,
+        high=86_400,
     )
 
 
@@ -472,4 +491,5 @@ class Settings:
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     dns: DnsSettings = field(default_factory=DnsSettings)
+    canary: CanarySettings = field(default_factory=CanarySettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -22,8 +22,9 @@ DOUBLINGS = 6
 FORGIVEN_AFTER = 60.0
 """Seconds of health that make one opening forgotten."""
 PATIENCE = 2.0
-"""A relay that is probed waits for the probe's word so many times the first opening longer, before
-mail tries it instead."""
+PATIENCE_PART = 0.2
+"""A relay that is probed waits for the probe's word longer, before mail tries it instead: so many
+times the first opening, and this part of the present one, since probes are spread."""
 SLOW_START = 30.0
 """Seconds over which the share of a relay that is back grows …"""
 FIRST_SHARE = 0.1
@@ -35,7 +36,9 @@ LONG = 1.0
 """Seconds from which a fault took its time."""
 SOFT_IN_A_ROW = 5
 """Soft faults in a row that open it, if they are more than one party's: several senders' at MAIL,
-several destinations' later, or a message that another relay took."""
+several destinations' later, or a message that another relay took …"""
+PROVED_IN_A_ROW = 3
+"""… and so many, if other relays took each of their messages."""
 TRIALS = 2
 """Soft faults in a row that open a circuit which is half open."""
 WINDOW = 30.0
@@ -96,8 +99,8 @@ class Circuit:
     what was under way when the circuit last changed tells nothing new."""
 
     __slots__ = (
-        "_back_since", "_buckets", "_ejections", "_hard", "_open_for", "_parties", "_patience",
-        "_proved", "_slot", "_soft", "_spoken_for", "_worked_at", "phase", "since", "speaker",
+        "_back_since", "_buckets", "_hard", "_open_for", "_parties", "_patience", "_proved",
+        "_slot", "_soft", "_spoken_for", "_worked_at", "ejections", "phase", "since", "speaker",
         "state", "until", "why",
     )  # fmt: skip
 
@@ -113,12 +116,12 @@ class Circuit:
         self.speaker: str | None = None
         self.since = now
         self.until: float | None = None
-        self._ejections = 0
+        self.ejections = 0
         self._back_since: float | None = None  # when the slow start began
         self._spoken_for = False  # a good probe since it was opened
         self._worked_at: float | None = None  # since it was last open
         self._hard = self._soft = 0  # in a row
-        self._proved = False  # another relay took what this one refused, in this row
+        self._proved = 0  # that another relay took, in this row
         self._parties: set[str] = set()  # whom the soft ones in a row concerned
         self._slot = 0
         self._buckets: list[_Bucket] = [_Bucket() for _ in range(_BUCKETS)]
@@ -141,6 +144,11 @@ class Circuit:
         return max(share, FIRST_SHARE)
 
     @property
+    def doubtful(self) -> bool:
+        """Whether the last transaction failed."""
+        return self._hard > 0 or self._soft > 0
+
+    @property
     def ramping(self) -> bool:
         return self._back_since is not None
 
@@ -149,7 +157,9 @@ class Circuit:
         """When an open circuit lets a message try; None: it is not open."""
         if self.until is None:
             return None
-        return self.until if self._spoken_for else self.until + self._patience
+        if self._spoken_for or not self._patience:
+            return self.until
+        return self.until + self._patience + PATIENCE_PART * (self.until - self.since)
 
     # --- evidence ---------------------------------------------------------------------------------
 
@@ -188,7 +198,7 @@ class Circuit:
         else:
             self._soft += 1
         if party is None:
-            self._proved = True
+            self._proved += 1
         elif len(self._parties) < _PARTIES_KEPT:
             self._parties.add(party)
             bucket.parties.add(party)
@@ -201,7 +211,7 @@ class Circuit:
         """Another relay took the message that this one had refused: it was not the message."""
         if self.state is CircuitState.OPEN or not self._soft:
             return False
-        self._proved = True
+        self._proved += 1
         if not self._is_enough(Fault.SOFT, spare, now):
             return False
         self._open(refusal, spare, now)
@@ -216,8 +226,11 @@ class Circuit:
 
     def probed(self, refusal: Deferred | None, *, spare: Spare, now: float) -> bool:
         """What a probe found. A good one brings an open circuit's return near, though never before
-        its time; that mail works it does not prove (F61). A bad one is a hard fault."""
-        if refusal is None:
+        its time; that mail works it does not prove (F61). A bad one is a hard fault; but one
+        that had a session, and was refused only as a message would be, may be the probe's own: the
+        last ones of a pool are given to mail to find out."""
+        fault = None if refusal is None else fault_of(refusal)
+        if refusal is None or fault is None or (fault is Fault.SOFT and spare is Spare.FLOOR):
             if self.state is not CircuitState.OPEN:
                 return False
             self._spoken_for = True
@@ -254,7 +267,7 @@ class Circuit:
             speaker=self.speaker,
             since=told(self.since),
             until=None if self.until is None else told(self.until),
-            ejections=self._ejections,
+            ejections=self.ejections,
         )
 
     def learn(self, known: Health, *, now: float, wall: int) -> bool:
@@ -263,7 +276,7 @@ class Circuit:
         since = now + (known.since - wall) / 1000
         until = None if known.until is None else now + (known.until - wall) / 1000
         if self.state is known.state:
-            self._ejections = max(self._ejections, known.ejections)
+            self.ejections = max(self.ejections, known.ejections)
             if self.until is None or until is None or until <= self.until:
                 return False
             self.until = until
@@ -273,7 +286,7 @@ class Circuit:
         if since <= self.since or (known.state is CircuitState.OPEN and until is None):
             return False
         self.why, self.phase, self.speaker = known.why, known.phase, known.speaker
-        self._ejections = max(self._ejections, known.ejections)
+        self.ejections = max(self.ejections, known.ejections)
         if known.state is CircuitState.CLOSED:
             self._close(since)
         else:
@@ -293,6 +306,8 @@ class Circuit:
             return False
         if self.state is CircuitState.HALF_OPEN:
             return self._soft >= TRIALS
+        if self._proved >= PROVED_IN_A_ROW:
+            return True
         if self._soft >= SOFT_IN_A_ROW and (len(self._parties) > 1 or self._proved):
             return True
         return self._rate_is_poor(now)
@@ -316,11 +331,11 @@ class Circuit:
     def _open(self, refusal: Deferred, spare: Spare, now: float) -> None:
         if self.state is CircuitState.CLOSED:
             healthy = now - self.since
-            self._ejections = max(self._ejections - int(healthy / FORGIVEN_AFTER), 0)
-        self._ejections += 1
+            self.ejections = max(self.ejections - int(healthy / FORGIVEN_AFTER), 0)
+        self.ejections += 1
         self._blame(refusal)
         self._become(CircuitState.OPEN, now)
-        doublings = 0 if spare is Spare.FLOOR else min(self._ejections - 1, DOUBLINGS)
+        doublings = 0 if spare is Spare.FLOOR else min(self.ejections - 1, DOUBLINGS)
         self.until = now + self._open_for * 2**doublings
 
     def _close(self, now: float) -> None:
@@ -341,7 +356,7 @@ class Circuit:
 
     def _forget_row(self) -> None:
         self._hard = self._soft = 0
-        self._proved = False
+        self._proved = 0
         self._parties.clear()
 
     def _blame(self, refusal: Deferred) -> None:

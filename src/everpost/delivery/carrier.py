@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import cast
 
+import msgspec
+
 from everpost.clock import Clock
 from everpost.delivery.breaker import OPEN_FOR
 from everpost.delivery.course import CONNECTS_PER_CARRY, Course
@@ -13,6 +15,8 @@ from everpost.delivery.envelope import Envelope, Render, Report
 from everpost.delivery.judging import Judge
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
+from everpost.delivery.leases import Leases
+from everpost.delivery.probe import Probed, probe
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
 from everpost.delivery.shaping import News, Shaper
@@ -38,7 +42,8 @@ class Carrier:
     `helo` is our name; `ca_file` names authorities trusted beside the system's; `resolver` finds
     the MX hosts of destinations, `rng` mixes equal ones, `reach` bounds how many are tried. `site`
     is where this process runs: relays of the same site come first; `open_for`, the
-    seconds for which a relay gets no mail after its first fault.
+    seconds for which a relay gets no mail after its first fault. `leases` lets another room share
+    the relays' limits among processes.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Carrier:
         self._lanes = Lanes(clock, self.shaper, random=rng.random, site=site, open_for=open_for)
         self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
+        self.leases = Leases(lanes=self._lanes, keeper=self._keeper, clock=clock)
         self._means = Means(
             clock, outset, self._router, self._lanes, self._keeper, self._judge, self.shaper
         )
@@ -78,6 +84,7 @@ class Carrier:
         Sessions of relays that vanished, drain or changed finish what they carry and are closed."""
         if not self._keeper.closing:
             self._keeper.dismiss(self._lanes.use(relays, pools))
+            self.leases.relays_changed()
 
     def ready(self, pool: str) -> bool:
         """Whether any relay of the pool is enabled, however sick."""
@@ -170,7 +177,8 @@ class Carrier:
     ) -> Report:
         if attempt is None:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
-            return Report((self._nowhere(envelope),) * len(envelope.recipients), record)
+            refusal = self._nowhere(envelope) if course.fault is None else course.fault
+            return Report((refusal,) * len(envelope.recipients), record)
         session, relay, rendered = attempt.session, attempt.lane.relay, attempt.rendered
         return Report(
             tuple(cast(Sequence[Outcome], attempt.outcomes)),  # none is None by now
@@ -198,7 +206,9 @@ class Carrier:
         wing = self._lanes.wing(envelope.pool)
         if wing is None:
             return Deferred(f"there is no pool {envelope.pool}", Phase.ROUTE, Speaker.SELF)
-        return wing.turn_away(self._clock.monotonic(), self._clock.now())
+        refusal = wing.turn_away(self._clock.monotonic(), self._clock.now())
+        until = self.leases.turned_away(wing.lanes)
+        return refusal if until is None else msgspec.structs.replace(refusal, until=until)
 
     # --- health -----------------------------------------------------------------------------------
 
@@ -209,6 +219,25 @@ class Carrier:
     def learn(self, known: Iterable[Health]) -> None:
         """What other processes or probes found out of circuits."""
         self._judge.learn(known)
+
+    def when_news(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever there is news."""
+        self._judge.on_news = tell
+
+    async def probe(self, relay: bytes, sender: str) -> Probed | None:
+        """Probe a smart host, in the name of `sender`, and judge it by that. None when it is not
+        there, has no place for one more connection, or delivery is closing."""
+        lane = None if self._keeper.closing else await self._lanes.visit(relay)
+        if lane is None:
+            return None
+        try:
+            if self._keeper.closing:  # since a place was waited for
+                return None
+            probed = await probe(lane.relay, sender, self._means.outset)
+        finally:
+            self._lanes.visited(lane)
+        self.probed(relay, probed.refusal)
+        return probed
 
     def probed(self, relay: bytes, refusal: Deferred | None) -> None:
         """What a probe of the relay found; None: it is ready for mail. Its circuit decides what

@@ -1,14 +1,14 @@
 """What attempts, probes and other processes say of the relays, brought to their circuits. Doing;
 `breaker` decides."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery.breaker import Spare, fault_of
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
-from everpost.model.health import Health, Standing
+from everpost.model.health import CircuitState, Health, Standing
 from everpost.model.outcome import Deferred, Phase, Speaker
 
 __all__ = ["Judge"]
@@ -18,13 +18,16 @@ _COMPARE_EVERY = 5.0
 
 
 class Judge:
-    """Of all lanes."""
+    """Of all lanes. `on_news` is called when there is news."""
 
     def __init__(self, clock: Clock, lanes: Lanes) -> None:
         self._clock = clock
         self._lanes = lanes
         self._news: dict[bytes, Lane] = {}
+        self._unwelcome: set[bytes] = set()
         self._compare_at = 0.0
+        self._origin = clock.now() / 1000 - clock.monotonic()
+        self.on_news: Callable[[], None] | None = None
 
     # --- attempts ---------------------------------------------------------------------------------
 
@@ -63,10 +66,14 @@ class Judge:
         if lane.circuit.failed(refusal, fault, party=party, spare=spare, began=began, now=now):
             self._turned(lane, own=refusal.speaker is not Speaker.SELF)
 
-    def unwelcome(self, lane: Lane, refusal: Deferred) -> None:
+    def unwelcome(self, lane: Lane, sites: int) -> None:
         """So many sites refuse the lane's own address that the others should carry the mail."""
+        name = lane.relay.name
+        telemetry.alarm(f"source_blocked:{name}").raise_(relay=name, sites=sites)
+        self._unwelcome.add(lane.id)
         spare, now = self._lanes.spare(lane), self._clock.monotonic()
-        if spare is Spare.PLENTY and lane.circuit.takes_out(refusal, now=now):
+        why = Deferred(f"blocked by {sites} sites", Phase.ROUTE, Speaker.DESTINATION)
+        if spare is Spare.PLENTY and lane.circuit.takes_out(why, now=now):
             self._turned(lane)
 
     def disproved(self, relay: bytes, refusal: Deferred) -> None:
@@ -120,12 +127,14 @@ class Judge:
         found: list[Standing] = []
         for lane in self._lanes:
             tried, worked, faults = lane.meter.counts(now)
+            last = lane.meter.worked_at
             found.append(
                 Standing(
                     relay=lane.id,
                     tried=tried,
                     worked=worked,
                     faults=faults,
+                    worked_at=None if last is None else int((self._origin + last) * 1000),
                     in_flight=lane.in_flight,
                     sessions=lane.in_flight + len(lane.idle),
                     latency_ms=lane.meter.percentiles(now),
@@ -136,11 +145,17 @@ class Judge:
     def _turned(self, lane: Lane, *, own: bool = True) -> None:
         """The lane's circuit has changed."""
         circuit = lane.circuit
+        if circuit.state is CircuitState.CLOSED and lane.id in self._unwelcome:
+            self._unwelcome.discard(lane.id)
+            telemetry.alarm(f"source_blocked:{lane.relay.name}").clear()
         if own:
             self._news[lane.id] = lane
+            if self.on_news is not None:
+                self.on_news()
         telemetry.event(
-            "relay.circuit", relay=lane.relay.name, state=circuit.state.value, why=circuit.why
-        )
+            "relay.circuit", relay=lane.relay.name, state=circuit.state.value, why=circuit.why,
+            ejections=circuit.ejections,
+        )  # fmt: skip
         self._lanes.changed(lane)
 
 

@@ -2,7 +2,7 @@
 those that say goodbye. Doing; the lanes hold what rests."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from everpost.clock import Clock
 from everpost.delivery.lane import Lane
@@ -16,7 +16,7 @@ __all__ = ["Keeper"]
 
 class Keeper:
     """All sessions of a carrier. `busy`: those that carry something, or are being opened for it;
-    `closing`: nothing new may start."""
+    `closing`: nothing new may start; `left` is told whose session has said goodbye."""
 
     def __init__(self, *, clock: Clock, lanes: Lanes, outset: Outset, timeouts: Timeouts) -> None:
         self._clock = clock
@@ -25,6 +25,7 @@ class Keeper:
         self._timeouts = timeouts
         self.busy: set[Session] = set()
         self.closing = False
+        self.left: Callable[[Lane], None] | None = None
         self._farewells: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._all_back = asyncio.Event()
@@ -57,11 +58,27 @@ class Keeper:
             self._sweep_in(max(eldest + self._timeouts.idle - now, 0.01))
 
     def dismiss(self, sessions: Sequence[Session]) -> None:
-        """QUIT and close, without anybody waiting for it."""
+        """QUIT and close, without anybody waiting for it. Until it is gone, each takes up a place
+        in its relay's lane."""
         for session in sessions:
-            task = asyncio.get_running_loop().create_task(session.quit())
+            lane = self._lanes.lane(session.relay.id)
+            if lane is not None:
+                lane.leaving += 1
+                self._lanes.resized(lane)
+            task = asyncio.get_running_loop().create_task(
+                session.quit() if lane is None else self._leave(lane, session)
+            )
             self._farewells.add(task)
             task.add_done_callback(self._farewells.discard)
+
+    async def _leave(self, lane: Lane, session: Session) -> None:
+        try:
+            await session.leave()
+        finally:
+            lane.leaving -= 1
+            self._lanes.resized(lane)
+            if self.left is not None:
+                self.left(lane)
 
     async def close(self, *, deadline: float) -> None:
         """Take nothing more, QUIT idle sessions, wait up to `deadline` seconds for what is being

@@ -2,6 +2,7 @@
 `breaker` and `pool` decide."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 
 from everpost.delivery.breaker import Circuit
 from everpost.delivery.meter import Meter
@@ -26,25 +27,44 @@ class Lane:
     (None: as many as it likes), one less with each; `away`: why it gets no mail for a longer while
     though its circuit is closed (None: it does). `direct`: its mail goes to each destination's own
     hosts; `busy` counts what is in flight to each site then, and `shaper` says how much that may
-    be. Whoever changes `cap`, `uses` or `away` tells `Lanes.changed`.
+    be, of at most `site_cap`. Whoever changes `cap`, `uses` or `away` tells `Lanes.changed`.
+
+    For `leases`, once there is an `urge` to call: `given`, what `uses` was when last set; `peak`,
+    most in flight; `waiting`, whether somebody found no place; `leaving`, sessions that are saying
+    goodbye; `ask_at`, when more may be asked for; `spent`: it is `away` because a budget is used
+    up.
     """
 
     __slots__ = (
-        "away", "busy", "cap", "circuit", "counted", "direct", "enabled", "faulted", "id", "idle",
-        "in_flight", "meter", "relay", "shaper", "uses", "weight",
+        "ask_at", "away", "busy", "cap", "circuit", "counted", "direct", "enabled", "faulted",
+        "given", "id", "idle", "in_flight", "leaving", "meter", "peak", "relay", "shaper",
+        "site_cap", "spent", "urge", "uses", "waiting", "weight",
     )  # fmt: skip
 
-    def __init__(self, relay: Relay, shaper: Shaper, *, open_for: float, now: float) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        shaper: Shaper,
+        *,
+        open_for: float,
+        now: float,
+        urge: "Callable[[Iterable[Lane]], None] | None" = None,
+    ) -> None:
         self.id = relay.id
         self.shaper = shaper
         self.in_flight = 0
         self.counted = 0  # the room that its pools know of
         self.faulted = False
+        self.cap = self.site_cap = 0
         self.uses: int | None = None
+        self.urge = urge
+        self.given = self.peak = self.leaving = 0
+        self.waiting = self.spent = False
+        self.ask_at = 0.0
         self.away: str | None = None
         self.idle: list[Session] = []
         self.busy: Counter[str] = Counter()
-        self.circuit = Circuit(open_for=open_for, now=now)
+        self.circuit = Circuit(open_for=open_for)  # whatever others know of it is news
         self.meter = Meter()
         self.relay = relay
         self.adopt(relay, open_for=open_for, now=now)
@@ -58,10 +78,12 @@ class Lane:
             self.faulted = False
         self.relay = relay
         self.weight = relay.weight
-        self.cap = relay.connections
+        if self.urge is None:
+            self.cap = relay.connections
+            self.site_cap = relay.destination_connections
         self.enabled = relay.state is RelayState.ENABLED
         self.direct = relay.kind is RelayKind.MX
-        self.circuit.expect_probes(relay.probe)
+        self.circuit.expect_probes(relay.probe and not self.direct)
         outdated = [s for s in self.idle if not self.enabled or s.relay != relay]
         self.idle = [s for s in self.idle if s not in outdated]
         return outdated
@@ -70,6 +92,10 @@ class Lane:
     def serves(self) -> bool:
         """Whether it may get mail at all."""
         return self.enabled and self.away is None and self.circuit.state is not CircuitState.OPEN
+
+    @property
+    def doubtful(self) -> bool:
+        return self.circuit.doubtful
 
     def share(self, now: float) -> float:
         """The part of its weight that it may have. What is tried out has its turns like another:
@@ -92,25 +118,42 @@ class Lane:
         cap = self.cap
         if self.circuit.state is CircuitState.HALF_OPEN:
             cap = min(cap, 1)
-        free = cap - self.in_flight
+        free = cap - self.in_flight - self.leaving
         return max(free if self.uses is None else min(free, self.uses), 0)
 
     def most(self, site: Site) -> int:
         """Sessions that the site may ever have at once through this lane."""
-        most = self.relay.destination_connections
-        return most if site.connections is None else min(most, site.connections)
+        return self._share(self.site_cap or self.relay.destination_connections, site)
+
+    def has_seat(self, site: Site) -> bool:
+        """Whether it is within our share of connections, of the relay's and of the site's."""
+        if self.in_flight >= self.cap:
+            return False
+        return not self.direct or self.busy[site.name] < self._share(self.site_cap, site)
+
+    def _share(self, seats: int, site: Site) -> int:
+        """What `seats`, our part of the connections to any site, are to one that takes fewer."""
+        if site.connections is None or not seats:
+            return seats
+        whole = max(self.relay.destination_connections, 1)
+        return min(seats, max(min(site.connections, whole) * seats // whole, 1))
 
     def admits(self, site: Site, now: int) -> bool:
         """Whether the site has room here at `now` (milliseconds); the lane as a whole may be
         full."""
         return not self.direct or self.shaper.admits(
-            self.id, site.name, self.busy[site.name], cap=self.most(site), now=now
+            self.id, site.name, self.busy[site.name], cap=self._share(self.site_cap, site), now=now
         )
 
     def enter(self, site: Site) -> None:
         self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
         if self.uses is not None:
             self.uses -= 1
+        if self.urge is not None and (
+            self.uses == 0 or (self.in_flight >= self.cap and not self.waiting)
+        ):
+            self.urge((self,))
         if self.direct:
             self.busy[site.name] += 1
 

@@ -7,7 +7,7 @@ waits in the wing's line, first come first served.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from everpost.clock import Clock
 from everpost.delivery.breaker import OPEN_FOR, Spare
@@ -27,10 +27,13 @@ __all__ = ["Lanes"]
 _ANSWERED_AT_ONCE = 100
 """Transactions that a pool without any relay in service can be asked for: they do not wait."""
 
-_LINE = 100
+_MOST_MATES = 64
+_SEAT_S = 1.0
+"""So long a connection without mail waits to be let in."""
+_LINE = 400
 """How many may wait in line for one site. More go back to the queue, or a slow site with many
 domains would fill all that a process may have in hand (I17)."""
-_LINE_MS = 30_000
+_LINE_MS = 5_000
 
 _NOWHERE: tuple[Wing, ...] = ()
 
@@ -61,6 +64,17 @@ class Lanes:
         self._pinned: dict[bytes, deque[Waiter]] = {}
         self._number = 0
         self._due: float | None = None  # when a circuit or a tier is to be looked at
+        self._urge: Callable[[Iterable[Lane]], None] | None = None
+        self._visitors: dict[bytes, list[asyncio.Future[None]]] = {}
+
+    def lease(self, urge: Callable[[Iterable[Lane]], None]) -> None:
+        """From now on the lanes have what they are given; `urge` is told which of them find no
+        place for somebody, or gave away their last."""
+        self._urge = urge
+        for lane in self._lanes.values():
+            lane.urge = urge
+            lane.cap = lane.site_cap = 0
+            self.resized(lane)
 
     # --- relays and pools -------------------------------------------------------------------------
 
@@ -79,7 +93,9 @@ class Lanes:
         for id_, relay in wanted.items():
             known = self._lanes.get(id_)
             if known is None:
-                self._lanes[id_] = Lane(relay, self._shaper, open_for=open_for, now=now)
+                self._lanes[id_] = Lane(
+                    relay, self._shaper, open_for=open_for, now=now, urge=self._urge
+                )
             elif known.relay != relay:
                 left += known.adopt(relay, open_for=open_for, now=now)
         for lane in self._lanes.values():
@@ -100,7 +116,7 @@ class Lanes:
             wing = Wing(pool, tiers, site=self._site, random=self._random)
             before = old.pop(name, None)
             if before is not None:
-                wing.waiters = before.waiters
+                wing.waiters, wing.out_since = before.waiters, before.out_since
             wing.look(now)
             self._wings[name] = wing
             for lane in wing.lanes:
@@ -139,7 +155,29 @@ class Lanes:
         if wing is None or not wing.lanes:
             return 0
         self._look()
-        return _ANSWERED_AT_ONCE if wing.out else max(wing.room, 0)
+        if wing.out:
+            return _ANSWERED_AT_ONCE
+        if wing.room > 0 or self._urge is None:
+            return max(wing.room, 0)
+        # Lanes have what they are given: one message in line asks for those that have nothing.
+        asleep = not wing.waiters and not any(lane.in_flight for lane in wing.lanes)
+        return int(asleep)
+
+    def in_line(self, lane: Lane) -> bool:
+        """Whether somebody waits for a place that this lane could give."""
+        if lane.id in self._pinned or self._visitors.get(lane.id):
+            return True
+        return any(wing.waiters for wing in self._of.get(lane.id, _NOWHERE))
+
+    def mates(self, ids: Container[bytes]) -> list[Lane]:
+        """The enabled lanes of every pool that has one of these: they share its mail, and none is
+        to be passed over for having nothing yet. Large pools get along with those that are awake.
+        """
+        found: dict[bytes, Lane] = {}
+        for wing in self._wings.values():
+            if len(wing.lanes) <= _MOST_MATES and any(lane.id in ids for lane in wing.lanes):
+                found.update((lane.id, lane) for lane in wing.lanes)
+        return list(found.values())
 
     def any_beyond(
         self, tried: frozenset[bytes], envelope: Envelope, unblocked_at: Site | None = None
@@ -189,6 +227,8 @@ class Lanes:
                 return self._enter(found, site)
         elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
             return _line_is_long(site, self._clock.now())
+        if self._urge is not None and not wing.waiters:
+            self._urge(wing.lanes)
         waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
         if wing.room > 0:
@@ -200,6 +240,8 @@ class Lanes:
             return None
         self._pinned.setdefault(relay, deque()).append(waiter)
         self._serve_pinned(relay)
+        if self._urge is not None and not waiter.place.done():
+            self._urge([self._lanes[relay]])
         return await self._in_line(waiter)
 
     def _waiter(self, envelope: Envelope, tried: frozenset[bytes], site: Site) -> Waiter:
@@ -228,6 +270,40 @@ class Lanes:
         self._recount(lane)
         self._hand_on(lane)
 
+    async def visit(self, relay: bytes) -> Lane | None:
+        """A place for one connection that carries no mail, and counts as none; None when there is
+        no room for it now, sessions at rest included. Must be given back with `visited`."""
+        lane = self._lanes.get(relay)
+        if lane is not None and not lane.cap and self._urge is not None:
+            await self._seat(lane, self._urge)
+        if lane is None or not lane.enabled:
+            return None
+        if lane.in_flight + len(lane.idle) + lane.leaving >= lane.cap:
+            return None
+        lane.in_flight += 1
+        lane.peak = max(lane.peak, lane.in_flight)
+        self._recount(lane)
+        return lane
+
+    async def _seat(self, lane: Lane, urge: Callable[[Iterable[Lane]], None]) -> None:
+        """Ask for what the lane has nothing of, and wait a moment for it."""
+        visitor: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        visitors = self._visitors.setdefault(lane.id, [])
+        visitors.append(visitor)
+        urge((lane,))
+        try:
+            async with asyncio.timeout(_SEAT_S):
+                await visitor
+        except TimeoutError:
+            pass
+        finally:
+            visitors.remove(visitor)
+
+    def visited(self, lane: Lane) -> None:
+        lane.in_flight -= 1
+        self._recount(lane)
+        self._hand_on(lane)
+
     def changed(self, lane: Lane | None = None) -> None:
         """The lane's circuit, `cap`, `uses` or `away` has changed; without a lane, that of any, or
         what a site takes: who serves, and who may have a place now, or none to wait for?"""
@@ -245,6 +321,14 @@ class Lanes:
             self._serve_pinned(id_)
         for wing in tuple(wings):
             self._serve(wing)
+
+    def resized(self, lane: Lane) -> None:
+        """Only its `cap` or `uses` has changed, or how many sessions are leaving."""
+        for visitor in self._visitors.get(lane.id, ()) if lane.cap else ():
+            if not visitor.done():
+                visitor.set_result(None)
+        self._recount(lane)
+        self._hand_on(lane)
 
     def _recount(self, lane: Lane) -> None:
         room = lane.room
@@ -269,13 +353,19 @@ class Lanes:
         site, lets others pass."""
         now, wall = self._now(), self._clock.now()
         waiting: deque[Waiter] = deque()
+        full: set[str] = set()  # sites: who stands behind for one need not be asked
         while wing.waiters:
             waiter = wing.waiters.popleft()
             if waiter.place.done():  # cancelled
                 continue
+            if waiter.site.name in full and not waiter.tried:
+                waiting.append(waiter)
+                continue
             found = wing.choose(waiter.envelope, waiter.tried, waiter.site, now=now, wall=wall)
             if found is FULL:
                 waiting.append(waiter)
+                if waiter.site.name and not waiter.envelope.avoid:
+                    full.add(waiter.site.name)
                 if wing.room <= 0:
                     break
                 continue
@@ -289,13 +379,9 @@ class Lanes:
         while line:
             waiter = line[0]
             if not waiter.place.done():
-                site = waiter.site
-                if lane is not None and (
-                    lane.in_flight >= lane.relay.connections
-                    or (lane.direct and lane.busy[site.name] >= lane.most(site))
-                ):
+                if lane is not None and not lane.has_seat(waiter.site):
                     return
-                waiter.place.set_result(self._enter(lane, site))
+                waiter.place.set_result(self._enter(lane, waiter.site))
             line.popleft()
         del self._pinned[relay]
 
@@ -323,7 +409,8 @@ class Lanes:
 
     def keep(self, lane: Lane, session: Session) -> bool:
         """Whether this session may wait in its lane for more work; if so it does now."""
-        if lane.enabled and session.relay is lane.relay and session.usable:
+        has_seat = lane.in_flight <= lane.cap  # it is still one of those in flight
+        if lane.enabled and has_seat and session.relay is lane.relay and session.usable:
             lane.idle.append(session)
             return True
         return False

@@ -61,6 +61,11 @@ class Meter:
         """Tried, and nobody is to blame."""
         self._now(now).tried += 1
 
+    @property
+    def worked_at(self) -> float | None:
+        """When the relay last did its work for a message."""
+        return None if self._average is None else self._at
+
     def latency(self, now: float) -> float:
         """The moving average, in seconds, as far as it can still be trusted; 0 without any."""
         if self._average is None:

@@ -2,8 +2,9 @@
 
 Turns go round by weight, smoothly: each relay has a moment when its next one is due, and the
 earliest has it. It is compared with a second, drawn by weight among the others: if what it has in
-flight and how long it takes make it clearly dearer, the second one gets the message. So a relay
-that turns slow gets less before it fails, and is looked at again now and then.
+flight and how long it takes make it clearly dearer, or if its last one failed, the second one gets
+the message. So a relay that turns slow gets less before it fails, and is looked at again now and
+then.
 """
 
 from bisect import bisect_right
@@ -21,9 +22,13 @@ DEARER = 2.0
 AT_EASE = 2.0
 """Transactions in flight, for an average weight, that count for nothing: a few more or less of
 them are chance."""
+AT_EASE_S = 0.05
+"""Seconds that count for nothing either: relays on the same network differ by chance."""
 LOOK_AGAIN = 16
 """A relay that was passed over this often has its turn, unless what it has in flight is piling
 up."""
+LOOK_AGAIN_SOON = 4
+"""The same of a relay whose last transaction failed, which decides soon whether it stays."""
 MOST_OWED = 2
 """Turns at half the price, for a relay that was passed over for a moment only."""
 LEAST_SHARE = 0.01
@@ -38,9 +43,9 @@ OUTLIER_OTHERS = 2
 
 
 class Candidate(Protocol):
-    """What is known of a relay. `room`: transactions that could start now; `share` (0 to 1): the
-    part of its weight that it may have, `latency`: seconds that a transaction takes (0: not
-    known), both at a monotonic second."""
+    """What is known of a relay. `room`: transactions that could start now; `doubtful`: its last one
+    failed; `share` (0 to 1): the part of its weight that it may have, `latency`: seconds that a
+    transaction takes (0: not known), both at a monotonic second."""
 
     @property
     def weight(self) -> int: ...
@@ -48,6 +53,8 @@ class Candidate(Protocol):
     def room(self) -> int: ...
     @property
     def in_flight(self) -> int: ...
+    @property
+    def doubtful(self) -> bool: ...
     def share(self, now: float) -> float: ...
     def latency(self, now: float) -> float: ...
 
@@ -159,15 +166,24 @@ class Turns(Generic[C]):
             return first
         if fits is not None and not fits(second.relay):
             return first
+        share = second.relay.share(now)
+        if share < 1.0 and self._random() >= share:
+            return first
         load, other = self._load(first.relay), self._load(second.relay)
         takes, takes_other = first.relay.latency(now), second.relay.latency(now)
         if not takes or not takes_other:
             takes = takes_other = 1.0
-        if takes * (load + AT_EASE) <= DEARER * takes_other * (other + AT_EASE):
+        else:
+            takes, takes_other = takes + AT_EASE_S, takes_other + AT_EASE_S
+        doubtful = first.relay.doubtful and not second.relay.doubtful
+        dear = takes * (load + AT_EASE) > DEARER * takes_other * (other + AT_EASE)
+        if not (dear or doubtful):
             first.passed = 0
             return first
         first.passed += 1
-        if first.passed >= LOOK_AGAIN and load <= DEARER * (other + AT_EASE):
+        if first.passed >= (LOOK_AGAIN if dear else LOOK_AGAIN_SOON) and load <= DEARER * (
+            other + AT_EASE
+        ):
             first.passed = 0
             return first
         first.due += self._step(first, now)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from everpost.clock import Clock
-from everpost.delivery.classify import classify
+from everpost.delivery.classify import classify, rule
 from everpost.delivery.handover import HandOver, said
 from everpost.delivery.route import FarEnd
 from everpost.delivery.timeouts import Timeouts
@@ -29,6 +29,9 @@ __all__ = ["Outset", "Session"]
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 """What keeps a connection from being made that is this machine's own lack."""
+
+_OFFERED = 1024
+"""Octets of the message that a probe announces: as small as real ones."""
 
 Phased = Generator[Step, list[Reply], Deferred | None]
 
@@ -261,6 +264,29 @@ class Session:
                 break
             (reply,) = yield Step(login.answer(), asks=1, within=within)
         return None if reply.code == 235 else self._refused(reply)
+
+    # --- probing ----------------------------------------------------------------------------------
+
+    async def try_sender(self, sender: str) -> Deferred | None:
+        """MAIL, then RSET: None when mail from `sender` would be taken now."""
+        try:
+            refusal = await self._timed(Phase.MAIL, self._offer(sender))
+        except Interrupted as cut:
+            refusal = self._deferred(cut.reason)
+        except client.Unsafe as error:
+            refusal = self._deferred(str(error), speaker=Speaker.SELF)
+        return None if refusal is None else self._unsaid(refusal)
+
+    def _offer(self, sender: str) -> Phased:
+        within = self._timeouts.mail
+        mail = client.mail(sender, self.extensions, size=_OFFERED)
+        (reply,) = yield Step(mail, asks=1, within=within)
+        if reply.code // 100 != 2:
+            # Nobody but the relay can have said this: no recipient was named, no content sent.
+            reason = rule(said(reply), Phase.MAIL).reason
+            return Deferred(reason, Phase.MAIL, Speaker.RELAY, said(reply), relay_fault=True)
+        yield Step(client.RSET, asks=1, within=within)
+        return None
 
     # --- small things of opening ------------------------------------------------------------------
 

@@ -64,6 +64,9 @@ own must not be able to stop a relay."""
 
 PENDING_MS = 86_400_000
 """A greylist waits so long for the second try (RFC 6647 §5 has 24 hours at most)."""
+_SECOND_TRY_MS = 3_600_000
+"""For so long the relay that it saw first is left the second try, though it greets another one
+likewise."""
 PASSED_MS = 30 * 86_400_000
 """And remembers who came back for about a month (postgrey: 35 days)."""
 
@@ -280,10 +283,15 @@ class Shaper:
     # --- greylists --------------------------------------------------------------------------------
 
     def _greylists(self, relay: bytes, site: str, now: int) -> None:
-        """The relay that it saw first stays the one; one that had passed has to pass anew."""
+        """The relay that it saw first stays the one for the second try; one that had passed has to
+        pass anew, or is not in service, or it would have been tried."""
         known = self._grey.get(site)
-        if known is None or known.until <= now or (known.passed and known.relay == relay.hex()):
-            self._know_grey(site, _Grey(relay.hex(), passed=False, until=now + PENDING_MS))
+        if known is not None and not known.passed:
+            if known.relay != relay.hex() and now < known.until - PENDING_MS + _SECOND_TRY_MS:
+                return
+            if known.relay == relay.hex() and now < known.until:
+                return
+        self._know_grey(site, _Grey(relay.hex(), passed=False, until=now + PENDING_MS))
 
     def _came_back(self, relay: bytes, site: str, now: int) -> None:
         known = self._grey.get(site)

@@ -383,7 +383,7 @@ class Attempt:
             if word is Word.PAUSE or word is Word.STOP:
                 self._stop_for(word, why, now)
             if blocking:
-                self._unwelcome(blocking)
+                means.judge.unwelcome(lane, blocking)
 
     def _stop_for(self, word: Word, why: str, now: int) -> None:
         """Nothing more goes there this way; what was refused for our address goes another way, if
@@ -409,14 +409,6 @@ class Attempt:
             for o in outcomes
         ]
         means.lanes.changed()
-
-    def _unwelcome(self, sites: int) -> None:
-        relay = self.lane.relay
-        telemetry.alarm(f"source_blocked:{relay.name}").raise_(relay=relay.name, sites=sites)
-        refusal = Deferred(
-            f"blocked by {sites} sites", Phase.ROUTE, Speaker.DESTINATION, mark=Mark.BLOCK
-        )
-        self._means.judge.unwelcome(self.lane, refusal)
 
     def _blame(self, refusal: Deferred, began: float, *, session: bool) -> None:
         """The relay is at fault; but a message that others have refused may be so itself."""

@@ -23,6 +23,10 @@ _RAMP_LOOK = 1.0
 _OUTLIER_SAMPLES = 10
 """Transactions of the last minute that it takes to call a relay slow."""
 
+_PART_OF_OUTAGE = 0.25
+_LONGEST_WAIT = 60.0
+"""Mail of a pool that is out of service waits for this part of the time that it is out already, at
+most so many seconds: what waits for days does not come and go all the time."""
 _NAMED = 3
 """Relays that a refusal names."""
 
@@ -57,8 +61,9 @@ class Waiter:
 
 
 class Wing:
-    """`lanes`: those of the pool that are enabled; `sound`: how many of them are in health; `room`:
-    transactions that those who serve could start now."""
+    """`lanes`: those of the pool that are enabled; `sound`: how many of them are in health, and
+    since when none is: `out_since` (monotonic seconds, or None); `room`: transactions that those
+    who serve could start now."""
 
     def __init__(
         self, pool: Pool, lanes: Sequence[Sequence[Lane]], *, site: str, random: Callable[[], float]
@@ -84,6 +89,7 @@ class Wing:
         self._serving: frozenset[bytes] = _NONE
         self._tiers = 0
         self._look_at: float | None = None
+        self.out_since: float | None = None
 
     # --- who serves -------------------------------------------------------------------------------
 
@@ -92,6 +98,10 @@ class Wing:
         self.sound = sum(
             lane.circuit.state is CircuitState.CLOSED and lane.away is None for lane in self.lanes
         )
+        if self.sound:
+            self.out_since = None
+        elif self.out_since is None:
+            self.out_since = now
         groups = [
             Group(
                 tier,
@@ -242,6 +252,9 @@ class Wing:
         rest = f"; and {more} more" if more > 0 else ""
         looks = [lane.circuit.next_look for lane in self.lanes]
         soonest = min((look for look in looks if look is not None), default=now)
+        if self.out_since is not None:
+            out_for = now - self.out_since
+            soonest = max(soonest, now + min(out_for * _PART_OF_OUTAGE, _LONGEST_WAIT))
         return Deferred(
             f"no relay of pool {self.name} is in service: {'; '.join(told)}{rest}",
             Phase.ROUTE,

@@ -24,7 +24,7 @@ from everpost.dispatch.settling import Settling
 from everpost.dispatch.waiting import Room, Waiting
 from everpost.dispatch.work import Work, by_destination
 from everpost.ids import Id
-from everpost.model.outcome import AttemptRecord, Delivered, Outcome
+from everpost.model.outcome import AttemptRecord, Deferred, Delivered, Outcome
 from everpost.net.wake import WakeListener
 from everpost.store.directory import Directory
 from everpost.store.interface import (
@@ -242,6 +242,10 @@ class Dispatcher:
 
     # -- carrying ----------------------------------------------------------------------------------
 
+    def go_on(self) -> None:
+        """Delivery may have room again."""
+        self._start_what_may()
+
     def _start_what_may(self) -> None:
         if self._stopping:
             return
@@ -311,7 +315,8 @@ class Dispatcher:
             for claim, outcome in zip(claimed.claims, outcomes, strict=True)
         ]
         for claim, outcome in zip(claimed.claims, outcomes, strict=True):
-            _OUTCOMES.add(1, outcome.__struct_config__.tag, claimed.stream)
+            if not (isinstance(outcome, Deferred) and outcome.untried):
+                _OUTCOMES.add(1, outcome.__struct_config__.tag, claimed.stream)
             if isinstance(outcome, Delivered) and not claim.attempts:
                 _TO_END.observe(max(now - claim.not_before, 0) / 1000)
         self._settling.put(settlements)

@@ -34,7 +34,7 @@ from everpost.store.interface import (
     StreamRow,
 )
 
-__all__ = ["Intake", "Prepared", "SealerLike"]
+__all__ = ["Intake", "Prepared", "SealerLike", "for_relay"]
 
 _ACCEPTED = telemetry.counter(
     "everpost_intake_accepted_total", "Messages made durable", ("stream",)
@@ -65,6 +65,11 @@ class Prepared(msgspec.Struct, frozen=True):
     """A message that passed every check and waits to be accepted."""
 
     message: NewMessage
+
+
+def for_relay(prepared: Prepared, relay: Id) -> Prepared:
+    """The message for this one relay, whatever pool it would go to, and whatever its state."""
+    return Prepared(msgspec.structs.replace(prepared.message, only=relay))
 
 
 class Intake:

@@ -35,7 +35,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What one process saw of a relay in the last minute: transactions tried, those it did its work
     for (delivered, or refused by the destination), its own faults; now in flight, and connections
-    open. `latency_ms` maps p50, p95 and p99 of whole transactions."""
+    open. `worked_at` is when it last did its work, however long ago (milliseconds since 1970).
+    `latency_ms` maps p50, p95 and p99 of whole transactions."""
 
     relay: bytes
     tried: int = 0
@@ -43,4 +44,5 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     faults: int = 0
     in_flight: int = 0
     sessions: int = 0
+    worked_at: int | None = None
     latency_ms: Mapping[str, float] = {}

@@ -60,7 +60,7 @@ class Upkeep:
         await self._store.checkpoint()
         while purge:
             gone = await self._store.purge(before=self._clock.now(), limit=_PURGE_LIMIT)
-            purge = gone == _PURGE_LIMIT
+            purge = gone >= _PURGE_LIMIT
         await self._observe()
 
     async def _observe(self) -> None:

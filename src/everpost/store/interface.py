@@ -314,7 +314,8 @@ class Recovery(Protocol):
         ...
 
     async def purge(self, *, before: int, limit: int) -> int:
-        """Remove idempotency records that ended before `before`; how many."""
+        """Remove idempotency records (`limit` at most), notes, seats and budgets that ended before
+        `before`; how many."""
         ...
 
     async def checkpoint(self) -> None:

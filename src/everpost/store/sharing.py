@@ -44,7 +44,12 @@ class Ask(msgspec.Struct, frozen=True):
 
 class Grant(msgspec.Struct, frozen=True):
     """What was granted, until `until` (milliseconds): seats in all, or that many more uses. `left`:
-    what the limit has left for anybody; 0: ask again in the next window, or later."""
+    what the limit has left for anybody; 0: ask again in the next window, or later. Of seats, below
+    0 is how many others lack.
+
+    Seats may be fewer than those that the ask called `used`: no new work may take one, and those
+    stay counted as its owner's until a later ask no longer names them.
+    """
 
     name: str
     amount: int
@@ -66,7 +71,8 @@ class Sharing(Protocol):
 
     async def lead(self, name: str, owner: Id, *, lease_ms: int) -> int | None:
         """Take or renew the lease `name`: its term while it is ours, None while it is another's.
-        A new owner gets a new term."""
+        A new owner gets a new term, and so does one whose own lease had ended. Cheap while it is
+        another's."""
         ...
 
     async def yield_lead(self, name: str, owner: Id) -> None:
@@ -76,7 +82,9 @@ class Sharing(Protocol):
     async def share(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> Sequence[Grant]:
         """Shares of limits, in the asks' order. Over all owners, seats granted and not expired
         never exceed `cap`, nor do the uses granted in one window; seats are divided fairly among
-        those who want them, so that a share shrinks at its renewal when others come."""
+        those who want them, so that a share shrinks at its renewal when others come. Each dispatch
+        process that is registered and has no seat finds one when it comes, as far as a quarter of
+        the cap allows; of a budget it finds its part of what is left."""
         ...
 
     async def leave(self, owner: Id) -> None:

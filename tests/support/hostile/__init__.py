@@ -14,24 +14,29 @@ from tests.support.hostile.row import (
     Hostile,
     HostileQuery,
     HostileRequest,
+    HostileSetting,
     HostileWire,
     shown,
 )
+from tests.support.hostile.settings import GOOD, SETTINGS
 from tests.support.hostile.values import VALUES
 from tests.support.hostile.wires import SMUGGLED, WIRES
 
 __all__ = [
     "EMAIL",
+    "GOOD",
     "PATH_IDS",
     "PLACES",
     "QUERIES",
     "REQUESTS",
     "ROWS",
+    "SETTINGS",
     "SMUGGLED",
     "WIRES",
     "Hostile",
     "HostileQuery",
     "HostileRequest",
+    "HostileSetting",
     "HostileWire",
     "rows",
     "shown",

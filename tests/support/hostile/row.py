@@ -1,13 +1,16 @@
 """What a row of the hostile-input table is."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = [
     "PLACES",
     "Hostile",
     "HostileQuery",
     "HostileRequest",
+    "HostileSetting",
     "HostileWire",
     "refused",
     "shown",
@@ -100,6 +103,19 @@ class HostileWire:
 
     def __str__(self) -> str:
         return f"{self.row}-{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostileSetting:
+    """A value of a field of `POST path`, in a body that would pass otherwise: 422, naming it."""
+
+    row: str
+    path: str
+    field: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.row}-{self.path}-{self.field}-{shown(json.dumps(self.value))}"
 
 
 def refused(row: str, place: str, *values: str, status: int = 422) -> list[Hostile]:

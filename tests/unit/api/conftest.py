@@ -21,7 +21,19 @@ from everpost.api import (
     build_api,
     build_operator,
 )
-from everpost.catalog import ApiKeys, Domains, Relays
+from everpost.catalog import (
+    ApiKeys,
+    Applier,
+    Domains,
+    NewPool,
+    NewRelay,
+    NewRoute,
+    Pools,
+    Projects,
+    Relays,
+    Routes,
+    Streams,
+)
 from everpost.ids import Id, IdMaker
 from everpost.intake import Intake, Limits
 from everpost.model.credential import SENDING_ACCESS, Credential
@@ -36,17 +48,21 @@ from everpost.store.interface import (
     Accepted,
     ApiKeyRow,
     AttemptRow,
+    Change,
     Conflicting,
     DkimKeyRow,
     DomainRow,
     EventRow,
     IdempotencyKey,
     MessageRow,
+    Note,
+    PoolRow,
     ProjectRow,
     QueueFacts,
     RecipientRow,
     RelayRow,
     Replayed,
+    RouteRow,
     Store,
     StoreUnavailable,
     StreamRow,
@@ -57,7 +73,7 @@ NOW = 1_795_435_200_000
 """2026-11-23 12:00:00 UTC."""
 DAY_MS = 86_400_000
 
-Row = ProjectRow | StreamRow | ApiKeyRow | DomainRow | DkimKeyRow | RelayRow
+Row = ProjectRow | StreamRow | ApiKeyRow | DomainRow | DkimKeyRow | RelayRow | PoolRow | RouteRow
 
 
 class StoppedClock:
@@ -77,6 +93,9 @@ class OpenSealer:
     def seal(self, project: int, plaintext: bytes, *, context: bytes) -> tuple[int, bytes]:
         return 1, plaintext
 
+    def unseal(self, key_id: int, sealed: bytes, *, context: bytes) -> bytes:
+        return sealed
+
     def part_hash(self, project: int, day: int, content: bytes) -> bytes:
         return content[:32].ljust(32, b"#")
 
@@ -91,6 +110,7 @@ class Shelf:
         self.moved: dict[Id, int] = {}
         self.keys: dict[tuple[int, str], IdempotencyKey] = {}
         self.audits: list[dict[str, Any]] = []
+        self.notes: list[Note] = []
         self.full = False
         self.broken = False
         self.accepts = 0
@@ -145,6 +165,22 @@ class Shelf:
     async def relays(self) -> Sequence[RelayRow]:
         return self._all(RelayRow)
 
+    async def pools(self) -> Sequence[PoolRow]:
+        return self._all(PoolRow)
+
+    async def routes(self) -> Sequence[RouteRow]:
+        return sorted(self._all(RouteRow), key=lambda row: row.position)
+
+    async def change(self, changes: Sequence[Change], *, actor: str) -> None:
+        for one in changes:
+            if one.row is not None:
+                await self.put(one.row, actor=actor, action=one.action)
+            elif one.drop is not None:
+                await self.drop(*one.drop, actor=actor, action=one.action)
+
+    async def noted(self, kinds: Sequence[str], *, after: int = 0) -> tuple[int, Sequence[Note]]:
+        return 0, [note for note in self.notes if note.kind in kinds]
+
     async def put(self, row: Row, *, actor: str, action: str) -> None:
         kind = type(row).__name__
         id_ = (row.project, row.name) if isinstance(row, StreamRow) else row.id
@@ -156,7 +192,10 @@ class Shelf:
         self._audit(actor, action, kind)
 
     async def drop(self, kind: str, id_: Id, *, actor: str, action: str) -> bool:
-        name = {"api_key": "ApiKeyRow", "domain": "DomainRow", "relay": "RelayRow"}[kind]
+        name = {
+            "api_key": "ApiKeyRow", "domain": "DomainRow", "relay": "RelayRow", "pool": "PoolRow",
+            "route": "RouteRow",
+        }[kind]  # fmt: skip
         gone = self.rows.get(name, {}).pop(id_, None) is not None
         self._audit(actor, action, kind)
         return gone
@@ -415,7 +454,11 @@ async def _furnish(door: Door) -> None:
         await store.put(
             msgspec.structs.replace(row, status="verified"), actor="t", action="domain.verify"
         )
-    await door.services.relays.add(OPERATOR, "smtp://user:hunter2@relay.test:2525", name="first")
+    await door.services.relays.add(
+        OPERATOR, NewRelay(url="smtp://user:hunter2@relay.test:2525", name="first")
+    )
+    await door.services.pools.add(OPERATOR, NewPool(name="main", tiers=[["first"]]))
+    await door.services.routes.add(OPERATOR, NewRoute(name="way", pool="main", tag="kind"))
     keys = door.services.api_keys
     _, door.tokens["full"] = await keys.create(OPERATOR, "full")
     _, door.tokens["sending"] = await keys.create(OPERATOR, "s", permission=SENDING_ACCESS)
@@ -463,6 +506,11 @@ def new_door(
             make_key=lambda algorithm: (b"der", "cHVibGlj"),
         ),
         relays=Relays(shelf, directory, sealer=sealer, clock=clock, ids=make_id),
+        pools=Pools(shelf, directory, clock=clock, ids=make_id),
+        routes=Routes(shelf, directory, clock=clock, ids=make_id),
+        streams=Streams(shelf, directory),
+        projects=Projects(shelf, directory),
+        applier=Applier(shelf, directory, sealer=sealer, clock=clock, ids=make_id),
         sandbox=Captured(),
         directory=directory,
         health=Health(gather, clock, fresh_for=0.0),

@@ -48,7 +48,10 @@ def test_hostile_body_in_a_batch_spoils_its_own_item_at_most(
         assert errors[0]["message"].isascii()
 
 
-@pytest.mark.parametrize("path", ["/relays", "/domains", "/api-keys"])
+@pytest.mark.parametrize(
+    "path",
+    ["/relays", "/domains", "/api-keys", "/pools", "/routes", "/routes/explain", "/apply"],
+)
 @pytest.mark.parametrize("row", [r for r in BODIES if r.said == "not valid JSON"], ids=str)
 def test_settings_endpoints_refuse_bombs_too(door: Door, path: str, row: HostileRequest) -> None:
     assert door.ask("POST", path, row.body).status in {400, 413, 422}

@@ -36,9 +36,8 @@ def test_hostile_query_is_more_than_a_wrong_query(door: Door, route: Route, key:
 
 @pytest.mark.parametrize("route", BY_ID, ids=lambda r: f"{r.method}-{r.name}")
 def test_hostile_id_is_more_than_an_unknown_id(door: Door, route: Route) -> None:
-    body = {"scheduled_at": "in 1 hour", "state": "enabled"} if route.body else None
-    if route.name == "patch_relay":
-        body = {"state": "enabled"}
+    bodies = {"reschedule": {"scheduled_at": "in 1 hour"}, "test_relay": {"to": "a@good.test"}}
+    body = bodies.get(route.name, {}) if route.body else None
     absent = door.ask(route.method, route.path.replace("{id}", PATH_IDS[1]), body)
     assert absent.status == 404
     for text in PATH_IDS:

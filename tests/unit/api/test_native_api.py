@@ -8,6 +8,7 @@ import pytest
 
 from everpost.api import views
 from everpost.api.routes import ADMIN, NATIVE, Route
+from everpost.ids import text
 from everpost.model.outcome import AttemptRecord
 from everpost.store.interface import AttemptRow
 from tests.unit.api.conftest import NOW, Door, NoRecords, email
@@ -21,6 +22,15 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api-keys"): {"name": "new"},
     ("POST", "/relays"): {"url": "smtp://new.test"},
     ("PATCH", "/relays/{id}"): {"state": "draining"},
+    ("POST", "/relays/{id}/test"): {"to": "a@good.test"},
+    ("POST", "/pools"): {"name": "new", "tiers": [["first"]]},
+    ("PATCH", "/pools/{id}"): {"floor": 2},
+    ("POST", "/routes"): {"name": "new", "pool": "main"},
+    ("PATCH", "/routes/{id}"): {"tag": None},
+    ("POST", "/routes/explain"): {"from": "a@example.com", "to": "b@good.test"},
+    ("PATCH", "/streams/{name}"): {"weight": 2},
+    ("PATCH", "/projects/{number}"): {"weight": 2},
+    ("POST", "/apply"): {"projects": []},
 }
 
 
@@ -30,7 +40,8 @@ def _name(route: Route) -> str:
 
 def _ask(door: Door, route: Route, *, key: str | None = "full", id_: str = NOBODY) -> Any:
     body = BODIES.get((route.method, route.path))
-    return door.ask(route.method, route.path.replace("{id}", id_), body, key=key)
+    path = route.path.replace("{id}", id_).replace("{name}", "broadcast").replace("{number}", "2")
+    return door.ask(route.method, path, body, key=key)
 
 
 # --- who may ask ----------------------------------------------------------------------------------
@@ -107,7 +118,8 @@ def test_method_override_changes_nothing(door: Door) -> None:
 
 # --- other tenants (S40) --------------------------------------------------------------------------
 
-WITH_ID = [r for r in GUARDED if "{id}" in r.path and not r.path.startswith("/relays")]
+OPERATORS = ("/relays", "/pools", "/routes", "/projects", "/apply", "/status", "/audit")
+WITH_ID = [r for r in GUARDED if "{id}" in r.path and not r.path.startswith(OPERATORS)]
 
 
 @pytest.mark.parametrize("route", WITH_ID, ids=_name)
@@ -127,10 +139,27 @@ def test_another_tenants_object_is_no_object(door: Door, route: Route) -> None:
     assert _ask(door, route, id_=ids[noun]).status == 200
 
 
-def test_relays_status_and_audit_are_the_operators(door: Door) -> None:
-    for path in ("/relays", "/status", "/audit"):
-        assert door.ask("GET", path, key="tenant").status == 403
-        assert door.ask("GET", path).status == 200
+@pytest.mark.parametrize("route", [r for r in GUARDED if r.path.startswith(OPERATORS)], ids=_name)
+def test_what_is_the_operators_is_a_tenants(door: Door, route: Route) -> None:
+    """S42; and what is there is refused like what is not (S40)."""
+    noun = route.path.split("/")[1]
+    shelf = {"relays": "RelayRow", "pools": "PoolRow", "routes": "RouteRow"}
+    ids = {n: text(next(iter(door.store.rows[kind]))) for n, kind in shelf.items()}
+    theirs = _ask(door, route, key="tenant", id_=ids.get(noun, NOBODY))
+    nobody = _ask(door, route, key="tenant")
+    assert (theirs.status, theirs.body) == (403, nobody.body)
+    answer = _ask(door, route, id_=ids.get(noun, NOBODY))
+    in_use = route.method == "DELETE" and noun in {"relays", "pools"}
+    assert answer.status == (409 if in_use else 200), answer.body
+
+
+def test_a_tenant_sees_or_changes_the_streams_of_another(door: Door) -> None:
+    changed = door.ask("PATCH", "/streams/broadcast", {"weight": 7}, key="tenant")
+    assert (changed.status, changed.json["weight"]) == (200, 7)
+    mine = {row["name"]: row["weight"] for row in door.ask("GET", "/streams").json["data"]}
+    assert mine == {"broadcast": 1, "transactional": 1}
+    assert door.ask("PATCH", "/streams/broadcast", {"pool": "main"}, key="tenant").status == 403
+    assert door.ask("PATCH", "/streams/none", {"weight": 2}).status == 404
 
 
 def test_lists_hold_the_callers_own_objects(door: Door) -> None:
@@ -374,6 +403,10 @@ def test_relay_changes_state_and_goes(door: Door) -> None:
     path = f"/relays/{relay['id']}"
     assert door.ask("PATCH", path, {"state": "draining"}).json["state"] == "draining"
     assert door.ask("PATCH", path, {"state": "gone"}).status == 422
+    in_use = door.ask("DELETE", path)
+    assert (in_use.status, in_use.json["name"]) == (409, "conflict")
+    route = door.ask("GET", "/routes").json["data"][0]["id"]
+    assert door.ask("DELETE", f"/routes/{route}").json["deleted"] is True
     assert door.ask("DELETE", path).json["deleted"] is True
     assert door.ask("DELETE", path).status == 404
 
@@ -397,7 +430,7 @@ def test_cursor_of_a_row_that_has_gone_still_means_its_place(door: Door) -> None
     assert [k["id"] for k in after["data"]] == [k["id"] for k in keys[2:]]
     before = door.ask("GET", f"/api-keys?limit=1&before={gone}").json
     assert ([k["id"] for k in before["data"]], before["has_more"]) == ([keys[0]["id"]], False)
-    for path in ("/api-keys", "/domains", "/relays"):
+    for path in ("/api-keys", "/domains", "/relays", "/pools"):
         every = door.ask("GET", path).json["data"]
         assert door.ask("GET", f"{path}?after={NOBODY}").json["data"] == every
         assert door.ask("GET", f"{path}?before={NOBODY}").json["data"] == []
@@ -434,6 +467,11 @@ def test_sandbox_key_manages_nothing_of_production(door: Door) -> None:
         ("POST", "/relays", {"url": "smtp://evil.test"}),
         ("PATCH", f"/relays/{relay}", {"state": "disabled"}),
         ("DELETE", f"/relays/{relay}", None),
+        ("POST", f"/relays/{relay}/test", {"to": "a@good.test"}),
+        ("POST", "/pools", {"name": "p", "tiers": [["first"]]}),
+        ("POST", "/routes", {"name": "r", "pool": "main"}),
+        ("PATCH", "/streams/broadcast", {"weight": 2}),
+        ("POST", "/apply", {"relays": []}),
         ("POST", "/domains", {"name": "more.test"}),
         ("POST", f"/domains/{domain}/verify", None),
         ("DELETE", f"/domains/{domain}", None),

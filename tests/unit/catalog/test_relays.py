@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from everpost.catalog.fields import NewRelay, RelayFields
 from everpost.catalog.relay_form import RelayForm, read_form
+from everpost.catalog.unusable import Unusable
 from everpost.ids import text
 from everpost.model.credential import SENDING_ACCESS
 from everpost.model.errors import Conflict, Forbidden, Invalid, Missing, NotFound, Refusal
@@ -23,10 +25,6 @@ from tests.support.catalog_house import ANA, BOB, House, opened
 
 SENDER = msgspec.structs.replace(ANA, permission=SENDING_ACCESS)
 CAGED = msgspec.structs.replace(ANA, sandbox=True)
-OPTIONS = (
-    "name", "tls", "connections", "weight", "helo", "site", "eight_bit", "signed_headers",
-    "username", "password", "auth", "port", "source", "destination_connections", "allow_private",
-)  # fmt: skip
 
 
 def _run(folder: Path, work: Callable[[House], Awaitable[None]]) -> None:
@@ -38,7 +36,7 @@ def _run(folder: Path, work: Callable[[House], Awaitable[None]]) -> None:
 
 
 def _form(url: str, **given: Any) -> RelayForm:
-    return read_form(url, **{option: given.get(option) for option in OPTIONS})
+    return read_form(NewRelay(url=url, **given))
 
 
 # --- what an operator may write ---------------------------------------------------------------
@@ -118,6 +116,7 @@ def test_login_in_the_url_is_percent_decoded() -> None:
         ("smtp://h.test", {"connections": 0}, "connections"),
         ("smtp://h.test", {"connections": True}, "connections"),
         ("smtp://h.test", {"weight": -1}, "weight"),
+        ("smtp://h.test", {"weight": 0}, "weight"),
         ("smtp://h.test", {"helo": "a\r\nMAIL"}, "helo"),
         ("smtp://h.test", {"helo": "[1.2.3.999]"}, "helo"),
         ("smtp://h.test", {"site": "two words"}, "site"),
@@ -138,6 +137,25 @@ def test_login_in_the_url_is_percent_decoded() -> None:
         ("mx", {"auth": "PLAIN"}, "auth"),
         ("mx", {"tls": "sometimes"}, "tls"),
         ("mx", {"destination_connections": 0}, "destination_connections"),
+        ("mx", {"warmup": []}, "warmup"),
+        ("mx", {"warmup": [10, 0]}, "warmup"),
+        ("mx", {"warmup": [True]}, "warmup"),
+        ("mx", {"warmup": [1] * 366}, "warmup"),
+        ("mx", {"warmup_from": "2026-11-25"}, "warmup_from"),
+        ("mx", {"warmup": [1], "warmup_from": "tomorrow"}, "warmup_from"),
+        ("mx", {"warmup": [1], "warmup_from": "1969-12-31"}, "warmup_from"),
+        ("mx", {"warmup": [1], "warmup_from": "0001-01-01T00:00:00+23:59"}, "warmup_from"),
+        ("mx", {"probe": False}, "probe"),
+        ("mx", {"probe_sender": "a@me.test"}, "probe_sender"),
+        ("smtp://h.test", {"warmup": [10]}, "warmup"),
+        ("smtp://h.test", {"warmup_from": "2026-11-25"}, "warmup_from"),
+        ("smtp://h.test", {"probe_sender": "nobody"}, "probe_sender"),
+        ("smtp://h.test", {"probe_sender": "a@me.test\r\nRCPT TO:<b@x.test>"}, "probe_sender"),
+        ("smtp://h.test", {"state": "asleep"}, "state"),
+        ("smtp://h.test", {"messages_per_second": 0}, "messages_per_second"),
+        ("smtp://h.test", {"messages_per_minute": -1}, "messages_per_minute"),
+        ("smtp://h.test", {"messages_per_day": 10**12}, "messages_per_day"),
+        ("smtp://h.test", {"messages_per_connection": 1.5}, "messages_per_connection"),
     ],
 )
 def test_bad_value_is_refused_by_its_field(url: str, given: dict[str, Any], field: str) -> None:
@@ -194,12 +212,12 @@ def test_password_in_clear_over_a_network_takes_the_operators_word() -> None:
 
 def test_options_are_kept_as_they_were_given() -> None:
     form = _form(
-        "smtp://me:pw@h.test", auth="xoauth2", helo="[192.0.2.1]", site="fra-1", weight=0,
+        "smtp://me:pw@h.test", auth="xoauth2", helo="[192.0.2.1]", site="fra-1", weight=9,
         connections=3, eight_bit=True, signed_headers=["From", "Subject", "from"], name="Main",
     )  # fmt: skip
     assert form.name == "Main"
     assert form.settings == {
-        "implicit_tls": False, "tls": "verify", "weight": 0, "eight_bit": True, "username": "me",
+        "implicit_tls": False, "tls": "verify", "weight": 9, "eight_bit": True, "username": "me",
         "auth": "XOAUTH2", "helo": "[192.0.2.1]", "site": "fra-1", "connections": 3,
         "signed_headers": ["from", "subject"],
     }  # fmt: skip
@@ -218,13 +236,13 @@ def test_relay_without_a_name_is_called_by_its_host(url: str, name: str) -> None
 
 def test_password_reaches_delivery_and_nobody_else(tmp_path: Path) -> None:
     async def work(house: House) -> None:
-        view = await house.relays.add(ANA, "smtp://me:hunter2canary@h.test")
+        view = await house.relays.add(ANA, NewRelay(url="smtp://me:hunter2canary@h.test"))
         shown = json.dumps(view.as_json()) + repr(await house.store.audit(limit=100))
         assert "hunter2canary" not in shown + repr(await house.store.relays())
         assert view.as_json()["has_password"] is True
         relay = house.relays.load(house.directory.now.relays[0])
         assert (relay.username, relay.password) == ("me", "hunter2canary")
-        assert (relay.tls, relay.connections, relay.port) == (TlsPolicy.VERIFY, 10, 587)
+        assert (relay.tls, relay.connections, relay.port) == (TlsPolicy.VERIFY, 20, 587)
         assert "hunter2canary" not in repr(relay)
 
     _run(tmp_path, work)
@@ -235,13 +253,20 @@ def test_password_reaches_delivery_and_nobody_else(tmp_path: Path) -> None:
 def test_relay_is_loaded_with_all_its_settings(tmp_path: Path) -> None:
     async def work(house: House) -> None:
         view = await house.relays.add(
-            ANA, "smtps://h.test", name="Main", tls="verify", connections=3, weight=2,
-            helo="me.test", site="fra", eight_bit=True, signed_headers=["From", "Subject"],
+            ANA,
+            NewRelay(
+                url="smtps://h.test", name="Main", tls="verify", connections=3, weight=2,
+                helo="me.test", site="fra", eight_bit=True, signed_headers=["From", "Subject"],
+                messages_per_connection=50, messages_per_second=5, messages_per_minute=100,
+                messages_per_day=1000, probe=False, probe_sender="p@me.test", state="draining",
+            ),
         )  # fmt: skip
         assert house.relays.load(house.directory.now.relays[0]) == Relay(
             id=view.row.id, name="Main", host="h.test", port=465, implicit_tls=True,
             tls=TlsPolicy.VERIFY, helo="me.test", connections=3, weight=2, site="fra",
-            signed_headers=("from", "subject"), eight_bit=True,
+            signed_headers=("from", "subject"), eight_bit=True, messages_per_connection=50,
+            messages_per_second=5, messages_per_minute=100, messages_per_day=1000, probe=False,
+            probe_sender="p@me.test", state=RelayState.DRAINING,
         )  # fmt: skip
 
     _run(tmp_path, work)
@@ -249,17 +274,19 @@ def test_relay_is_loaded_with_all_its_settings(tmp_path: Path) -> None:
 
 def test_direct_delivery_is_loaded_with_room_for_many_destinations(tmp_path: Path) -> None:
     async def work(house: House) -> None:
-        view = await house.relays.add(ANA, "mx", source=["192.0.2.1"], allow_private=True)
+        view = await house.relays.add(
+            ANA, NewRelay(url="mx", source=["192.0.2.1"], allow_private=True)
+        )
         assert view.as_json()["kind"] == "mx"
         relay = house.relays.load(house.directory.now.relays[0])
         assert relay == Relay(
             id=view.row.id, name="mx", host="mx", kind=RelayKind.MX, connections=100,
-            destination_connections=10, source=("192.0.2.1",), allow_private=True,
+            destination_connections=20, source=("192.0.2.1",), allow_private=True,
         )  # fmt: skip
         assert repr(relay) == "<Relay mx mx:25>"
         with pytest.raises(Conflict):
-            await house.relays.add(ANA, "mx")
-        second = await house.relays.add(ANA, "mx", name="mx2", connections=7)
+            await house.relays.add(ANA, NewRelay(url="mx"))
+        second = await house.relays.add(ANA, NewRelay(url="mx", name="mx2", connections=7))
         rows = {row.id: house.relays.load(row) for row in house.directory.now.relays}
         assert rows[second.row.id].connections == 7
 
@@ -268,8 +295,8 @@ def test_direct_delivery_is_loaded_with_room_for_many_destinations(tmp_path: Pat
 
 def test_password_that_cannot_be_read_disables_its_relay_alone(tmp_path: Path) -> None:
     async def work(house: House) -> None:
-        await house.relays.add(ANA, "smtp://me:pw@broken.test")
-        await house.relays.add(ANA, "smtp://fine.test")
+        await house.relays.add(ANA, NewRelay(url="smtp://me:pw@broken.test"))
+        await house.relays.add(ANA, NewRelay(url="smtp://fine.test"))
         other = Sealer(MasterKey(bytes(32)))
         other.add(1, 1, other.new_data_key(1))
         house.relays._sealer = other
@@ -289,9 +316,10 @@ def test_password_that_cannot_be_read_disables_its_relay_alone(tmp_path: Path) -
 def test_alarm_of_a_relay_ends_with_the_relay(tmp_path: Path) -> None:
     async def work(house: House) -> None:
         here, elsewhere = house.relays, copy(house.relays)  # as two processes have them
-        elsewhere._unusable = set()
+        elsewhere._unusable = Unusable("relay")
         ids = [
-            (await here.add(ANA, f"smtp://me:pw@{name}.test")).row.id for name in ("gone", "last")
+            (await here.add(ANA, NewRelay(url=f"smtp://me:pw@{name}.test"))).row.id
+            for name in ("gone", "last")
         ]
         gone, last = (alarm(f"relay_unusable:{name}.test") for name in ("gone", "last"))
         for relays in (here, elsewhere):
@@ -316,7 +344,7 @@ def test_alarm_of_a_relay_ends_with_the_relay(tmp_path: Path) -> None:
 )
 def test_row_of_another_release_stops_no_process(tmp_path: Path, change: dict[str, Any]) -> None:
     async def work(house: House) -> None:
-        row = (await house.relays.add(ANA, "smtp://odd.test")).row
+        row = (await house.relays.add(ANA, NewRelay(url="smtp://odd.test"))).row
         changed = msgspec.structs.replace(row, settings={**row.settings, **change})
         relay = house.relays.load(changed)
         understood = "tls" not in change and "connections" not in change
@@ -329,20 +357,24 @@ def test_row_of_another_release_stops_no_process(tmp_path: Path, change: dict[st
 
 def test_relay_is_drained_and_removed(tmp_path: Path) -> None:
     async def work(house: House) -> None:
-        id_ = (await house.relays.add(ANA, "smtp://h.test")).row.id
-        assert (await house.relays.set_state(ANA, id_, "draining")).row.state == "draining"
-        await house.relays.set_state(ANA, id_, "draining")  # nothing new: not audited again
+        id_ = (await house.relays.add(ANA, NewRelay(url="smtp://h.test"))).row.id
+        assert (
+            await house.relays.change(ANA, id_, RelayFields(state="draining"))
+        ).row.state == "draining"
+        again = RelayFields(state="draining")  # nothing new: not audited again
+        await house.relays.change(ANA, id_, again)
         assert house.relays.get(ANA, id_).as_json()["state"] == "draining"
         assert house.relays.load(house.directory.now.relays[0]).state is RelayState.DRAINING
+        asleep: Any = "sleeping"
         with pytest.raises(Invalid):
-            await house.relays.set_state(ANA, id_, "sleeping")
+            await house.relays.change(ANA, id_, RelayFields(state=asleep))
         assert await house.relays.remove(ANA, id_)
         assert not await house.relays.remove(ANA, id_)
         assert house.relays.list(ANA) == []
         with pytest.raises(NotFound):
             house.relays.get(ANA, id_)
         with pytest.raises(NotFound):
-            await house.relays.set_state(ANA, id_, "enabled")
+            await house.relays.change(ANA, id_, RelayFields(state="enabled"))
         actions = [action for _, action in await house.audited()]
         assert actions[:3] == ["relay.remove", "relay.draining", "relay.add"]
 
@@ -351,11 +383,11 @@ def test_relay_is_drained_and_removed(tmp_path: Path) -> None:
 
 def test_second_relay_of_one_name_is_refused(tmp_path: Path) -> None:
     async def work(house: House) -> None:
-        await house.relays.add(ANA, "smtp://h.test")
+        await house.relays.add(ANA, NewRelay(url="smtp://h.test"))
         with pytest.raises(Conflict) as refused:
-            await house.relays.add(ANA, "smtp://you:pw@h.test")
+            await house.relays.add(ANA, NewRelay(url="smtp://you:pw@h.test"))
         assert refused.value.field == "name"
-        await house.relays.add(ANA, "smtp://you:pw@h.test", name="yours")
+        await house.relays.add(ANA, NewRelay(url="smtp://you:pw@h.test", name="yours"))
         assert [view.row.name for view in house.relays.list(ANA)] == ["h.test", "yours"]
 
     _run(tmp_path, work)
@@ -366,15 +398,15 @@ def test_second_relay_of_one_name_is_refused(tmp_path: Path) -> None:
 )
 def test_stranger_neither_sees_nor_changes_relays(tmp_path: Path, stranger: Any) -> None:
     async def work(house: House) -> None:
-        id_ = (await house.relays.add(ANA, "smtp://h.test")).row.id
+        id_ = (await house.relays.add(ANA, NewRelay(url="smtp://h.test"))).row.id
         with pytest.raises(Forbidden):
-            await house.relays.add(stranger, "smtp://evil.test")
+            await house.relays.add(stranger, NewRelay(url="smtp://evil.test"))
         with pytest.raises(Forbidden):
             house.relays.list(stranger)
         with pytest.raises(Forbidden):
             house.relays.get(stranger, id_)
         with pytest.raises(Forbidden):
-            await house.relays.set_state(stranger, id_, "disabled")
+            await house.relays.change(stranger, id_, RelayFields(state="disabled"))
         with pytest.raises(Forbidden):
             await house.relays.remove(stranger, id_)
 
@@ -383,7 +415,7 @@ def test_stranger_neither_sees_nor_changes_relays(tmp_path: Path, stranger: Any)
 
 def test_shown_relay_has_its_id_as_users_write_it(tmp_path: Path) -> None:
     async def work(house: House) -> None:
-        view = await house.relays.add(ANA, "smtp://h.test")
+        view = await house.relays.add(ANA, NewRelay(url="smtp://h.test"))
         assert view.as_json()["id"] == text(view.row.id)
         assert view.as_json()["connections"] is None
 

@@ -164,6 +164,10 @@ def test_a_kubernetes_service_called_everpost_does_not_stop_the_start(tmp_path: 
         ({"limits.body_bytes": 50 << 20}, "must hold one body"),
         ({"http.body_bytes": 30 << 20}, "must hold a message"),
         ({"http.admin_listen": "127.0.0.1:8080"}, "must differ"),
+        ({"canary.address": "c@box.test"}, "needs canary.mailbox"),
+        ({"canary.address": "c@box.test", "canary.mailbox": "imaps://box.test"}, "canary.username"),
+        ({"canary.address": "nobody"}, "expected a mail address"),
+        ({"canary.mailbox": "imap://box.test"}, "on this machine only"),
     ],
 )
 def test_values_that_contradict_each_other(

@@ -12,6 +12,8 @@ from everpost.delivery.breaker import (
     LONG,
     OPEN_FOR,
     PATIENCE,
+    PATIENCE_PART,
+    PROVED_IN_A_ROW,
     SLOW_START,
     SOFT_IN_A_ROW,
     TRIALS,
@@ -190,11 +192,12 @@ def test_one_sender_alone_takes_nothing_out() -> None:
 
 def test_one_sender_takes_it_out_where_another_relay_took_its_mail() -> None:
     driven = Driven()
-    for _ in range(SOFT_IN_A_ROW - 1):
-        driven.soft()
+    for _ in range(PROVED_IN_A_ROW - 1):
+        assert not driven.soft()
         assert not driven.circuit.disproved(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
+    assert not driven.soft()
     assert not driven.circuit.disproved(NOT_YOU, spare=Spare.FLOOR, now=driven.now)
-    assert driven.soft()
+    assert driven.circuit.disproved(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
     driven = Driven()
     for _ in range(SOFT_IN_A_ROW):
         assert not driven.soft()
@@ -207,7 +210,9 @@ def test_success_in_between_ends_the_row() -> None:
         driven.soft(f"{n}.test")
     driven.works()
     assert not driven.circuit.disproved(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
+    assert not driven.circuit.doubtful
     assert not driven.soft("again.test")
+    assert driven.circuit.doubtful
 
 
 def test_poor_rate_takes_it_out() -> None:
@@ -342,7 +347,7 @@ def test_probed_relay_waits_for_the_probe_first() -> None:
     assert not driven.circuit.probed(None, spare=Spare.PLENTY, now=driven.now)  # too early
     assert driven.wait(OPEN_FOR)
     driven = Driven(probed=True).opened()
-    assert not driven.wait((1 + PATIENCE) * OPEN_FOR - 0.1)  # nobody probes
+    assert not driven.wait((1 + PATIENCE + PATIENCE_PART) * OPEN_FOR - 0.1)  # nobody probes
     assert driven.wait(0.1)
 
 
@@ -359,6 +364,20 @@ def test_probes_of_a_relay_in_service_count_only_when_bad() -> None:
     assert not driven.circuit.probed(None, spare=Spare.PLENTY, now=driven.now)
     assert driven.circuit.probed(NO, spare=Spare.PLENTY, now=driven.now)
     assert driven.state is OPEN
+
+
+def test_probe_that_is_refused_as_mail_would_be_takes_no_last_one_out() -> None:
+    """It may be the probe's sender that is unwelcome."""
+    driven = Driven()
+    for _ in range(10):
+        assert not driven.circuit.probed(NOT_YOU, spare=Spare.FLOOR, now=driven.now)
+    driven.opened().now += OPEN_FOR
+    assert driven.circuit.probed(NOT_YOU, spare=Spare.FLOOR, now=driven.now)
+    assert driven.state is HALF_OPEN
+    driven = Driven()
+    driven.works()
+    assert not driven.circuit.probed(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
+    assert driven.circuit.probed(NOT_YOU, spare=Spare.PLENTY, now=driven.now)
 
 
 # --- between processes ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from everpost.delivery import CannotRender, Extensions, Timeouts
-from everpost.delivery.breaker import SOFT_IN_A_ROW
+from everpost.delivery.breaker import PROVED_IN_A_ROW, SOFT_IN_A_ROW
 from everpost.delivery.course import CONNECTS_PER_CARRY, REFUSALS_PER_CARRY
 from everpost.model.health import CircuitState
 from everpost.model.message import Form, Rendered
@@ -273,9 +273,9 @@ def test_relay_that_refuses_every_sender_gets_no_more_mail(loop: str) -> None:
         bad, good = ScriptedServer({"MAIL": b"550 5.7.1 quota\r\n"}), ScriptedServer()
         async with serve(bad), serve(good):
             c = carrier(relay(bad.port), relay(good.port, name="r2"))
-            for _ in range(20):
+            for _ in range(40):
                 assert ok(await carry(c))
-            assert sum(line.startswith("MAIL") for line in bad.log) == SOFT_IN_A_ROW
+            assert sum(line.startswith("MAIL") for line in bad.log) == PROVED_IN_A_ROW
             assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 
@@ -302,10 +302,10 @@ def test_one_bad_sender_takes_no_relay_out(loop: str) -> None:
 def test_relay_that_failed_is_not_forgiven_for_a_message_it_cannot_take(loop: str) -> None:
     async def main() -> None:
         no, big = b"451 4.3.0 no\r\n", b"552 5.3.4 big\r\n"
-        bad = ScriptedServer({"MAIL": [*[no] * (SOFT_IN_A_ROW - 1), big, no]})
+        bad = ScriptedServer({"MAIL": [*[no] * (PROVED_IN_A_ROW - 1), big, no]})
         async with serve(bad), serve(ScriptedServer()) as good:
             c = carrier(relay(bad.port), relay(good.port, name="r2"))
-            while bad.used.get("MAIL", 0) <= SOFT_IN_A_ROW:
+            while bad.used.get("MAIL", 0) <= PROVED_IN_A_ROW:
                 assert c.capacity(DEFAULT_POOL) == 4
                 assert ok(await carry(c))
             assert c.capacity(DEFAULT_POOL) == 2

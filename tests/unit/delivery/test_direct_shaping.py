@@ -4,10 +4,26 @@ one."""
 
 import asyncio
 
+import msgspec
 import pytest
 
+from everpost import telemetry
+from everpost.clock import SystemClock
+from everpost.delivery import lanes
+from everpost.model.health import CircuitState
 from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Speaker
-from tests.support.carrying import LOOPS, Dots, Names, carrier, carry, direct, only, relay, run
+from tests.support.carrying import (
+    LOOPS,
+    MESSAGE,
+    Dots,
+    Names,
+    carrier,
+    carry,
+    direct,
+    only,
+    relay,
+    run,
+)
 from tests.support.tiny_smtp import ScriptedServer, Silence, serve
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
@@ -109,6 +125,34 @@ def test_destination_that_throttles_is_hammered(loop: str, at: str) -> None:
             assert far.connections == 1
             (news,) = c.shaper.news()
             assert news.data["until"] == first.until
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+class Ahead(SystemClock):
+    """A clock that the test moves."""
+
+    ahead_ms = 0
+
+    def now(self) -> int:
+        return super().now() + self.ahead_ms
+
+
+def test_cooldown_ends_and_all_come_at_once(loop: str) -> None:
+    """I19: first one, and as many more as that one's success allows."""
+
+    async def main() -> None:
+        clock = Ahead()
+        async with serve(ScriptedServer({"RCPT": [RATE, b"250 ok\r\n"]})) as far:
+            c = carrier(direct(far.port), resolver=provider(20, "mx.big.test"), clock=clock)
+            first = only(await carry(c, destination="d0.test"))
+            assert isinstance(first, Deferred)
+            assert first.until is not None
+            clock.ahead_ms = first.until - clock.now() + 1
+            await asyncio.gather(*(carry(c, destination=f"d{n}.test") for n in range(20)))
+            assert far.mail.count(MESSAGE) == 20
+            assert far.peak <= 6  # 1 + 2 + 3 + 4 + 5 messages until there may be six
             await c.close(deadline=1)
 
     run(loop, main())
@@ -284,6 +328,34 @@ def test_some_recipients_are_refused_for_our_address(loop: str) -> None:
     run(loop, main())
 
 
+def test_address_that_many_sites_refuse_is_shown_to_the_next(loop: str) -> None:
+    """It is taken out as a whole, with an alarm, until it works again."""
+
+    async def main() -> None:
+        names = Names({})
+        for n in range(6):
+            names.records[f"d{n}.test", "MX"] = [f"10 mx{n}.test."]
+            names.records[f"mx{n}.test", "A"] = [HERE]
+        far = ScriptedServer(by_peer={ONE: {"RCPT": [BLOCK, BLOCK, BLOCK, b"250 ok\r\n"]}})
+        alarm = telemetry.alarm(f"source_blocked:{ONE}")
+        async with serve(far):
+            mx = [direct(far.port, name=n, source=(n,), weight=w) for n, w in [(ONE, 9), (TWO, 1)]]
+            c = carrier(*mx, resolver=names)
+            for n in range(5):
+                assert isinstance(only(await carry(c, destination=f"d{n}.test")), Delivered)
+            assert far.peers.count(ONE) == 3
+            health = {h.relay: h for h in c.news()}[ONE.encode()]
+            assert (health.state, health.why) == (CircuitState.OPEN, "blocked by 3 sites")
+            assert alarm.raised
+            c.learn(
+                [msgspec.structs.replace(health, state=CircuitState.CLOSED, since=health.since + 1)]
+            )
+            assert not alarm.raised
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
 def test_greylisted_message_comes_from_another_address(loop: str) -> None:
     """F68."""
 
@@ -317,8 +389,11 @@ def test_smart_host_beside_is_left_idle_during_the_cooldown(loop: str) -> None:
     run(loop, main())
 
 
-def test_slow_site_with_many_domains_fills_the_line(loop: str) -> None:
-    """I17: who would wait behind a hundred goes back to the queue."""
+def test_slow_site_with_many_domains_fills_the_line(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I17: who would wait behind so many goes back to the queue."""
+    monkeypatch.setattr(lanes, "_LINE", 100)
 
     async def main() -> None:
         async with serve(ScriptedServer({"RCPT": Silence()})) as far:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everpost.delivery.meter import Meter
-from everpost.delivery.pool import LOOK_AGAIN, Group, Seat, Turns, outlier, serving
+from everpost.delivery.pool import LOOK_AGAIN, LOOK_AGAIN_SOON, Group, Seat, Turns, outlier, serving
 
 
 class Facts:
@@ -24,6 +24,7 @@ class Facts:
         self.cap = cap
         self.in_flight = 0
         self.part = 1.0
+        self.doubtful = False
         self.meter = Meter()
 
     @property
@@ -98,6 +99,14 @@ def test_turns_are_smooth() -> None:
         "a": 300, "b": 200, "c": 100,
     }  # fmt: skip
     assert "aaa" not in order(turns_of(Facts("a", 2), Facts("b", 2), Facts("c", 1)), 100)
+
+
+def test_relay_whose_last_transaction_failed_is_passed_over_for_a_few_turns() -> None:
+    a, b = Facts("a", 100), Facts("b")
+    a.doubtful = True
+    assert order(turns_of(a, b), 2 * LOOK_AGAIN_SOON) == ("b" * (LOOK_AGAIN_SOON - 1) + "a") * 2
+    b.doubtful = True
+    assert order(turns_of(a, b), 5) == "aaaaa"
 
 
 def test_weight_zero_counts_as_one() -> None:

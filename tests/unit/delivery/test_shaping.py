@@ -245,6 +245,18 @@ def test_the_second_try_comes_from_another_address() -> None:
     assert shaper.preferred(S, now=NOW + PENDING_MS) is None
 
 
+def test_a_relay_that_is_gone_keeps_the_second_try() -> None:
+    shaper = Shaper()
+    refused(shaper, Word.GREY)
+    refused(shaper, Word.GREY, now=NOW + 60_000)  # asked too soon: the first try still counts
+    assert len(shaper.news()) == 1
+    shaper.refused(b"other", S, Word.GREY, "451", began=NOW, now=NOW + STOP_MS)
+    assert shaper.preferred(S, now=NOW + STOP_MS) == b"other"
+    shaper.worked(b"other", S, cap=CAP, now=NOW + STOP_MS + 1)
+    shaper.refused(R, S, Word.GREY, "451", began=NOW, now=NOW + STOP_MS + 2)
+    assert shaper.preferred(S, now=NOW + STOP_MS + 2) == R
+
+
 def test_who_passed_a_greylist_is_forgotten() -> None:
     shaper, other = Shaper(), Shaper()
     refused(shaper, Word.GREY)

@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 
 from everpost.store.queries import CHUNK, Rows, load, sizes
-from everpost.store.sqlite import accepting, catalog, claiming, controls, moves, reading, recovery
+from everpost.store.sqlite import (
+    accepting,
+    catalog,
+    claiming,
+    controls,
+    moves,
+    reading,
+    recovery,
+    sharing,
+)
 from everpost.store.sqlite.connection import SQL
 
 
@@ -29,7 +38,7 @@ def test_a_name_that_comes_twice(tmp_path: Path) -> None:
 def test_a_query_that_nobody_uses_is_noticed() -> None:
     used = "".join(
         Path(str(module.__file__)).read_text()
-        for module in (accepting, catalog, claiming, controls, moves, reading, recovery)
+        for module in (accepting, catalog, claiming, controls, moves, reading, recovery, sharing)
     )
     folder = Path(str(catalog.__file__)).parent
     used += (folder / "work.py").read_text() + (folder / "writer.py").read_text()

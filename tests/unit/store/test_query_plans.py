@@ -15,6 +15,10 @@ MAY_SCAN = {
     # tables of settings: small, read as a whole
     "projects", "streams", "api_keys", "domains", "dkim_keys", "relays", "pools", "routes",
     "data_keys", "audit", "workers",
+    # a row a process
+    "processes_that_share",
+    # a row a relay or site (and process), never one a message
+    "purge_notes", "purge_seats", "purge_budgets", "purgeable_shares",
     # tallies: a row a project and state
     "tallies",
     # claimed rows only: as many as processes hold at once
@@ -26,7 +30,7 @@ MAY_SORT = {
     "attempts_of_message",  # one message's
     "body_hashes",  # one claim's messages
     "claims_of_anyone",
-    "routes",  # the settings': as many as people make
+    "routes",  # settings
     "tallies",
     "workers",
 }

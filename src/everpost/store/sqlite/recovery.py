@@ -7,6 +7,7 @@ import apsw
 from everpost.ids import Id
 from everpost.model.states import InDoubtPolicy
 from everpost.store.interface import Claim, EventRow, WorkerRow
+from everpost.store.sqlite import sharing
 from everpost.store.sqlite.claiming import as_claim
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.reading import as_event
@@ -80,7 +81,8 @@ class Purge(Work[int]):
         self.limit = limit
 
     def wanted(self, db: apsw.Connection) -> bool:
-        return bool(db.execute(_PURGEABLE, (self.before,)).fetchall())
+        records = db.execute(_PURGEABLE, (self.before,)).fetchall()
+        return bool(records) or sharing.purgeable(db, self.before)
 
     def idle(self) -> int:
         return 0
@@ -90,7 +92,8 @@ class Purge(Work[int]):
         removed = []
         for work in works:
             tx.db.execute(_PURGE, (work.before, work.limit))
-            removed.append(tx.db.changes())
+            records = tx.db.changes()
+            removed.append(records + sharing.purge(tx, work.before))
         return removed
 
 

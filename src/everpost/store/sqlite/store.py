@@ -38,7 +38,8 @@ from everpost.store.interface import (
     StreamRow,
     WorkerRow,
 )
-from everpost.store.sqlite import catalog, claiming, controls, reading, recovery
+from everpost.store.sharing import Ask, Grant, Note
+from everpost.store.sqlite import catalog, claiming, controls, reading, recovery, sharing
 from everpost.store.sqlite.accepting import Accept
 from everpost.store.sqlite.checkpoint import Checkpointer
 from everpost.store.sqlite.claiming import ClaimWork, Taken
@@ -298,6 +299,31 @@ class SqliteStore:
 
     async def mark_published(self, consumer: str, position: int) -> None:
         await self._do(lambda tx: recovery.mark_published(tx, consumer, position))
+
+    # -- sharing -----------------------------------------------------------------------------------
+
+    async def note(self, notes: Sequence[Note]) -> None:
+        if notes:
+            await self._open_writer().do(sharing.PutNotes(notes))
+
+    async def noted(self, kinds: Sequence[str], *, after: int = 0) -> tuple[int, Sequence[Note]]:
+        now = self._clock.now()
+        return await self._read(lambda db: sharing.noted(db, kinds, after=after, now=now))
+
+    async def lead(self, name: str, owner: Id, *, lease_ms: int) -> int | None:
+        work = sharing.Lead(name, owner, lease_ms=lease_ms, now=self._clock.now())
+        return await self._open_writer().do(work)
+
+    async def yield_lead(self, name: str, owner: Id) -> None:
+        await self._do(lambda tx: sharing.yield_lead(tx, name, owner))
+
+    async def share(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> Sequence[Grant]:
+        if not asks:
+            return ()
+        return await self._open_writer().do(sharing.Share(owner, asks, lease_ms=lease_ms))
+
+    async def leave(self, owner: Id) -> None:
+        await self._do(lambda tx: sharing.leave(tx, owner))
 
     # -- catalog and keys --------------------------------------------------------------------------
 

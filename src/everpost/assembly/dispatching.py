@@ -1,0 +1,253 @@
+"""The dispatch role: carrier, dispatcher, and what dispatch processes tell each other."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from everpost.assembly.node import Node
+from everpost.assembly.tasks import beside
+from everpost.catalog import Pools, Relays
+from everpost.config import Settings
+from everpost.delivery import Carrier, Reach, Timeouts
+from everpost.dispatch import (
+    CircuitNews,
+    Dispatcher,
+    DispatchLimits,
+    DotLog,
+    Exchange,
+    Leasing,
+    Prober,
+    Renderer,
+    Reports,
+    SiteNews,
+)
+from everpost.ids import Id, text
+from everpost.model.relay import Relay
+from everpost.net.wake import WakeListener
+from everpost.recovery.rescuer import Rescuer
+from everpost.store.interface import DomainRow, WorkerRow
+
+__all__ = ["open_dispatch", "rescuer_of"]
+
+_LOOK_S = 0.25
+"""How often the directory is compared with what delivery knows."""
+
+
+@contextlib.asynccontextmanager
+async def open_dispatch(node: Node) -> AsyncIterator[None]:
+    """Claim and deliver until the end of the block; then finish what is in hand."""
+    worker = _worker(node)
+    dots = DotLog(node.places.run / worker.dots)
+    await node.store.register(worker)
+    await rescuer_of(node).lost_workers()
+    wake = WakeListener(node.places.run, "dispatch", str(os.getpid()))
+    carrier = _carrier(node)
+    circuits = CircuitNews(carrier)
+    relays = _Relays(node, carrier, circuits)
+    threads = ThreadPoolExecutor(node.settings.dispatch.signing_threads, thread_name_prefix="sign")
+    dispatcher = _dispatcher(
+        node, worker.id, carrier=carrier, relays=relays, dots=dots, wake=wake, threads=threads
+    )
+    leasing = Leasing(
+        owner=worker.id,
+        store=node.store,
+        leases=carrier.leases,
+        clock=node.clock,
+        granted=dispatcher.go_on,
+    )
+    exchange, prober = _health(node, worker.id, carrier, relays, circuits)
+    try:
+        async with (
+            beside(relays.watch()),
+            beside(leasing.run()),
+            beside(exchange.run()),
+            beside(dispatcher.run()),
+        ):
+            async with beside(prober.run()):
+                yield
+            await dispatcher.stop(deadline_s=node.settings.node.drain_s)
+            await carrier.close(deadline=2.0)
+            # What closing has cut short has an outcome now, too.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await dispatcher.settled()
+        await leasing.leave()
+    finally:
+        threads.shutdown(wait=False)
+        wake.close()
+        if dispatcher.in_hand == 0:
+            await node.store.forget(worker.id)
+        dots.close(remove=dispatcher.in_hand == 0)
+
+
+def rescuer_of(node: Node) -> Rescuer:
+    return Rescuer(
+        store=node.store,
+        folder=node.places.run,
+        boot=node.boot,
+        clock=node.clock,
+        rng=node.rng,
+    )
+
+
+def _worker(node: Node) -> WorkerRow:
+    now = node.clock.now()
+    id_ = node.ids()
+    return WorkerRow(
+        id=id_,
+        role="dispatch",
+        pid=os.getpid(),
+        boot=node.boot,
+        dots=f"dots-{text(id_)}.log",
+        started_at=now,
+        seen_at=now,
+    )
+
+
+def _carrier(node: Node) -> Carrier:
+    settings = node.settings
+    return Carrier(
+        clock=node.clock,
+        helo=settings.node.hostname or socket.getfqdn(),
+        resolver=node.resolver,
+        rng=node.rng,
+        timeouts=_timeouts(settings),
+        mx_timeouts=_mx_timeouts(settings),
+        reach=Reach(settings.delivery.mx_addresses, settings.delivery.mx_sessions),
+        site=settings.node.site,
+        open_for=settings.delivery.eject_s,
+    )
+
+
+def _dispatcher(
+    node: Node,
+    owner: Id,
+    *,
+    carrier: Carrier,
+    relays: "_Relays",
+    dots: DotLog,
+    wake: WakeListener,
+    threads: ThreadPoolExecutor,
+) -> Dispatcher:
+    settings = node.settings.dispatch
+    return Dispatcher(
+        owner=owner,
+        store=node.store,
+        directory=node.directory,
+        carrier=carrier,
+        renderer=Renderer(
+            sealer=node.sealer,
+            directory=node.directory,
+            contents=node.store.content,
+            parts=node.store.parts,
+            threads=threads,
+            clock=node.clock,
+        ),
+        dots=dots,
+        wake=wake,
+        clock=node.clock,
+        ids=node.ids,
+        rng=node.rng,
+        limits=DispatchLimits(
+            window=settings.window,
+            window_bytes=settings.window_bytes,
+            batch=settings.batch,
+            lease_ms=int(settings.lease_s * 1000),
+            poll_s=settings.poll_s,
+            poison_after=settings.poison_after,
+        ),
+        catch_up=relays.catch_up,
+        name=str(os.getpid()),
+    )
+
+
+def _health(
+    node: Node, owner: Id, carrier: Carrier, relays: "_Relays", circuits: CircuitNews
+) -> tuple[Exchange, Prober]:
+    def domains() -> Iterable[DomainRow]:
+        return node.directory.now.domains.values()
+
+    exchange = Exchange(
+        owner=owner,
+        store=node.store,
+        clock=node.clock,
+        topics=(circuits, SiteNews(carrier), Reports(owner, carrier.standing)),
+    )
+    carrier.when_news(exchange.wake)
+    prober = Prober(
+        owner=owner,
+        store=node.store,
+        carrier=carrier,
+        exchange=exchange,
+        relays=lambda: relays.now,
+        domains=domains,
+        known=circuits.known,
+        clock=node.clock,
+        rng=node.rng,
+        every_s=node.settings.delivery.probe_s,
+        least_s=node.settings.delivery.eject_s,
+    )
+    return exchange, prober
+
+
+class _Relays:
+    """Gives delivery the relays and pools whenever the settings have changed; `now` are the relays
+    that it has."""
+
+    def __init__(self, node: Node, carrier: Carrier, circuits: CircuitNews) -> None:
+        self._node = node
+        self._carrier = carrier
+        self._circuits = circuits
+        self._catalog = Relays(
+            node.store,
+            node.directory,
+            sealer=node.sealer,
+            connections=node.settings.delivery.connections,
+            clock=node.clock,
+            ids=node.ids,
+        )
+        self._pools = Pools(node.store, node.directory, clock=node.clock, ids=node.ids)
+        self._seen = -1
+        self.now: Sequence[Relay] = ()
+
+    async def catch_up(self, revision: int) -> None:
+        """Know at least the settings of `revision`, in the directory and in delivery."""
+        if revision > self._node.directory.now.revision:
+            await self._node.directory.refresh()
+        self._use()
+
+    def _use(self) -> None:
+        now = self._node.directory.now
+        if now.revision != self._seen:
+            self._seen = now.revision
+            self.now = self._catalog.load_all()
+            self._carrier.use(self.now, self._pools.load_all())
+            self._circuits.remind()
+
+    async def watch(self) -> None:
+        while True:
+            self._use()
+            await asyncio.sleep(_LOOK_S)
+
+
+def _timeouts(settings: Settings) -> Timeouts:
+    d = settings.delivery
+    return Timeouts(
+        connect=d.connect_s,
+        greet=d.greet_s,
+        mail=d.mail_s,
+        rcpt=d.rcpt_s,
+        data=d.data_s,
+        block=d.block_s,
+        dot=d.dot_s,
+        idle=d.idle_s,
+    )
+
+
+def _mx_timeouts(settings: Settings) -> Timeouts:
+    d = settings.delivery
+    return replace(_timeouts(settings), connect=d.mx_connect_s, greet=d.mx_greet_s)
