@@ -84,7 +84,7 @@ def _options() -> argparse.Namespace:
         epilog=f"Cases: {', '.join(CASES)}.",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--quick", action="store_true", help="seven cases in about a minute")
+    which.add_argument("--quick", action="store_true", help="nine cases in about two minutes")
     which.add_argument("--all", action="store_true", help="the whole product of cases")
     which.add_argument("--only", metavar="NAME,NAME", help="these cases")
     parser.add_argument("--messages", type=int, help=f"a case of 2 KB, unsigned ({MESSAGES:,})")

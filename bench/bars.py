@@ -68,6 +68,32 @@ def _figure(case: str, name: str) -> Callable[[Round], float | None]:
     return of
 
 
+def _delay(case: str) -> Callable[[Round], float | None]:
+    """p99 of the urgent mail in times what it may be (I17): twice that of an idle house, or 150 ms
+    more."""
+
+    def of(row: Round) -> float | None:
+        figures = row.get(case)
+        if not isinstance(figures, Figures) or None in (figures.p99_ms, figures.idle_p99_ms):
+            return None
+        idle = figures.idle_p99_ms or 0.0
+        return (figures.p99_ms or 0.0) / max(2 * idle, idle + 150)
+
+    return of
+
+
+def _kept(case: str) -> Callable[[Round], float | None]:
+    """The other mail's rate in times its lone one."""
+
+    def of(row: Round) -> float | None:
+        figures = row.get(case)
+        if not isinstance(figures, Figures) or not figures.lone_per_s:
+            return None
+        return figures.delivered_per_s / figures.lone_per_s
+
+    return of
+
+
 def _microseconds(case: str) -> Callable[[Round], float | None]:
     """CPU time for one."""
 
@@ -114,6 +140,17 @@ BARS = (
     ),
     Bar("accept p50 at half the rate", _figure("half-rate", "p50_ms"), (10, 5, 4), False, " ms"),
     Bar("accept p99 at half the rate", _figure("half-rate", "p99_ms"), (50, 25, 15), False, " ms"),
+    *(
+        bar
+        for case, urgent, other in (
+            ("beside-broadcast", "transactional mail beside a broadcast", "that broadcast"),
+            ("beside-flood", "a project beside another's flood", "that flood"),
+        )
+        for bar in (
+            Bar(f"p99 of {urgent}, x what it may be", _delay(case), (1.0, 0.75, 0.5), False, " x"),
+            Bar(f"rate of {other}, x its lone one", _kept(case), (0.8, 0.9, 0.95), True, " x"),
+        )
+    ),
     Bar("choosing one of 1,000 relays", _microseconds("choose-1000"), (20, 10, 5), False, " µs"),
     Bar("peak memory, 2 KB, highest case", _peak(large=False), (400, 300, 250), False, " MB"),
     Bar("peak memory, 200 KB, highest case", _peak(large=True), (400, 300, 250), False, " MB"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bench import choose, everpost, haraka, postfix
+from bench import beside, choose, everpost, haraka, postfix
 from bench.figures import Figures, Round, Work
 
 __all__ = ["CASES", "DEFAULT", "QUICK", "Case", "select"]
@@ -74,6 +74,19 @@ def _peer(
     return Case(name=name, title=title, run=run, work=work, share=share, yardstick=yardstick)
 
 
+def _isolation(work: Work) -> list[Case]:
+    return [
+        Case(
+            "beside-broadcast", "Transactional mail at 20/s beside a broadcast",
+            beside.beside_broadcast, work, share=10.0,
+        ),
+        Case(
+            "beside-flood", "A project's mail at 20/s beside another project's flood",
+            beside.beside_flood, work, share=10.0,
+        ),
+    ]  # fmt: skip
+
+
 def _all() -> list[Case]:
     """Every row, each peer before those that are compared with it."""
     small, large = Work(0), Work(0, size=KB_200)
@@ -109,6 +122,7 @@ def _all() -> list[Case]:
                 rows.append(
                     Case("half-rate", title, everpost.run, small, share=1.0, half_of="single")
                 )
+                rows += _isolation(small)
     rows += [
         Case(
             name=f"choose-{relays}",
@@ -124,14 +138,18 @@ def _all() -> list[Case]:
 
 CASES = {case.name: case for case in _all()}
 DEFAULT = (
-    "postfix", "haraka", "single", "batch-100", "half-rate", "single-many", "batch-100-many",
+    "postfix", "haraka", "single", "batch-100", "half-rate", "beside-broadcast", "beside-flood",
+    "single-many", "batch-100-many",
     "postfix-dkim", "haraka-dkim", "single-rsa", "batch-100-rsa",
     "single-ed25519", "batch-100-ed25519",
     "postfix-200k", "single-200k", "batch-100-200k",
     "postfix-dkim-200k", "single-rsa-200k", "choose-10", "choose-1000",
 )  # fmt: skip
 """What tells all without the whole product."""
-QUICK = ("postfix", "single", "batch-100", "half-rate", "postfix-dkim", "single-rsa", "choose-1000")
+QUICK = (
+    "postfix", "single", "batch-100", "half-rate", "beside-broadcast", "beside-flood",
+    "postfix-dkim", "single-rsa", "choose-1000",
+)  # fmt: skip
 
 
 def select(names: Sequence[str]) -> list[Case]:

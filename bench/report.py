@@ -13,11 +13,11 @@ __all__ = ["as_json", "as_markdown", "as_text"]
 Facts = Mapping[str, str]
 _FIGURES = (
     "accepted_per_s", "delivered_per_s", "p50_ms", "p99_ms", "cpu_s_per_1000", "peak_mb",
-    "generator_cpu_s_per_1000", "sink_cpu_s_per_1000",
+    "generator_cpu_s_per_1000", "sink_cpu_s_per_1000", "idle_p99_ms", "lone_per_s",
 )  # fmt: skip
 _HEADS = (
     "case", "accepted/s", "delivered/s", "x Postfix", "p50 ms", "p99 ms", "CPU s/1,000", "peak MB",
-    "load CPU", "sink CPU",
+    "load CPU", "sink CPU", "idle p99 ms", "lone/s",
 )  # fmt: skip
 _BAR_HEADS = ("budget", "measured", "lowest-highest", *STEPS, "reached")
 _NOTE = (

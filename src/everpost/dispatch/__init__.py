@@ -3,7 +3,8 @@
 Promises: a recipient in hand is either settled, handed back, or found by recovery through its claim
 and the dot log; what may have been delivered is never tried again without being recorded as in
 doubt. Talking to mail servers must not live here (delivery), nor SQL (store). `retry`, `settle`,
-`fairness` and `probing` decide and are pure; `loop`, `rendering`, `health` and `prober` do.
+`assigning`, `fairness`, `hands`, `waiting` and `probing` decide and are pure; `loop`, `rendering`,
+`health` and `prober` do.
 """
 
 from everpost.dispatch.dots import DotLog, Step, read_dots

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from everpost.dispatch.dots import Dot
 from everpost.dispatch.fairness import broadcast_part, left_for, may_take
 from everpost.store.interface import Claim, Settlement
-from everpost.store.turns import project_of, stream_of
+from everpost.store.turns import is_group, project_of, stream_of
 
 __all__ = ["Hands"]
 
@@ -62,11 +62,12 @@ class Hands:
         return left
 
     def broadcast_room(self) -> int:
-        """How many of them may be broadcast mail's; 0 until a part of a batch fits, remembered so
-        that `let_go` can tell of relief."""
+        """How many of them may be broadcast mail's: a part of a batch, since the next claim, which
+        may be of transactional mail, waits for this one. 0 until enough fit to be worth a claim,
+        remembered so that `let_go` can tell of relief."""
         spare = self._broadcast_spare()
         self._broadcast_refused = spare < self._worth_it()
-        return 0 if self._broadcast_refused else spare
+        return 0 if self._broadcast_refused else min(spare, max(self._batch // _SHARE, 1))
 
     def _broadcast_spare(self) -> int:
         return broadcast_part(self._window) - len(self._broadcast)
@@ -80,12 +81,11 @@ class Hands:
         self._refused = frozenset(self._greedy())
         return tuple(self._refused)
 
-    def _greedy(self, slack: int = 0) -> Iterator[str]:
-        """Those that may not take more after `slack` more."""
-        left = self._left(self._window - len(self._claims), slack)
+    def _greedy(self) -> Iterator[str]:
+        left = self._left(self._window - len(self._claims))
         yield from (name for name, n in left.items() if n <= 0)
         for route, n in self._routes.items():
-            if not may_take(n + slack, left[stream_of(route) or route]):
+            if not may_take(n, left[stream_of(route) or route]):
                 yield route
 
     def hold(self, claim: Claim, *, broadcast: bool = False) -> None:
@@ -111,9 +111,18 @@ class Hands:
                         del counts[name]
         if self._broadcast_refused and self._broadcast_spare() >= self._worth_it():
             return True
-        return bool(self._refused) and not self._refused.issubset(
-            self._greedy(self._batch // _SHARE)
-        )
+        if not self._refused:
+            return False
+        slack = self._batch // _SHARE
+        free = self._window - len(self._claims)
+        left = self._left(free, slack)
+
+        def relieved(name: str) -> bool:
+            group = name if is_group(name) else stream_of(name) or name
+            room = left.get(group, free - slack)
+            return room > 0 if is_group(name) else may_take(self._routes[name] + slack, room)
+
+        return any(map(relieved, self._refused))
 
     def _counts(self, route: str) -> Iterator[tuple[Counter[str], str]]:
         """A route of an older release is its own stream and project."""

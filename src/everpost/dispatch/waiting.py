@@ -34,7 +34,9 @@ class _Group:
 class _Pool:
     """One pool's share of what is started and of what waits."""
 
-    __slots__ = ("at", "broadcast", "carrying", "groups", "on_their_way", "routes", "waiting")
+    __slots__ = (
+        "at", "broadcast", "carrying", "groups", "on_their_way", "routes", "waiting", "waits",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.carrying = 0
@@ -45,11 +47,12 @@ class _Pool:
         self.at: Counter[str] = Counter()
         """What is carried by route, by project and stream, and by destination."""
         self.waiting = (_Group(), _Group())
-        """Transactional, broadcast."""
+        self.waits = [0, 0]
+        """Transactional, broadcast: and how many those are."""
 
     @property
     def empty(self) -> bool:
-        return not (self.carrying or any(group.children for group in self.waiting))
+        return not (self.carrying or any(self.waits))
 
 
 class Waiting:
@@ -80,6 +83,7 @@ class Waiting:
             lane = stream.children[work.route] = deque()
         assert isinstance(lane, deque)
         lane.append(work)
+        pool.waits[work.broadcast] += 1
 
     def startable(self, room: Callable[[str], Room]) -> Iterator[Work]:
         """Work that may start while pools have `room`: none beyond the fair share of its route,
@@ -96,21 +100,26 @@ class Waiting:
         self._large_may = True
         for broadcast in (False, True):
             for name, pool in tuple(self._pools.items()):
-                group = pool.waiting[broadcast]
-                if group.children:
+                if pool.waits[broadcast]:
                     free, most = room(name)
                     capacity = pool.carrying + max(free - pool.on_their_way, 0)
-                    yield from self._of_pool(pool, group, capacity, most, broadcast=broadcast)
+                    yield from self._of_pool(pool, capacity, most, broadcast=broadcast)
 
     def _of_pool(
-        self, pool: _Pool, group: _Group, capacity: int, most: int | None, *, broadcast: bool
+        self, pool: _Pool, capacity: int, most: int | None, *, broadcast: bool
     ) -> Iterator[Work]:
+        group = pool.waiting[broadcast]
         part = broadcast_part(capacity)
         try:
-            while pool.carrying < capacity and not (broadcast and pool.broadcast >= part):
+            while (
+                pool.waits[broadcast]
+                and pool.carrying < capacity
+                and not (broadcast and pool.broadcast >= part)
+            ):
                 work = self._next(group, pool, capacity - pool.carrying, most)
                 if work is None:
                     return
+                pool.waits[broadcast] -= 1
                 self._start(work, pool)
                 yield work
         finally:
@@ -212,7 +221,7 @@ class Waiting:
         for pool in self._pools.values():
             for group in pool.waiting:
                 waiting += _all(group)
-            pool.waiting = (_Group(), _Group())
+            pool.waiting, pool.waits = (_Group(), _Group()), [0, 0]
         self._pools = {name: pool for name, pool in self._pools.items() if not pool.empty}
         return waiting
 

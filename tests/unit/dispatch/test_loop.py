@@ -15,6 +15,7 @@ from everpost.dispatch import Dispatcher, DispatchLimits, DotLog, Renderer, Step
 from everpost.ids import IdMaker
 from everpost.model.message import Address, Content, NewMessage, NewRecipient, Priority
 from everpost.model.outcome import AttemptRecord, Delivered, Reply
+from everpost.model.pool import DEFAULT_POOL
 from everpost.model.relay import Relay
 from everpost.model.states import InDoubtPolicy, State
 from everpost.net.resolver import Resolver
@@ -23,9 +24,11 @@ from everpost.protocol.smtp.extensions import Extensions
 from everpost.store.directory import Directory
 from everpost.store.interface import (
     DomainRow,
+    PoolRow,
     Settlement,
     StoreCorrupt,
     StoreUnavailable,
+    StreamRow,
     WorkerRow,
 )
 from everpost.store.sqlite import SqliteStore
@@ -140,7 +143,14 @@ class Setting:
         self.threads.shutdown()
         await self.store.close()
 
-    async def accept(self, count: int = 1, *, lifetime_ms: int = 10**9) -> None:
+    async def accept(
+        self,
+        count: int = 1,
+        *,
+        lifetime_ms: int = 10**9,
+        stream: str = "transactional",
+        only: bytes | None = None,
+    ) -> None:
         now = CLOCK.now()
         for _ in range(count):
             id_ = IDS()
@@ -149,11 +159,12 @@ class Setting:
                 message_id="m@a.test", date=0, boundary="b", text="y\n",
             )  # fmt: skip
             message = NewMessage(
-                id=id_, project=1, stream="transactional", priority=Priority.TRANSACTIONAL,
+                id=id_, project=1, stream=stream, priority=Priority.TRANSACTIONAL,
                 sealed=msgspec.msgpack.encode(content), key_id=1, size=1, message_id="m@a.test",
                 sender="s@a.test", subject="x", to=("b@c.test",),
                 recipients=(NewRecipient("b@c.test", "c.test"),), not_before=now,
                 expires_at=now + lifetime_ms, in_doubt=InDoubtPolicy.RESEND, return_token=b"t",
+                only=only,
             )  # fmt: skip
             await self.store.accept(1, [message])
         self.wake.set()
@@ -294,5 +305,80 @@ def test_a_process_paused_beyond_its_lease_sends_all_the_same(tmp_path: Path) ->
                 while setting.dispatcher.in_hand:
                     await asyncio.sleep(0)
             assert setting.far.taken == []
+
+    asyncio.run(scene())
+
+
+class TwoPools(FarEnd):
+    """Room in every pool but those of `full`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full: set[str] = set()
+
+    def ready(self, pool: str) -> bool:
+        return True
+
+    def capacity(self, pool: str) -> int:
+        return 0 if pool in self.full else 10
+
+
+SLOW = PoolRow(id=b"s" * 16, name="slow", settings={"tiers": []}, created_at=0)
+
+
+def _reports(pool: str | None) -> StreamRow:
+    return StreamRow(
+        project=1, name="reports", priority="transactional", in_doubt=InDoubtPolicy.RESEND,
+        lifetime_ms=10**9, retry_first_ms=1_000, retry_cap_ms=1_000, pool=pool,
+    )  # fmt: skip
+
+
+def test_a_pool_without_room_holds_up_the_others_and_keeps_its_mail_for_ever(
+    tmp_path: Path,
+) -> None:
+    """What waits in hand for it is assigned again when settings change."""
+
+    async def scene() -> None:
+        far = TwoPools()
+        far.full = {"slow"}
+        async with Setting(tmp_path, far) as setting:
+            await setting.store.put(SLOW, actor="test", action="add")
+            await setting.store.put(_reports("slow"), actor="test", action="add")
+            await setting.accept(8, stream="reports")
+            await setting.until(State.CLAIMED, 8)
+            await setting.accept(30)
+            await setting.until(State.DELIVERED, 30)
+            assert {envelope.pool for envelope in far.taken} == {DEFAULT_POOL}
+            await setting.store.put(_reports(None), actor="test", action="change")
+            await setting.directory.refresh()
+            setting.wake.set()
+            await setting.until(State.DELIVERED, 38)
+            assert {envelope.pool for envelope in far.taken} == {DEFAULT_POOL}
+
+    asyncio.run(scene())
+
+
+def test_mail_leaves_by_another_pool_than_its_streams(tmp_path: Path) -> None:
+    async def scene() -> None:
+        far = TwoPools()
+        async with Setting(tmp_path, far) as setting:
+            await setting.store.put(SLOW, actor="test", action="add")
+            await setting.store.put(_reports("slow"), actor="test", action="add")
+            await setting.accept(3, stream="reports")
+            await setting.accept(3)
+            await setting.until(State.DELIVERED, 6)
+            assert sorted(e.pool for e in far.taken) == [DEFAULT_POOL] * 3 + ["slow"] * 3
+
+    asyncio.run(scene())
+
+
+def test_a_message_for_one_relay_waits_for_a_pool(tmp_path: Path) -> None:
+    async def scene() -> None:
+        far = TwoPools()
+        far.full = {DEFAULT_POOL}
+        async with Setting(tmp_path, far) as setting:
+            await setting.accept(only=b"r" * 16)
+            await setting.until(State.DELIVERED, 1)
+            assert [envelope.only for envelope in far.taken] == [b"r" * 16]
 
     asyncio.run(scene())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -207,3 +207,90 @@ def test_message_for_many_destinations_is_cut_into_one_transaction_each() -> Non
     assert sorted(len(part.claims) for part in parts) == [17, 33, 100, 100, 100]
     assert {Work(part).destination for part in parts} == {"a.test", "b.test"}
     assert sorted(c.n for p in parts for c in p.claims) == [c.n for c in whole.claims]
+
+
+def _drain(waiting: Waiting, count: int, free: int = 1) -> list[Work]:
+    """The next so many, each ended before the next starts."""
+    seen: list[Work] = []
+    while len(seen) < count:
+        for one in list(waiting.startable(_room(free))):
+            seen.append(one)
+            waiting.carried(one)
+    return seen[:count]
+
+
+def test_a_project_with_many_destinations_starts_more_than_one_with_a_single() -> None:
+    waiting = Waiting(window_bytes=BYTES)
+    for n in range(200):
+        waiting.queue(work(n, f"d{n}.test", project=1))
+    for n in range(20):
+        waiting.queue(work(1_000 + n, "a.test", project=2))
+    assert sum(one.project == "2/" for one in _drain(waiting, 20)) == 10
+
+
+def test_weights_of_projects_and_streams_are_forgotten() -> None:
+    waiting = Waiting(window_bytes=BYTES)
+    for n in range(60):
+        waiting.queue(work(n, "a.test", project=1), weights=(3, 1))
+        waiting.queue(work(100 + n, "a.test", project=2, stream="news"), weights=(1, 1))
+        waiting.queue(work(200 + n, "a.test", project=2, stream="codes"), weights=(1, 2))
+    seen = _drain(waiting, 24)
+    assert sum(one.project == "1/" for one in seen) == 18
+    assert sum(one.stream == "2/codes/" for one in seen) == 4
+
+
+@given(projects=st.integers(1, 6), lanes=st.integers(1, 40))
+def test_projects_take_every_slot_and_a_newcomer_finds_none(projects: int, lanes: int) -> None:
+    """Destinations that hold nothing may take any slot, but only of what their project may."""
+    waiting = Waiting(window_bytes=BYTES)
+    for n in range(400):
+        waiting.queue(work(n, f"d{n % lanes}.test", project=1 + n % projects))
+    started = _started(waiting, 100)
+    assert len(started) < 100
+    waiting.queue(work(999, "quick.test", project=99))
+    free = 100 - len(started)
+    assert [one.destination for one in waiting.startable(_room(free))] == ["quick.test"]
+
+
+def test_broadcast_mail_takes_the_places_that_transactional_mail_needs() -> None:
+    waiting = Waiting(window_bytes=BYTES)
+    for n in range(100):
+        waiting.queue(work(n, f"d{n}.test", broadcast=True))
+    started = _started(waiting, 8)
+    assert len(started) == 6
+    for n in range(5):
+        waiting.queue(work(200 + n, f"codes{n}.test"))
+    urgent = _started(waiting, 2)
+    assert [one.broadcast for one in urgent] == [False, False]
+    waiting.carried(urgent[0])
+    waiting.carried(started[0])
+    assert [one.broadcast for one in waiting.startable(_room(2))] == [False, False]
+
+
+def test_a_pool_that_is_full_holds_up_the_others() -> None:
+    waiting = Waiting(window_bytes=BYTES)
+    for n in range(10):
+        waiting.queue(work(n, "a.test", pool="sick"))
+        waiting.queue(work(100 + n, "a.test", pool="sound"))
+    rooms = {"sick": (0, None), "sound": (4, None)}
+    started = list(waiting.startable(lambda pool: rooms[pool]))
+    assert {one.pool for one in started} == {"sound"}
+    assert len(started) == 3
+
+
+def test_what_is_pinned_to_a_relay_waits_for_its_pool() -> None:
+    waiting = Waiting(window_bytes=BYTES)
+    waiting.queue(work(1, "a.test"))
+    waiting.queue(work(2, "a.test", only=b"relay"))
+    (pinned,) = waiting.startable(_room(0))
+    assert pinned.claimed.only == b"relay"
+    waiting.carried(pinned)
+    waiting.queue(work(3, "a.test", only=b"relay"))
+    assert len(waiting.take_back()) == 2
+
+
+def test_a_cap_of_a_destination_is_counted_by_project() -> None:
+    waiting = Waiting(window_bytes=BYTES)
+    for n in range(6):
+        waiting.queue(work(n, "a.test", project=n))
+    assert len(list(waiting.startable(_room(100, 2)))) == 2
