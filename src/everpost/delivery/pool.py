@@ -126,6 +126,9 @@ class Turns(Generic[C]):
 
     def choose(self, now: float, fits: Callable[[C], bool] | None = None) -> C | None:
         """Whose turn it is, among those with room that `fits`; None when there is none."""
+        if len(self._seats) == 1:  # always the same one's
+            only = self._seats[0].relay
+            return only if only.room > 0 and (fits is None or fits(only)) else None
         first = self._first(fits)
         if first is None:
             return None

@@ -132,7 +132,7 @@ class Attempts:
         return report.outcomes, report.record
 
     def _check_lifetime(self, work: Work) -> None:
-        if self._clock.now() >= min(claim.expires_at for claim in work.claimed.claims):
+        if self._clock.now() >= work.expires_at:
             raise LifetimeOver
 
     def _deadline(self, work: Work) -> int:

@@ -4,7 +4,6 @@ Bookkeeping; who may take more is `fairness`' word. What waits to start is in `w
 clock.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from everpost.dispatch.dots import Dot
@@ -27,9 +26,9 @@ class Hands:
         self._batch = batch
         self._claims: dict[Dot, Claim] = {}
         self._broadcast: set[Dot] = set()
-        self._projects: Counter[str] = Counter()
-        self._streams: Counter[str] = Counter()
-        self._routes: Counter[str] = Counter()
+        self._projects: dict[str, int] = {}
+        self._streams: dict[str, int] = {}
+        self._routes: dict[str, int] = {}
         self._refused: frozenset[str] = frozenset()
         self._broadcast_refused = False
 
@@ -92,8 +91,7 @@ class Hands:
         """Take in hand, or renew what is."""
         key = (claim.message, claim.n, claim.term)
         if key not in self._claims:
-            for counts, name in self._counts(claim.route):
-                counts[name] += 1
+            self._count(claim.route, 1)
             if broadcast:
                 self._broadcast.add(key)
         self._claims[key] = claim
@@ -105,10 +103,7 @@ class Hands:
             claim = self._claims.pop(key, None)
             if claim is not None:
                 self._broadcast.discard(key)
-                for counts, name in self._counts(claim.route):
-                    counts[name] -= 1
-                    if not counts[name]:
-                        del counts[name]
+                self._count(claim.route, -1)
         if self._broadcast_refused and self._broadcast_spare() >= self._worth_it():
             return True
         if not self._refused:
@@ -120,12 +115,19 @@ class Hands:
         def relieved(name: str) -> bool:
             group = name if is_group(name) else stream_of(name) or name
             room = left.get(group, free - slack)
-            return room > 0 if is_group(name) else may_take(self._routes[name] + slack, room)
+            return room > 0 if is_group(name) else may_take(self._routes.get(name, 0) + slack, room)
 
         return any(map(relieved, self._refused))
 
-    def _counts(self, route: str) -> Iterator[tuple[Counter[str], str]]:
-        """A route of an older release is its own stream and project."""
-        yield self._routes, route
-        yield self._streams, stream_of(route) or route
-        yield self._projects, project_of(route) or route
+    def _count(self, route: str, by: int) -> None:
+        """One more or less of a route. One of an older release is its own stream and project."""
+        for counts, name in (
+            (self._routes, route),
+            (self._streams, stream_of(route) or route),
+            (self._projects, project_of(route) or route),
+        ):
+            held = counts.get(name, 0) + by
+            if held:
+                counts[name] = held
+            else:
+                del counts[name]

@@ -119,6 +119,7 @@ class Dispatcher:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._starting = False
         self._ended = asyncio.Event()
         self._freed = asyncio.Event()
 
@@ -246,7 +247,14 @@ class Dispatcher:
         """Delivery may have room again."""
         self._start_what_may()
 
+    def _start_soon(self) -> None:
+        """In the loop's next turn: once for all that ends in this one."""
+        if not self._starting:
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start_what_may)
+
     def _start_what_may(self) -> None:
+        self._starting = False
         if self._stopping:
             return
         for work in self._waiting.startable(self._room):
@@ -277,7 +285,7 @@ class Dispatcher:
                 outcomes, record = await self._attempts.make(work)
             finally:
                 self._waiting.carried(work)
-                self._start_what_may()
+                self._start_soon()
         except LeaseLost:
             self._let_go(claimed.claims)
             return

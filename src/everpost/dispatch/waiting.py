@@ -5,7 +5,7 @@ stream's destinations in turn. Each pool has its own room, so that one that is f
 nobody else. Who may take a slot is `fairness`' word. No I/O, no clock.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 
 from everpost.dispatch.fairness import broadcast_part, fits, is_greedy, left_for, may_take
@@ -42,9 +42,9 @@ class _Pool:
         self.carrying = 0
         self.on_their_way = 0
         self.broadcast = 0
-        self.routes: Counter[str] = Counter()
-        self.groups: Counter[str] = Counter()
-        self.at: Counter[str] = Counter()
+        self.routes: dict[str, int] = {}
+        self.groups: dict[str, int] = {}
+        self.at: dict[str, int] = {}
         """What is carried by route, by project and stream, and by destination."""
         self.waiting = (_Group(), _Group())
         self.waits = [0, 0]
@@ -63,7 +63,7 @@ class Waiting:
         self._pools: dict[str, _Pool] = {}
         self._pinned: list[Work] = []
         self._bytes = 0
-        self._carried_bytes: Counter[str] = Counter()
+        self._carried_bytes: dict[str, int] = {}
         self._parked: list[tuple[_Group, str, _Group | Lane]] = []
         self._large_may = True
 
@@ -85,7 +85,7 @@ class Waiting:
         lane.append(work)
         pool.waits[work.broadcast] += 1
 
-    def startable(self, room: Callable[[str], Room]) -> Iterator[Work]:
+    def startable(self, room: Callable[[str], Room]) -> Sequence[Work]:
         """Work that may start while pools have `room`: none beyond the fair share of its route,
         stream and project, broadcast mail only up to its part, no destination beyond what it may
         have. Each that is taken counts as carried at once.
@@ -93,36 +93,41 @@ class Waiting:
         A large message that finds no room in memory is the next large one to start, or lighter ones
         would pass it for ever; small ones do not wait for it.
         """
-        pinned, self._pinned = self._pinned, []
-        for work in pinned:
+        started, self._pinned = self._pinned, []
+        for work in started:
             self._start(work, None)
-            yield work
         self._large_may = True
         for broadcast in (False, True):
-            for name, pool in tuple(self._pools.items()):
+            for name, pool in self._pools.items():
                 if pool.waits[broadcast]:
                     free, most = room(name)
                     capacity = pool.carrying + max(free - pool.on_their_way, 0)
-                    yield from self._of_pool(pool, capacity, most, broadcast=broadcast)
+                    self._start_of(pool, capacity, most, broadcast=broadcast, started=started)
+        return started
 
-    def _of_pool(
-        self, pool: _Pool, capacity: int, most: int | None, *, broadcast: bool
-    ) -> Iterator[Work]:
+    def _start_of(
+        self,
+        pool: _Pool,
+        capacity: int,
+        most: int | None,
+        *,
+        broadcast: bool,
+        started: list[Work],
+    ) -> None:
         group = pool.waiting[broadcast]
-        part = broadcast_part(capacity)
-        try:
-            while (
-                pool.waits[broadcast]
-                and pool.carrying < capacity
-                and not (broadcast and pool.broadcast >= part)
-            ):
-                work = self._next(group, pool, capacity - pool.carrying, most)
-                if work is None:
-                    return
-                pool.waits[broadcast] -= 1
-                self._start(work, pool)
-                yield work
-        finally:
+        part = broadcast_part(capacity) if broadcast else capacity
+        while (
+            pool.waits[broadcast]
+            and pool.carrying < capacity
+            and not (broadcast and pool.broadcast >= part)
+        ):
+            work = self._next(group, pool, capacity - pool.carrying, most)
+            if work is None:
+                break
+            pool.waits[broadcast] -= 1
+            self._start(work, pool)
+            started.append(work)
+        if self._parked:
             self._unpark()
 
     def _next(self, group: _Group, pool: _Pool, left: float, most: int | None) -> Work | None:
@@ -130,13 +135,16 @@ class Waiting:
         anything is out of the way until this round is over, and keeps its place."""
         children = group.children
         while children:
-            name, child = next(iter(children.items()))
+            name = next(iter(children))
+            child = children[name]
             if isinstance(child, _Group):
-                for_it = left_for(pool.groups[name], left)
+                held = pool.groups.get(name)
+                for_it = left_for(held, left) if held else left
                 work = self._next(child, pool, for_it, most) if for_it > 0 else None
                 if work is not None:
-                    child.left -= 1
-                    if child.left <= 0:
+                    if child.left > 1:
+                        child.left -= 1
+                    else:
                         child.left = child.weight
                         children.move_to_end(name)
                     return work
@@ -156,9 +164,11 @@ class Waiting:
         return None
 
     def _may_start(self, work: Work, pool: _Pool, left: float, most: int | None) -> bool:
-        if most is not None and pool.at[work.destination] >= most:
+        if most is not None and pool.at.get(work.destination, 0) >= most:
             return False
-        return may_take(pool.routes[work.route], left) and self._fits(work)
+        return may_take(pool.routes.get(work.route, 0), left) and (
+            not work.weight or self._fits(work)
+        )
 
     def _unpark(self) -> None:
         while self._parked:
@@ -168,11 +178,9 @@ class Waiting:
             group.parked -= 1
 
     def _fits(self, work: Work) -> bool:
-        if not work.weight:
-            return True
         if not self._large_may:
             return False
-        held = self._carried_bytes[work.route]
+        held = self._carried_bytes.get(work.route, 0)
         if is_greedy(work.weight, held, held=self._bytes, capacity=self._window_bytes):
             return False
         self._large_may = fits(work.weight, held=self._bytes, capacity=self._window_bytes)
@@ -184,13 +192,13 @@ class Waiting:
             pool.on_their_way += 1
             pool.carrying += 1
             pool.broadcast += work.broadcast
-            pool.at[work.destination] += 1
-            pool.routes[work.route] += 1
-            pool.groups[work.stream] += 1
-            pool.groups[work.project] += 1
+            _add(pool.at, work.destination)
+            _add(pool.routes, work.route)
+            _add(pool.groups, work.stream)
+            _add(pool.groups, work.project)
         if work.weight:
             self._bytes += work.weight
-            self._carried_bytes[work.route] += work.weight
+            _add(self._carried_bytes, work.route, work.weight)
 
     def arrives(self, work: Work) -> None:
         """Delivery is told of it now, and counts its slot itself from here on."""
@@ -205,10 +213,10 @@ class Waiting:
             pool = self._pools[work.pool]
             pool.carrying -= 1
             pool.broadcast -= work.broadcast
-            _take(pool.at, work.destination, 1)
-            _take(pool.routes, work.route, 1)
-            _take(pool.groups, work.stream, 1)
-            _take(pool.groups, work.project, 1)
+            _take(pool.at, work.destination)
+            _take(pool.routes, work.route)
+            _take(pool.groups, work.stream)
+            _take(pool.groups, work.project)
             if pool.empty:
                 del self._pools[work.pool]
         if work.weight:
@@ -242,7 +250,13 @@ def _all(group: _Group) -> Iterator[Work]:
             yield from child
 
 
-def _take(counts: Counter[str], name: str, n: int) -> None:
-    counts[name] -= n
-    if counts[name] <= 0:
+def _add(counts: dict[str, int], name: str, n: int = 1) -> None:
+    counts[name] = counts.get(name, 0) + n
+
+
+def _take(counts: dict[str, int], name: str, n: int = 1) -> None:
+    left = counts[name] - n
+    if left > 0:
+        counts[name] = left
+    else:
         del counts[name]

@@ -23,11 +23,12 @@ class Work:
     `route` is the lane it waits in, of `stream` and `project` (an older release's route is both,
     under names of its own); `destination` is empty where they
     have several. `weight`: bytes that it takes in memory while it is carried; 0 for a small one,
-    which the window bounds. `since`: when it was claimed, in monotonic seconds."""
+    which the window bounds. `since`: when it was claimed, in monotonic seconds; `expires_at`: when
+    the first of its claims' lifetimes ends, in milliseconds."""
 
     __slots__ = (
-        "broadcast", "claimed", "destination", "dotted", "on_its_way", "pool", "project", "route",
-        "since", "stream", "weight",
+        "broadcast", "claimed", "destination", "dotted", "expires_at", "on_its_way", "pool",
+        "project", "route", "since", "stream", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -47,10 +48,11 @@ class Work:
         self.stream = stream_of(first.route) or first.route
         self.project = project_of(first.route) or f"/{first.route}"
         self.destination = first.destination
-        if len(claimed.claims) > 1 and any(
-            claim.destination != first.destination for claim in claimed.claims
-        ):
-            self.destination = ""
+        self.expires_at = first.expires_at
+        if len(claimed.claims) > 1:
+            self.expires_at = min(claim.expires_at for claim in claimed.claims)
+            if any(claim.destination != first.destination for claim in claimed.claims):
+                self.destination = ""
         self.weight = claimed.size * _COPIES if claimed.size > CLAIMED_BYTES else 0
         self.dotted = False
         """The final dot may have left."""
