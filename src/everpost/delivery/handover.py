@@ -204,11 +204,12 @@ class HandOver:
     def decided(self) -> bool:
         """Whether the relay did its work for somebody: the dot was answered 2xx, or a destination
         was heard through it."""
-        return any(
-            isinstance(o, Delivered)
-            or (isinstance(o, Bounced | Deferred) and o.speaker is Speaker.DESTINATION)
-            for o in self.outcomes
-        )
+        for o in self.outcomes:
+            if type(o) is Delivered:
+                return True
+            if isinstance(o, Bounced | Deferred) and o.speaker is Speaker.DESTINATION:
+                return True
+        return False
 
     # --- the conversation -------------------------------------------------------------------------
 

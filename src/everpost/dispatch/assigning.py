@@ -8,7 +8,7 @@ import msgspec
 from everpost import telemetry
 from everpost.model.pool import DEFAULT_POOL, Route, pool_for
 from everpost.store.directory import Snapshot
-from everpost.store.interface import Claim, Claimed, RouteRow
+from everpost.store.interface import Claim, Claimed, ProjectRow, RouteRow, StreamRow
 
 __all__ = ["Assignment"]
 
@@ -32,19 +32,25 @@ class Assignment:
         self._by_recipient = any(route.recipient_domain is not None for route in self._routes)
         self._by_tag = any(route.tag is not None for route in self._routes)
         self._known: dict[tuple[int, str, str, str], str] = {}
+        self._weights = {
+            (row.project, row.name): (_weight(snapshot.projects.get(row.project)), _weight(row))
+            for row in snapshot.streams.values()
+        }
+        self._broadcast = {
+            (row.project, row.name)
+            for row in snapshot.streams.values()
+            if row.priority == _BROADCAST
+        }
 
     def is_broadcast(self, project: int, stream: str) -> bool:
-        row = self.snapshot.streams.get((project, stream))
-        return row is not None and row.priority == _BROADCAST
+        return (project, stream) in self._broadcast
 
     def weights(self, claimed: Claimed) -> tuple[int, int]:
         """Of its project, and of its stream."""
-        project = self.snapshot.projects.get(claimed.project)
-        stream = self.snapshot.streams.get((claimed.project, claimed.stream))
-        return (
-            max(project.weight, 1) if project is not None else 1,
-            max(stream.weight, 1) if stream is not None else 1,
-        )
+        known = self._weights.get((claimed.project, claimed.stream))
+        if known is None:
+            return _weight(self.snapshot.projects.get(claimed.project)), 1
+        return known
 
     def by_pool(self, claimed: Claimed) -> Iterator[tuple[str, Claimed]]:
         """What was claimed of one message, cut by the pools that its recipients' mail goes to."""
@@ -82,6 +88,10 @@ class Assignment:
     def _of_stream(self, claimed: Claimed) -> str | None:
         row = self.snapshot.streams.get((claimed.project, claimed.stream))
         return row.pool if row is not None and row.pool in self._pools else None
+
+
+def _weight(row: ProjectRow | StreamRow | None) -> int:
+    return 1 if row is None else max(row.weight, 1)
 
 
 def _route(row: RouteRow, pool: str | None) -> Route | None:

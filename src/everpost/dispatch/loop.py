@@ -212,7 +212,7 @@ class Dispatcher:
         return min(max((due - self._clock.now()) / 1000, 0.005), self._limits.poll_s)
 
     def _take(self, claimed: Sequence[Claimed]) -> None:
-        now = self._clock.now()
+        now, since = self._clock.now(), self._clock.monotonic()
         settlements: list[Settlement] = []
         for each in claimed:
             good: list[Claim] = []
@@ -225,10 +225,10 @@ class Dispatcher:
                     settlements.append(poisoned(claim))
                 else:
                     good.append(claim)
-            if good:
-                self._queue(
-                    msgspec.structs.replace(each, claims=tuple(good)), since=self._clock.monotonic()
-                )
+            if len(good) == len(each.claims):
+                self._queue(each, since=since)
+            elif good:
+                self._queue(msgspec.structs.replace(each, claims=tuple(good)), since=since)
         if settlements:
             self._settling.put(settlements)
         self._start_what_may()
