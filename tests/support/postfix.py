@@ -92,12 +92,20 @@ class Postfix:
 
     def __enter__(self) -> "Postfix":
         self._lay_out()
-        self._run("start")
-        wait_until(self._answers, seconds=20, what="Postfix to answer")
+        self.up()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def up(self) -> None:
+        """Start it; again, after `down`, on the same port."""
+        self._run("start")
+        wait_until(self._answers, seconds=20, what="Postfix to answer")
+
+    def down(self) -> None:
+        """End it at once, sessions and all; what has arrived stays."""
         self._run("abort", check=False)
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
         shutil.rmtree(self._top, ignore_errors=True)
 
     def _lay_out(self) -> None:
