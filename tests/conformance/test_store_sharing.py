@@ -269,16 +269,16 @@ def test_who_leaves_frees_all_its_seats_at_once(engine: Engine) -> None:
     asyncio.run(scene())
 
 
-def test_a_registered_process_that_begins_to_send_finds_a_seat_at_once(engine: Engine) -> None:
+def test_a_registered_process_that_begins_to_send_finds_less_than_its_part(engine: Engine) -> None:
     async def scene() -> None:
         async with engine.opened() as store:
             one, two, three = make_id(), make_id(), make_id()
             for worker in (one, two, three):
                 await _enlist(store, worker)
-            assert (await _one(store, one, _seats(50, cap=20))).amount == 18
-            assert (await _one(store, two, _seats(1, cap=20))).amount == 1
-            assert (await _one(store, three, _seats(1, cap=20))).amount == 1
-            assert (await _one(store, one, _seats(50, cap=3, name="small"))).amount == 3
+            assert (await _one(store, one, _seats(50, cap=20))).amount == 7
+            assert (await _one(store, two, _seats(50, cap=20))).amount == 7
+            assert (await _one(store, three, _seats(50, cap=20))).amount == 6
+            assert (await _one(store, one, _seats(50, cap=3, name="small"))).amount == 1
             await store.forget(two)
             await store.forget(three)
             assert (await _one(store, one, _seats(50, cap=20, name="alone"))).amount == 20

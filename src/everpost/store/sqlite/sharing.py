@@ -36,9 +36,6 @@ _PURGEABLE = SQL["purgeable_shares"]
 _TURNS = 3
 """Turns in one lease: how often those who get a seat change where there are too few."""
 
-_RESERVE = 4
-"""At most this part of a limit is kept for processes that have no seat yet."""
-
 
 # --- notes ----------------------------------------------------------------------------------------
 
@@ -197,8 +194,9 @@ class _Ledger:
                 self._put(ask.name, other, seats._replace(ends_at=until))
         wants = {**{o: s.want for o, s in held.items()}, owner: ask.want}
         free = max(ask.cap - sum(s.amount for o, s in held.items() if o != owner), 0)
-        # Who begins to send finds a seat at once, and its share when the others renew theirs.
-        kept = min(len(self._processes - wants.keys()), ask.cap // _RESERVE)
+        # Who begins to send finds its part: else what hangs at that moment in the hands of those who
+        # had it would leave them no place for other mail (I17).
+        kept = len(self._processes - wants.keys()) * ask.cap // len(self._processes | wants.keys())
         turn = now * _TURNS // max(lease_ms, 1)
         amount = min(divide(ask.cap - kept, wants, turn=turn)[owner], free)
         taken = min(max(amount, ask.used), free)
