@@ -137,7 +137,7 @@ def status(api: Api, out: Printer, *, relay: str | None, watch: bool) -> None:
         if watch and not out.as_json:
             click.clear()
         if out.as_json:
-            out.json(rows)
+            (out.json_line if watch else out.json)(rows)
         elif relay is not None:
             for row in rows:
                 details(out, row)

@@ -83,6 +83,23 @@ def test_status_makes_zeros_of_what_is_not_known(run: Run, api: TinyApi, data: P
     assert "\x1b" not in sick
 
 
+def test_status_that_is_watched_as_json_is_no_line_a_look(
+    run: Run, api: TinyApi, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.on("GET /relays/status", rows(UNKNOWN, SICK))
+    looks = iter(range(2))
+
+    def interrupted(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("everpost.cli.relays.time.sleep", interrupted)
+        watched = run("relays", "status", "--watch", "--json", "--data", data)
+    lines = [json.loads(line) for line in watched.stdout.splitlines() if line]
+    assert [[row["name"] for row in line] for line in lines] == [["main", "sick"]] * 3
+
+
 def test_status_of_one_relay_leaves_something_out(run: Run, api: TinyApi, data: Path) -> None:
     api.on("GET /relays/status", rows(UNKNOWN, SICK))
     api.on("GET /relays", rows(RELAY))
