@@ -68,7 +68,10 @@ def set_(
     body = body_of(**given)
     if address is not None:
         body["url"] = address
-    body |= dict.fromkeys(name.replace("-", "_") for name in defaults)
+    again = dict.fromkeys(name.replace("-", "_") for name in defaults)
+    for name in sorted(again.keys() & body.keys()):
+        raise Wrong(f"{name} is given a value and its default")
+    body |= again
     if not body:
         raise Wrong("say what to change")
     row = api.find("/relays", relay, noun="relay")

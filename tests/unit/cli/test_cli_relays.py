@@ -64,9 +64,11 @@ def test_relays_set_asks_for_more_than_was_said(run: Run, api: TinyApi, data: Pa
 @pytest.mark.parametrize(
     "words", [("relays", "set", "main"), ("relays", "set", "main", "--warmup", "many"),
               ("pools", "set", "p"), ("pools", "add", "p"), ("routes", "set", "r"),
-              ("streams", "set", "s"), ("streams", "set", "s", "--pool", "p", "--no-pool")],
+              ("streams", "set", "s"), ("streams", "set", "s", "--pool", "p", "--no-pool"),
+              ("relays", "set", "main", "--weight", "3", "--default", "weight"),
+              ("routes", "set", "r", "--tag", "t", "--any", "tag")],
 )  # fmt: skip
-def test_a_command_that_says_nothing_asks_something(
+def test_a_command_that_says_nothing_or_two_things_asks_something(
     run: Run, api: TinyApi, data: Path, words: tuple[str, ...]
 ) -> None:
     assert run(*words, "--data", data).exit_code == 2
