@@ -123,7 +123,7 @@ def change_form(row: RelayRow, given: RelayFields) -> RelayForm:
     refuse_other_kind(row, merged["url"])
     if "url" in asked and "@" in asked["url"] and "username" not in asked:
         merged.pop("username", None)  # the URL has its own
-    if asked.get("username", "") is None and "password" not in asked:
+    if asked.get("username", "") is None and asked.get("password") is None:
         merged.pop("auth", None)
     if "tls" not in asked and not asked.keys().isdisjoint({"url", "username"}):
         merged["tls"] = None
