@@ -127,8 +127,8 @@ def test_a_password_that_is_the_same_is_sealed_anew() -> None:
 
 def test_a_login_that_was_taken_away_is_kept() -> None:
     row = _row(LOGIN, auth="plain")
-    for given in ({"username": None}, {"username": None, "password": None}):
-        changed = _changed(row, **given)
+    for fields in ({"username": None}, {"username": None, "password": None}):
+        changed = _changed(row, **fields)
         assert changed.password is None
         assert {"username", "auth"}.isdisjoint(changed.settings)
 
