@@ -8,7 +8,7 @@ from everpost.api.relay_shapes import PoolAnswer, RouteAnswer, WayAnswer
 from everpost.api.requests import Request
 from everpost.api.services import Services
 from everpost.api.shapes import DeletedAnswer, ListAnswer
-from everpost.catalog import NewPool, NewRoute, PoolFields, RouteFields, find_project
+from everpost.catalog import NewPool, NewRoute, PoolFields, RouteFields
 from everpost.ids import Id
 from everpost.model.address import destination, parse_mailbox
 from everpost.model.errors import NotFound
@@ -107,13 +107,9 @@ def _route(services: Services, row: RouteRow) -> RouteAnswer:
 async def explain_route(services: Services, request: Request, body: ExplainBody) -> WayAnswer:
     """Which pool a mail would go to now, and why. Nothing is sent."""
     await services.directory.refresh()
-    project = request.credential.project
-    if body.project is not None:
-        projects = list(services.directory.now.projects.values())
-        project = find_project(projects, body.project).id
     found = services.routes.explain(
         request.credential,
-        project=project,
+        project=request.credential.project if body.project is None else body.project,
         stream=body.stream or _DEFAULT_STREAM,
         sender_domain=destination(parse_mailbox(body.sender, field="from").address),
         recipient_domain=destination(parse_mailbox(body.to, field="to").address),

@@ -54,11 +54,10 @@ async def relays_status(services: Services, request: Request) -> ListAnswer[Rela
 async def _statuses(services: Services, relays: Sequence[RelayView]) -> list[RelayStatusAnswer]:
     _, notes = await services.store.noted(KINDS)
     now = services.clock.now()
-    everything = relay_statuses(services.directory.now.relays, notes, now=now)
-    by_id = {status.relay.id: status for status in everything}
+    # Of these rows: the directory's may have changed while the notes were read.
+    found = relay_statuses([view.row for view in relays], notes, now=now)
     return [
-        views.relay_status(by_id[view.row.id], services.relays.load(view.row), now=now)
-        for view in relays
+        views.relay_status(status, services.relays.load(status.relay), now=now) for status in found
     ]
 
 

@@ -23,7 +23,6 @@ from everpost.catalog.fields import (
     RouteFields,
     StreamFields,
 )
-from everpost.catalog.pool_form import find_project
 from everpost.catalog.pools import Pools
 from everpost.catalog.relays import DIRECT_CONNECTIONS, Relays
 from everpost.catalog.routes import Routes, Way
@@ -34,5 +33,5 @@ __all__ = [
     "DIRECT_CONNECTIONS", "ApiKeys", "Applier", "Difference", "DnsRecord", "Document", "DomainView",
     "Domains", "FieldDifference", "NewPool", "NewRelay", "NewRoute", "PoolFields", "Pools",
     "ProjectFields", "Projects", "RelayFields", "RelayView", "Relays", "RouteFields", "Routes",
-    "StreamFields", "Streams", "Way", "api_key_json", "find_project", "pool_words", "route_words",
+    "StreamFields", "Streams", "Way", "api_key_json", "pool_words", "route_words",
 ]  # fmt: skip

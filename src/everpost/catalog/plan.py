@@ -12,8 +12,15 @@ from msgspec import UNSET, UnsetType
 from everpost.catalog.difference import Difference, difference
 from everpost.catalog.fields import Document
 from everpost.catalog.membership import leave_pools, used_by
-from everpost.catalog.pool_form import find_project, read_pool, read_route
-from everpost.catalog.relay_form import read_form, refuse_other_kind
+from everpost.catalog.pool_form import (
+    MOST_POOLS,
+    MOST_ROUTES,
+    by_word,
+    find_project,
+    read_pool,
+    read_route,
+)
+from everpost.catalog.relay_form import MOST_RELAYS, read_form, refuse_other_kind
 from everpost.catalog.relay_url import Login
 from everpost.catalog.relays import changed_row, new_row
 from everpost.catalog.routes import in_order
@@ -67,6 +74,7 @@ def plan(
     """`project`: whose streams are meant where an entry names none. `prune`: relays, pools and
     routes that are not in their list go; kinds that are not mentioned stay. Raises Invalid,
     Missing, Conflict."""
+    _refuse_many(document)
     relays = _relays(document, world, prune=prune, now=now, ids=ids, sealer=sealer)
     pools = _pools(document, world, relays, prune=prune, now=now, ids=ids)
     routes = _routes(document, world, pools, prune=prune, now=now, ids=ids)
@@ -85,6 +93,7 @@ def plan(
         streams=streams,
         projects=projects,
     )
+    _refuse_many(then)
     return Plan(_changes(world, then), _differences(world, then))
 
 
@@ -132,11 +141,12 @@ def _pools(
     ids: Callable[[], Id],
 ) -> list[PoolRow]:
     known = {row.name: row for row in world.pools}
+    there = by_word(relays)
     wanted: list[PoolRow] = []
     seen: set[object] = set()
     for n, entry in enumerate(_listed(document.pools)):
         with _at(f"pools[{n}]"):
-            form = read_pool(entry, relays)
+            form = read_pool(entry, there)
             _refuse_twin(form.name, seen)
             row = known.get(form.name) or PoolRow(ids(), form.name, {}, now)
             wanted.append(msgspec.structs.replace(row, settings=form.settings))
@@ -205,6 +215,13 @@ def _projects(document: Document, world: World) -> list[ProjectRow]:
                 )
             rows[entry.name] = changed_project(rows[entry.name], entry)
     return list(rows.values())
+
+
+def _refuse_many(wanted: Document | World) -> None:
+    """Of what is asked for before it is judged, and of all that there would be."""
+    for kind, most in (("relays", MOST_RELAYS), ("pools", MOST_POOLS), ("routes", MOST_ROUTES)):
+        if len(_listed(getattr(wanted, kind))) > most:
+            raise Invalid(f"Invalid `{kind}` field. There may be at most {most}.", field=kind)
 
 
 def _listed(entries: list[_Entry] | UnsetType) -> list[_Entry]:

@@ -13,13 +13,14 @@ from everpost.model.errors import Conflict, Invalid
 from everpost.store.interface import PoolRow, ProjectRow, RelayRow, RouteRow
 
 __all__ = [
-    "MOST_ROUTES", "PoolForm", "RouteForm", "change_pool", "change_route", "check_tags",
-    "find_pool", "find_project", "read_pool", "read_route",
+    "MOST_POOLS", "MOST_ROUTES", "PoolForm", "RouteForm", "by_word", "change_pool", "change_route",
+    "check_tags", "find_pool", "find_project", "read_pool", "read_route",
 ]  # fmt: skip
 
 _MOST_TIERS = 16
 _MOST_RELAYS = 1_000
 """In one pool."""
+MOST_POOLS = 1_000
 MOST_ROUTES = 10_000
 _TAG = re.compile(r"([A-Za-z0-9_-]{1,256})(?:=([A-Za-z0-9_-]{1,256}))?")
 _MOST_TAGS = 50
@@ -41,8 +42,15 @@ class RouteForm(NamedTuple):
 # --- pools ----------------------------------------------------------------------------------------
 
 
-def read_pool(given: NewPool, relays: Sequence[RelayRow]) -> PoolForm:
-    """Judge all of it. Raises Invalid or Missing naming the field."""
+def by_word(relays: Sequence[RelayRow]) -> Mapping[str, Id]:
+    """Relays by what one may call them: an id before a name."""
+    named = {relay.name: relay.id for relay in relays}
+    return {**named, **{text(relay.id): relay.id for relay in relays}}
+
+
+def read_pool(given: NewPool, relays: Mapping[str, Id]) -> PoolForm:
+    """Judge all of it; `relays` as `by_word` has them. Raises Invalid or Missing naming the
+    field."""
     settings: dict[str, Any] = {"tiers": _tiers(given.tiers, relays)}
     values = {name: value for name, value in said(given).items() if value is not None}
     if "spill_below" in values:
@@ -56,28 +64,29 @@ def read_pool(given: NewPool, relays: Sequence[RelayRow]) -> PoolForm:
 
 
 def change_pool(row: PoolRow, given: PoolFields, relays: Sequence[RelayRow]) -> PoolForm:
-    """The row with what is given changed, judged as a whole."""
+    """The row with what is given changed, judged as a whole. Relays that are gone (removed while
+    the pool was made) are no reason to refuse: they are left out."""
+    there = {relay.id for relay in relays}
     was = {**row.settings, "name": row.name}
-    was["tiers"] = [[text(id_) for id_ in tier] for tier in tiers_of(row)]
+    tiers = ([text(id_) for id_ in tier if id_ in there] for tier in tiers_of(row))
+    was["tiers"] = [tier for tier in tiers if tier]
     known = {name: value for name, value in was.items() if name in NewPool.__struct_fields__}
-    return read_pool(NewPool(**(known | said(given))), relays)
+    return read_pool(NewPool(**(known | said(given))), by_word(relays))
 
 
-def _tiers(given: Sequence[Sequence[str]], relays: Sequence[RelayRow]) -> list[list[str]]:
-    """Ids as text. Each name is looked for as an id first."""
+def _tiers(given: Sequence[Sequence[str]], relays: Mapping[str, Id]) -> list[list[str]]:
+    """Ids as text."""
     if not 1 <= len(given) <= _MOST_TIERS or not all(given):
         raise Invalid(
             f"Invalid `tiers` field. From 1 to {_MOST_TIERS} lists of relays, none of them empty.",
             field="tiers",
         )
-    by_name: Mapping[str, Id] = {relay.name: relay.id for relay in relays}
-    by_name = {**by_name, **{text(relay.id): relay.id for relay in relays}}
     seen: set[Id] = set()
     tiers = []
     for tier in given:
         found = []
         for wanted in tier:
-            id_ = by_name.get(wanted)
+            id_ = relays.get(wanted)
             if id_ is None:
                 raise Invalid(
                     f"Invalid `tiers` field. There is no relay {wanted[:100]!a}.", field="tiers"

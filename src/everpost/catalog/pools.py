@@ -7,7 +7,7 @@ import msgspec
 from everpost.catalog.checks import must_operate
 from everpost.catalog.fields import NewPool, PoolFields
 from everpost.catalog.membership import tiers_of, used_by
-from everpost.catalog.pool_form import change_pool, read_pool
+from everpost.catalog.pool_form import MOST_POOLS, by_word, change_pool, read_pool
 from everpost.catalog.unusable import Unusable
 from everpost.clock import Clock
 from everpost.ids import Id, IdMaker
@@ -34,8 +34,11 @@ class Pools:
         """A new pool. One named `default` takes the place of the one that holds every relay. Raises
         Invalid, Forbidden; Conflict when the name is taken."""
         must_operate(credential)
-        form = read_pool(given, await self._store.relays())
-        _refuse_taken(form.name, await self._store.pools())
+        form = read_pool(given, by_word(await self._store.relays()))
+        rows = await self._store.pools()
+        _refuse_taken(form.name, rows)
+        if len(rows) >= MOST_POOLS:
+            raise Conflict(f"There may be at most {MOST_POOLS} pools.")
         row = PoolRow(
             id=self._ids(), name=form.name, settings=form.settings, created_at=self._clock.now()
         )

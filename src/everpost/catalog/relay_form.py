@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from everpost.catalog.checks import address_here, count, host_name, is_loopback, title
 from everpost.catalog.fields import NewRelay, RelayFields, said
@@ -20,14 +20,21 @@ from everpost.model.errors import Invalid
 from everpost.model.relay import RelayKind, RelayState, TlsPolicy
 from everpost.store.interface import RelayRow
 
-__all__ = ["MECHANISMS", "RelayForm", "change_form", "described", "read_form", "refuse_other_kind"]
+__all__ = [
+    "MECHANISMS", "MOST_RELAYS", "RelayForm", "change_form", "described", "read_form",
+    "refuse_other_kind",
+]  # fmt: skip
 
 MECHANISMS = ("PLAIN", "LOGIN", "XOAUTH2")
+MOST_RELAYS = 10_000
+"""On one server."""
 _MX_PORT = 25
 _MOST_CONNECTIONS = 10_000
 _MOST_MESSAGES = 1_000_000_000
 _LONGEST_WARMUP = 365
 """Days."""
+_LAST_MOMENT = 253_370_764_800_000
+"""9999-01-01: what any time zone makes of an earlier moment can be shown."""
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
 _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _LITERAL = re.compile(r"\[(?:IPv6:)?([0-9A-Fa-f.:]{2,45})\]")
@@ -116,13 +123,14 @@ def change_form(row: RelayRow, given: RelayFields) -> RelayForm:
     refuse_other_kind(row, merged["url"])
     if "url" in asked and "@" in asked["url"] and "username" not in asked:
         merged.pop("username", None)  # the URL has its own
-    if asked.get("username", "") is None and "password" not in asked:
+    if asked.get("username", "") is None and asked.get("password") is None:
         merged.pop("auth", None)
     if "tls" not in asked and not asked.keys().isdisjoint({"url", "username"}):
         merged["tls"] = None
     if "warmup" in asked and "warmup_from" not in asked:
         merged.pop("warmup_from", None)
-    kept = None if row.password is None else Login(row.host, was.get("username"))
+    forgotten = row.password is None or asked.get("password", UNSET) is None
+    kept = None if forgotten else Login(row.host, was.get("username"))
     form = read_form(NewRelay(**merged), kept=kept)
     if "tls" in merged and merged["tls"] is None and "tls" not in asked:
         policies = (TlsPolicy(was.get("tls", TlsPolicy.NONE)), TlsPolicy(form.settings["tls"]))
@@ -268,7 +276,7 @@ def _warmup_from(text: str, field: str) -> int:
         at = int(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
         at = -1
-    if at < 0:
+    if not 0 <= at < _LAST_MOMENT:
         raise Invalid("Invalid `warmup_from` field. A date like 2026-11-25.", field=field)
     return at
 

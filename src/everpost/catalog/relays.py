@@ -8,7 +8,7 @@ from msgspec import UNSET
 from everpost.catalog.checks import OPERATORS_PROJECT, must_operate
 from everpost.catalog.fields import NewRelay, RelayFields
 from everpost.catalog.membership import leave_pools
-from everpost.catalog.relay_form import RelayForm, change_form, read_form
+from everpost.catalog.relay_form import MOST_RELAYS, RelayForm, change_form, read_form
 from everpost.catalog.unusable import Unusable
 from everpost.catalog.views import RelayView
 from everpost.clock import Clock
@@ -68,7 +68,10 @@ class Relays:
         """
         must_operate(credential)
         form = read_form(given)
-        _refuse_taken(form.name, await self._store.relays())
+        rows = await self._store.relays()
+        _refuse_taken(form.name, rows)
+        if len(rows) >= MOST_RELAYS:
+            raise Conflict(f"There may be at most {MOST_RELAYS} relays.")
         row = new_row(form, id_=self._ids(), now=self._clock.now(), sealer=self._sealer)
         await self._put(row, credential, "relay.add")
         return RelayView(row)

@@ -7,7 +7,13 @@ import msgspec
 
 from everpost.catalog.checks import must_operate
 from everpost.catalog.fields import NewRoute, RouteFields
-from everpost.catalog.pool_form import MOST_ROUTES, change_route, check_tags, read_route
+from everpost.catalog.pool_form import (
+    MOST_ROUTES,
+    change_route,
+    check_tags,
+    find_project,
+    read_route,
+)
 from everpost.catalog.unusable import Unusable
 from everpost.clock import Clock
 from everpost.ids import Id, IdMaker
@@ -137,18 +143,19 @@ class Routes:
         self,
         credential: Credential,
         *,
-        project: int,
+        project: int | str,
         stream: str,
         sender_domain: str,
         recipient_domain: str,
         tags: Sequence[tuple[str, str]],
     ) -> Way:
-        """Which way such a mail would take now. Domains are A-labels in lower case. Raises Invalid
-        for tags that no mail can have."""
-        must_operate(credential)
+        """Which way such a mail would take now. `project` is an id or a name; domains are A-labels
+        in lower case. Raises Invalid for a project that is none, and tags that no mail can have."""
+        must_operate(credential)  # before anything tells what there is
         check_tags(tags)
         routes = self.load_all()
         now = self._directory.now
+        project = find_project(list(now.projects.values()), project).id
         row = now.streams.get((project, stream))
         own = None if row is None else row.pool
         if own != DEFAULT_POOL and own not in {pool.name for pool in now.pools}:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from everpost.catalog.checks import count, must_manage, must_operate
 from everpost.catalog.fields import ProjectFields, StreamFields, said
@@ -47,9 +48,9 @@ class Streams:
                 break
         else:
             raise NotFound("Stream not found")
+        if given.pool is not UNSET and given.pool != row.pool:
+            must_operate(credential)  # before a refusal tells which pools there are
         changed = changed_stream(row, given, await self._store.pools())
-        if changed.pool != row.pool:
-            must_operate(credential)
         if changed != row:
             await self._store.put(changed, actor=credential.actor, action="stream.change")
             await self._directory.refresh()

@@ -68,7 +68,10 @@ def set_(
     body = body_of(**given)
     if address is not None:
         body["url"] = address
-    body |= dict.fromkeys(name.replace("-", "_") for name in defaults)
+    again = dict.fromkeys(name.replace("-", "_") for name in defaults)
+    for name in sorted(again.keys() & body.keys()):
+        raise Wrong(f"{name} is given a value and its default")
+    body |= again
     if not body:
         raise Wrong("say what to change")
     row = api.find("/relays", relay, noun="relay")
@@ -137,7 +140,7 @@ def status(api: Api, out: Printer, *, relay: str | None, watch: bool) -> None:
         if watch and not out.as_json:
             click.clear()
         if out.as_json:
-            out.json(rows)
+            (out.json_line if watch else out.json)(rows)
         elif relay is not None:
             for row in rows:
                 details(out, row)

@@ -120,7 +120,10 @@ def show(api: Api, out: Printer, route: str) -> None:
 @connected
 def set_(api: Api, out: Printer, *, route: str, anything: tuple[str, ...], **given: Any) -> None:
     """Change ROUTE (its id or name)."""
-    body = _body(**given) | dict.fromkeys(name.replace("-", "_") for name in anything)
+    body, free = _body(**given), dict.fromkeys(name.replace("-", "_") for name in anything)
+    for name in sorted(free.keys() & body.keys()):
+        raise Wrong(f"{name} is given a value and taken away")
+    body |= free
     if not body:
         raise Wrong("say what to change")
     _told(out, api.patch(path_of("routes", _find(api, route)["id"]), body), "Changed")

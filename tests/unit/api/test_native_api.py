@@ -153,6 +153,17 @@ def test_what_is_the_operators_is_a_tenants(door: Door, route: Route) -> None:
     assert answer.status == (409 if in_use else 200), answer.body
 
 
+def test_a_tenant_finds_out_which_projects_and_pools_there_are(door: Door) -> None:
+    """S40: what is there is refused like what is not, whatever else is wrong with the request."""
+    mail = {"from": "a@x.test", "to": "b@y.test"}
+    for path, method, bodies in (
+        ("/routes/explain", "POST", [{**mail, "project": p} for p in (1, 9, "nobody")]),
+        ("/streams/broadcast", "PATCH", [{"pool": p} for p in ("main", "nowhere", "default")]),
+    ):
+        answers = [door.ask(method, path, body, key="tenant") for body in bodies]
+        assert {(answer.status, answer.body) for answer in answers} == {(403, answers[0].body)}
+
+
 def test_a_tenant_sees_or_changes_the_streams_of_another(door: Door) -> None:
     changed = door.ask("PATCH", "/streams/broadcast", {"weight": 7}, key="tenant")
     assert (changed.status, changed.json["weight"]) == (200, 7)

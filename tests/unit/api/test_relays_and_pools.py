@@ -1,5 +1,6 @@
 """Relays, pools, routes, streams and documents over HTTP: what goes in, and what is shown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -176,6 +177,21 @@ def test_the_state_of_a_relay_nobody_knows_of_is_made_up(door: Door) -> None:
     known = {name for name, value in status.items() if value not in (None, [])}
     assert known == {"id", "name", "state", "processes", "limits", "object"}
     assert (status["processes"], status["limits"]["connections"]) == (0, 20)
+
+
+@pytest.mark.parametrize("path", ["/relays/status", "/relays/{id}"])
+def test_a_relay_that_is_removed_while_its_notes_are_read_is_a_fault(
+    door: Door, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    id_ = _id(door, "relays")
+
+    async def meanwhile(kinds: Sequence[str], *, after: int = 0) -> tuple[int, Sequence[Note]]:
+        door.directory.now = msgspec.structs.replace(door.directory.now, relays=())
+        return 0, ()
+
+    monkeypatch.setattr(door.store, "noted", meanwhile)
+    answer = door.ask("GET", path.format(id=id_))
+    assert (answer.status, id_ in str(answer.json)) == (200, True), answer.body
 
 
 def test_the_state_of_a_relay_is_shown_as_noted(door: Door) -> None:

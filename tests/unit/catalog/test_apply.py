@@ -197,6 +197,49 @@ def test_a_bad_document_changes_something_or_its_place_is_not_named(
     _run(tmp_path, work)
 
 
+@pytest.mark.parametrize(
+    ("kind", "most", "entry"),
+    [
+        ("relays", 10_000, {"url": "smtp://h.test"}),
+        ("pools", 1_000, {"tiers": [["a"]]}),
+        ("routes", 10_000, {"pool": "main"}),
+    ],
+)
+def test_a_document_of_too_many_is_judged_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, most: int, entry: dict[str, Any]
+) -> None:
+    async def work(house: House) -> None:
+        await _apply(house, WHOLE)
+        before = await _everything(house)
+        document = {kind: [{"name": str(n), **entry} for n in range(most + 1)]}
+        with monkeypatch.context() as patched:
+            for reader in ("read_form", "read_pool", "read_route"):
+                patched.delattr(f"everpost.catalog.plan.{reader}")  # nothing is judged
+            with pytest.raises(Refusal) as refused:
+                await _apply(house, document)
+        assert refused.value.field == kind
+        assert await _everything(house) == before
+
+    _run(tmp_path, work)
+
+
+def test_a_document_adds_to_what_is_there_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(house: House) -> None:
+        await _apply(house, WHOLE)
+        monkeypatch.setattr("everpost.catalog.plan.MOST_ROUTES", 2)
+        more = {"routes": [{"name": "third", "pool": "main"}]}
+        with pytest.raises(Refusal) as refused:
+            await _apply(house, more)
+        assert refused.value.field == "routes"
+        assert len(await house.store.routes()) == 2
+        await _apply(house, more, prune=True)
+        assert [row.name for row in await house.store.routes()] == ["third"]
+
+    _run(tmp_path, work)
+
+
 def test_applying_undoes_a_drain_or_a_first_day(tmp_path: Path) -> None:
     async def work(house: House) -> None:
         await _apply(house, WHOLE)

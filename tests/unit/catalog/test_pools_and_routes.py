@@ -125,6 +125,20 @@ def test_a_pool_that_mail_is_sent_to_is_removed(tmp_path: Path) -> None:
     _run(tmp_path, work)
 
 
+def test_a_pool_with_a_relay_that_is_gone_cannot_be_changed(tmp_path: Path) -> None:
+    async def work(house: House) -> None:
+        a, b = await _relays(house, "a", "b")
+        p = await _pool(house, "p", ["a"], ["b"])
+        # Removed by a process that had read the pools before this one was there.
+        await house.store.drop("relay", a, actor="test", action="relay.remove")
+        changed = await house.pools.change(ANA, p, PoolFields(floor=2))
+        assert changed.settings == {"tiers": [[text(b)]], "floor": 2}
+        with pytest.raises(Invalid):  # but nobody names it anew
+            await house.pools.change(ANA, p, PoolFields(tiers=[[text(a)]]))
+
+    _run(tmp_path, work)
+
+
 def test_streams_lose_a_pool_that_gets_another_name(tmp_path: Path) -> None:
     async def work(house: House) -> None:
         await _relays(house, "a")

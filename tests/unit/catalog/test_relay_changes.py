@@ -91,6 +91,27 @@ def test_a_kept_password_goes_to_another_host_or_user(given: dict[str, Any]) -> 
     assert SEALER.unseal(again.key_id, again.password or b"", context=row.id) == b"pw2"
 
 
+def test_a_password_that_is_taken_away_is_kept_in_silence() -> None:
+    row = _row(LOGIN)
+    with pytest.raises(Invalid) as refused:
+        _changed(row, password=None)
+    assert refused.value.field == "password"
+    assert _changed(row, password=None, username=None).password is None
+    assert _changed(_row("smtp://h.test"), password=None) == _row("smtp://h.test")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["9999-12-31", "9999-12-31T23:59:59.999999-23:59", "9999-01-01", "1969-12-31", "0001-01-01"],
+)
+def test_a_first_day_that_nobody_can_show_is_kept(moment: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        _row("mx", warmup=[5], warmup_from=moment)
+    assert refused.value.field == "warmup_from"
+    last = _row("mx", warmup=[5], warmup_from="9998-12-31T23:59:59")
+    assert _changed(last, weight=2).settings["warmup_from"] == last.settings["warmup_from"]
+
+
 def test_a_kept_password_is_lost_with_the_port_or_scheme() -> None:
     row = _row(LOGIN)
     for url in ("smtp://h.test:2525", "smtps://me@h.test", "smtp://me@H.test:587"):
@@ -106,9 +127,10 @@ def test_a_password_that_is_the_same_is_sealed_anew() -> None:
 
 def test_a_login_that_was_taken_away_is_kept() -> None:
     row = _row(LOGIN, auth="plain")
-    changed = _changed(row, username=None)
-    assert changed.password is None
-    assert {"username", "auth"}.isdisjoint(changed.settings)
+    for fields in ({"username": None}, {"username": None, "password": None}):
+        changed = _changed(row, **fields)
+        assert changed.password is None
+        assert {"username", "auth"}.isdisjoint(changed.settings)
 
 
 @pytest.mark.parametrize(

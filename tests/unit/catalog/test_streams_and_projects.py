@@ -72,8 +72,9 @@ def test_a_stream_is_changed_otherwise_than_asked(tmp_path: Path) -> None:
 def test_a_bad_stream_is_kept(tmp_path: Path, given: dict[str, Any], field: str) -> None:
     async def work(house: House) -> None:
         before = house.directory.now.streams
+        who, name = (ANA, "transactional") if field == "pool" else (BOB, "own")
         with pytest.raises(Invalid) as refused:
-            await house.streams.change(BOB, "own", StreamFields(**given))
+            await house.streams.change(who, name, StreamFields(**given))
         assert refused.value.field == field
         await house.directory.refresh()
         assert house.directory.now.streams == before

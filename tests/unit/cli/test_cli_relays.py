@@ -64,9 +64,11 @@ def test_relays_set_asks_for_more_than_was_said(run: Run, api: TinyApi, data: Pa
 @pytest.mark.parametrize(
     "words", [("relays", "set", "main"), ("relays", "set", "main", "--warmup", "many"),
               ("pools", "set", "p"), ("pools", "add", "p"), ("routes", "set", "r"),
-              ("streams", "set", "s"), ("streams", "set", "s", "--pool", "p", "--no-pool")],
+              ("streams", "set", "s"), ("streams", "set", "s", "--pool", "p", "--no-pool"),
+              ("relays", "set", "main", "--weight", "3", "--default", "weight"),
+              ("routes", "set", "r", "--tag", "t", "--any", "tag")],
 )  # fmt: skip
-def test_a_command_that_says_nothing_asks_something(
+def test_a_command_that_says_nothing_or_two_things_asks_something(
     run: Run, api: TinyApi, data: Path, words: tuple[str, ...]
 ) -> None:
     assert run(*words, "--data", data).exit_code == 2
@@ -81,6 +83,23 @@ def test_status_makes_zeros_of_what_is_not_known(run: Run, api: TinyApi, data: P
     for word in ("open", "75.0 %", "50.0 %", "1/20", "2026-11-25 03:00:00Z", "\\x1b[2Jlogin"):
         assert word in sick
     assert "\x1b" not in sick
+
+
+def test_status_that_is_watched_as_json_is_no_line_a_look(
+    run: Run, api: TinyApi, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.on("GET /relays/status", rows(UNKNOWN, SICK))
+    looks = iter(range(2))
+
+    def interrupted(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("everpost.cli.relays.time.sleep", interrupted)
+        watched = run("relays", "status", "--watch", "--json", "--data", data)
+    lines = [json.loads(line) for line in watched.stdout.splitlines() if line]
+    assert [[row["name"] for row in line] for line in lines] == [["main", "sick"]] * 3
 
 
 def test_status_of_one_relay_leaves_something_out(run: Run, api: TinyApi, data: Path) -> None:

@@ -20,6 +20,7 @@ _COUNT_NOTES = SQL["count_notes"]
 _NEWEST_NOTE = SQL["newest_note"]
 _PUT_NOTES = Rows(SQL["put_notes"])
 _NOTES_AFTER = SQL["notes_after"]
+_NOTES_OF_KINDS = SQL["notes_of_kinds"]
 _LEASE_OF = SQL["lease_of"]
 _PUT_LEASE = SQL["put_lease"]
 _YIELD_LEASE = SQL["yield_lease"]
@@ -71,7 +72,10 @@ def noted(
     newest = integer(db, _NEWEST_NOTE)
     if newest <= after:
         return newest, ()
-    rows = fetch_all(db, _NOTES_AFTER, (after, now))
+    if after > 0:
+        rows = fetch_all(db, _NOTES_AFTER, (after, now))
+    else:
+        rows = fetch_all(db, _NOTES_OF_KINDS, (json_text(list(kinds)), now))
     found = [
         Note(kind, key, msgspec.json.decode(data), ends, version)
         for kind, key, data, ends, version in rows

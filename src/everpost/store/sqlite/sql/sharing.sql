@@ -18,6 +18,11 @@ SET data = excluded.data, expires_at = excluded.expires_at, version = excluded.v
 SELECT kind, key, data, expires_at, version FROM notes INDEXED BY notes_version
 WHERE version > ? AND expires_at > ? ORDER BY version;
 
+-- Whoever reads all that holds looks at these kinds alone: a month has many thousands of greylists.
+-- name: notes_of_kinds
+SELECT kind, key, data, expires_at, version FROM notes
+WHERE kind IN (SELECT value FROM json_each(?)) AND expires_at > ? ORDER BY version;
+
 -- name: lease_of
 SELECT owner, term, deadline FROM leases WHERE name = ?;
 
