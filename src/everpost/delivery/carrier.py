@@ -214,7 +214,9 @@ class Carrier:
 
     def news(self) -> Sequence[Health]:
         """Circuits that changed in this process by its own evidence, since this was last asked."""
-        return self._judge.news()
+        news = self._judge.news()
+        self._lanes.look()  # those in line wait for no new mail to have it done
+        return news
 
     def learn(self, known: Iterable[Health]) -> None:
         """What other processes or probes found out of circuits."""

@@ -104,6 +104,8 @@ class Judge:
             spare, now = self._lanes.spare(lane), self._clock.monotonic()
             if lane.circuit.probed(refusal, spare=spare, now=now):
                 self._turned(lane)
+            else:
+                self._lanes.changed(lane)  # an open one may be due sooner now
 
     def news(self) -> Sequence[Health]:
         """Circuits that changed here, by our own evidence, since this was last asked."""
@@ -137,7 +139,7 @@ class Judge:
                     worked_at=None if last is None else int((self._origin + last) * 1000),
                     in_flight=lane.in_flight,
                     sessions=lane.in_flight + len(lane.idle),
-                    latency_ms=lane.meter.percentiles(now),
+                    latency_ms=lane.meter.percentiles(now) if worked else {},
                 )
             )
         return found

@@ -103,7 +103,11 @@ class Leases:
             del self._held[lane.id]
             lane.cap = lane.site_cap = 0
             lane.uses, lane.given, lane.ask_at = None, 0, 0.0
-            self._lanes.resized(lane)
+            if lane.spent:  # its time has come since that was last looked at
+                lane.spent, lane.away = False, None
+                self._lanes.changed(lane)
+            else:
+                self._lanes.resized(lane)
 
     def _loads(self) -> dict[bytes, tuple[Lane, Load]]:
         loads = {}

@@ -146,14 +146,15 @@ class Attempt:
 
     def put_back(self) -> None:
         """The attempt is over, however it ended: its session and its place are free."""
-        self._means.keeper.put_back(self.lane, self._site, self.session)
+        self._means.keeper.put_back(self.lane, self._site, self._envelope, self.session)
 
     def wait_for(self, later: Deferred) -> None:
         """No other relay may go there now, which is no reason to bounce anybody for what was said
-        of this one: they wait as `later` has it."""
+        of this one: they wait as `later` has it, unless it is a fault of this one, which may be
+        over sooner."""
         self.outcomes = [
             msgspec.structs.replace(outcome, until=later.until)
-            if isinstance(outcome, Deferred)
+            if isinstance(outcome, Deferred) and (outcome is _LACKING or not outcome.relay_fault)
             else _later(outcome, later.until)
             if isinstance(outcome, Bounced)
             else outcome
@@ -185,8 +186,7 @@ class Attempt:
         if self._far_ends is None:
             route = await self._means.router.find(self.lane.relay, self._destination)
             if not isinstance(route, Route):
-                self._everybody(route)
-                self.elsewhere = self._forbids(route)
+                self._everybody(self._ruled_out(route))
                 return None
             self._far_ends, self._sessions = list(route.far_ends), route.sessions
         self._everybody(CLOSING)
@@ -255,13 +255,16 @@ class Attempt:
     def _everybody(self, outcome: Outcome) -> None:
         self.outcomes = (outcome,) * len(self._envelope.recipients)
 
-    def _forbids(self, refusal: Bounced | Deferred) -> bool:
-        """Whether only our own rules for this relay stand in the way, which bind no other one."""
-        return (
-            isinstance(refusal, Bounced)
-            and refusal.speaker is Speaker.SELF
-            and self._another_is_there()
-        )
+    def _ruled_out(self, refusal: Bounced | Deferred) -> Bounced | Deferred:
+        """What becomes of everybody when DNS names no way. Our own rules for this relay bind no
+        other one: nobody bounces for them while another may carry it, or is only out of order."""
+        if isinstance(refusal, Bounced) and refusal.speaker is Speaker.SELF:
+            self.elsewhere = self._another_is_there()
+            if self.elsewhere:
+                return _later(refusal, None)
+            if self._course.fault is not None:
+                return self._course.fault
+        return refusal
 
     def _another_is_there(self) -> bool:
         return self._means.lanes.any_beyond(self._course.tried, self._envelope)

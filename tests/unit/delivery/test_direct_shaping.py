@@ -12,6 +12,7 @@ from everpost.clock import SystemClock
 from everpost.delivery import lanes
 from everpost.model.health import CircuitState
 from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Speaker
+from everpost.model.pool import Pool
 from tests.support.carrying import (
     LOOPS,
     MESSAGE,
@@ -384,6 +385,48 @@ def test_smart_host_beside_is_left_idle_during_the_cooldown(loop: str) -> None:
             assert isinstance(only(await carry(c, destination="d0.test")), Deferred)
             assert isinstance(only(await carry(c, destination="d0.test")), Delivered)
             assert len(smart.mail) == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_message_that_a_relay_failed_waits_in_line_for_a_cooldown(loop: str) -> None:
+    """Its relay stays in service, and the next tier's address may send nothing there for a while:
+    back to the queue, until the relay is tried again and not until the site has cooled down."""
+
+    async def main() -> None:
+        no = {"MAIL": b"550 5.7.1 quota exceeded\r\n"}
+        async with serve(ScriptedServer({"RCPT": RATE})) as far, serve(ScriptedServer(no)) as smart:
+            mx, first = direct(far.port), relay(smart.port)
+            c = carrier(resolver=provider(1, "mx.big.test"))
+            c.use(
+                [mx, first],
+                [Pool(name="mx", tiers=((mx.id,),)), Pool(name="p", tiers=((first.id,), (mx.id,)))],
+            )
+            assert isinstance(only(await carry(c, destination="d0.test", pool="mx")), Deferred)
+            outcome = only(await carry(c, destination="d0.test", pool="p"))
+            assert isinstance(outcome, Deferred)
+            assert (outcome.relay_fault, outcome.until, outcome.untried) == (True, None, False)
+            assert len(far.peers) == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("first", ["mx", "smart"])
+def test_our_own_rules_bounce_what_a_relay_out_of_order_may_carry(loop: str, first: str) -> None:
+    """The MX relay may not connect to private addresses; the smart host beside it is down."""
+
+    async def main() -> None:
+        async with serve(ScriptedServer({"BANNER": b"421 4.3.2 down\r\n"})) as smart:
+            weights = {"mx": (1000, 1), "smart": (1, 1000)}[first]
+            mx = direct(25, allow_private=False, weight=weights[0])
+            c = carrier(
+                mx, relay(smart.port, weight=weights[1]), resolver=provider(1, "mx.big.test")
+            )
+            for _ in range(3):
+                outcome = only(await carry(c, destination="d0.test"))
+                assert isinstance(outcome, Deferred), outcome
             await c.close(deadline=1)
 
     run(loop, main())

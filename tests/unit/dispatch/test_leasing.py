@@ -11,8 +11,11 @@ import pytest
 
 from everpost.clock import SystemClock
 from everpost.delivery import Carrier, Report, Timeouts
+from everpost.delivery import lanes as delivery_lanes
+from everpost.delivery import leases as delivery_leases
 from everpost.dispatch import Leasing
 from everpost.ids import Id, IdMaker
+from everpost.model.health import CircuitState, Health
 from everpost.model.outcome import Deferred, Delivered
 from everpost.model.pool import Pool
 from everpost.store.interface import StoreUnavailable
@@ -194,6 +197,23 @@ def test_a_pool_that_was_asleep_asks_at_once_though_another_is_awake(tmp_path: P
                 assert asyncio.get_running_loop().time() - began < 0.2
                 assert len(store.calls) == 2
                 assert ok(await carry(c, pinned=one.id))
+
+    run("uvloop", main())
+
+
+def test_a_large_pool_asks_for_its_first_relays_though_they_are_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_leases, "_MOST_WOKEN", 1)
+    monkeypatch.setattr(delivery_lanes, "_MOST_MATES", 0)
+
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port, name="dead"), relay(far.port, name="good"))
+            now = CLOCK.now()
+            c.learn([Health(relay=b"dead", state=CircuitState.OPEN, since=now, until=now + 60_000)])
+            async with _leased(tmp_path / "s.db", c):
+                assert (await carry(c)).record.relay == "good"
 
     run("uvloop", main())
 
