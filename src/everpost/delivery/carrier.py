@@ -16,6 +16,7 @@ from everpost.delivery.judging import Judge
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.leases import Leases
+from everpost.delivery.listening import Listener
 from everpost.delivery.probe import Probed, probe
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
@@ -73,8 +74,9 @@ class Carrier:
         self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
         self.leases = Leases(lanes=self._lanes, keeper=self._keeper, clock=clock)
+        listener = Listener(clock, shaper=self.shaper, lanes=self._lanes, judge=self._judge)
         self._means = Means(
-            clock, outset, self._router, self._lanes, self._keeper, self._judge, self.shaper
+            clock, outset, self._router, self._lanes, self._keeper, self._judge, listener
         )
 
     # --- relays and pools -------------------------------------------------------------------------
