@@ -227,8 +227,8 @@ class Lanes:
                 return self._enter(found, site, envelope)
         elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
             return _line_is_long(site, self._clock.now())
-        if self._urge is not None and not wing.waiters:
-            self._urge(lane for lane in wing.lanes if lane.serves)
+        if not wing.waiters:
+            self._ask_for(wing)
         waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
         if wing.room > 0:
@@ -320,11 +320,19 @@ class Lanes:
         self._plan()
         if lane is not None:
             self._hand_on(lane)
-            return
-        for id_ in tuple(self._pinned):
-            self._serve_pinned(id_)
-        for wing in tuple(wings):
-            self._serve(wing)
+        else:
+            for id_ in tuple(self._pinned):
+                self._serve_pinned(id_)
+            for wing in tuple(wings):
+                self._serve(wing)
+        for wing in wings:
+            if wing.waiters and wing.room <= 0:
+                self._ask_for(wing)
+
+    def _ask_for(self, wing: Wing) -> None:
+        """Somebody finds no place in it: those that serve may have been given nothing yet."""
+        if self._urge is not None:
+            self._urge(lane for lane in wing.lanes if lane.serves)
 
     def resized(self, lane: Lane) -> None:
         """Only its `cap` or `uses` has changed, or how many sessions are leaving."""

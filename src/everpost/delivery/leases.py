@@ -144,7 +144,7 @@ class Leases:
     def lapse(self) -> None:
         """Give every lane what it may use now: what has ended is not its any more."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        for id_, allowance in self._held.items():
+        for id_, allowance in tuple(self._held.items()):  # what changes may wake others
             lane = self._lanes.lane(id_)
             if lane is None:
                 continue

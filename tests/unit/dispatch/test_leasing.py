@@ -23,7 +23,7 @@ from everpost.store.sharing import Ask, Grant
 from everpost.store.sqlite import SqliteStore
 from everpost.store.sqlite.connection import integer
 from tests.support.carrying import Names, carrier, carry, direct, relay, run
-from tests.support.tiny_smtp import ScriptedServer, serve
+from tests.support.tiny_smtp import ScriptedServer, Silence, serve
 
 CLOCK = SystemClock()
 IDS = IdMaker(CLOCK.now)
@@ -214,6 +214,34 @@ def test_a_large_pool_asks_for_its_first_relays_though_they_are_dead(
             c.learn([Health(relay=b"dead", state=CircuitState.OPEN, since=now, until=now + 60_000)])
             async with _leased(tmp_path / "s.db", c):
                 assert (await carry(c)).record.relay == "good"
+
+    run("uvloop", main())
+
+
+def test_a_line_in_a_large_pool_waits_for_relays_that_nobody_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were awake go out of service while mail waits for them."""
+    monkeypatch.setattr(delivery_leases, "_MOST_WOKEN", 1)
+    monkeypatch.setattr(delivery_lanes, "_MOST_MATES", 0)
+
+    async def main() -> None:
+        stuck = ScriptedServer({"RCPT": Silence()})
+        async with serve(stuck), serve(ScriptedServer()) as good:
+            c = carrier(relay(stuck.port, connections=1), relay(good.port, name="good"))
+            async with _leased(tmp_path / "s.db", c):
+                hangs = asyncio.ensure_future(carry(c))
+                await stuck.silent.wait()
+                waiting = asyncio.ensure_future(carry(c))
+                await asyncio.sleep(0)
+                soon = CLOCK.now() + 1
+                c.learn(
+                    [Health(relay=b"r1", state=CircuitState.OPEN, since=soon, until=soon + 9_000)]
+                )
+                assert (await waiting).record.relay == "good"
+                assert not hangs.done()
+                hangs.cancel()
+                await asyncio.wait([hangs])
 
     run("uvloop", main())
 
