@@ -31,6 +31,7 @@ from everpost.model.outcome import (
 )
 
 __all__ = [
+    "BLOCKING_MS",
     "COOLDOWN",
     "GREYLIST",
     "LONGEST_PAUSE_MS",

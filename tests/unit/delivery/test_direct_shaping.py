@@ -357,6 +357,35 @@ def test_address_that_many_sites_refuse_is_shown_to_the_next(loop: str) -> None:
     run(loop, main())
 
 
+class Later(Ahead):
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_ms / 1000
+
+
+def test_only_address_is_called_blocked_for_ever(loop: str) -> None:
+    """It is never taken out, so the alarm ends when it works and nobody said so for an hour."""
+
+    async def main() -> None:
+        names = Names({})
+        for n in range(5):
+            names.records[f"d{n}.test", "MX"] = [f"10 mx{n}.test."]
+            names.records[f"mx{n}.test", "A"] = [HERE]
+        alarm = telemetry.alarm("source_blocked:mx")
+        async with serve(ScriptedServer({"RCPT": [BLOCK] * 3 + [b"250 ok\r\n"]})) as far:
+            clock = Later()
+            c = carrier(direct(far.port), resolver=names, clock=clock)
+            for n in range(3):
+                assert isinstance(only(await carry(c, destination=f"d{n}.test")), Bounced)
+            assert isinstance(only(await carry(c, destination="d3.test")), Delivered)
+            assert alarm.raised
+            clock.ahead_ms += 3_600_000
+            assert isinstance(only(await carry(c, destination="d4.test")), Delivered)
+            assert not alarm.raised
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
 def test_greylisted_message_comes_from_another_address(loop: str) -> None:
     """F68."""
 
