@@ -49,7 +49,7 @@ async def _choose(*, relays: int, count: int) -> Figures:
             assert not isinstance(lane, Deferred)
             taken.append(lane)
             if len(taken) > _IN_FLIGHT * relays:
-                lanes.give_back(taken.pop(rng.randrange(len(taken))), _ANYWHERE)
+                lanes.give_back(taken.pop(rng.randrange(len(taken))), _ANYWHERE, envelope)
 
     for lane in lanes:
         lane.meter.worked(_TAKES_S * rng.random(), now=clock.monotonic())

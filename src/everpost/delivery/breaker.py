@@ -272,9 +272,12 @@ class Circuit:
 
     def learn(self, known: Health, *, now: float, wall: int) -> bool:
         """What another process found out. The later word counts; of an open circuit the later
-        return."""
-        since = now + (known.since - wall) / 1000
-        until = None if known.until is None else now + (known.until - wall) / 1000
+        return. A clock that was set back since then makes nothing later than it can be (I22)."""
+        since = min(now + (known.since - wall) / 1000, now)
+        until = None
+        if known.until is not None:
+            longest = self._open_for * 2**DOUBLINGS
+            until = min(now + (known.until - wall) / 1000, now + longest)
         if self.state is known.state:
             self.ejections = max(self.ejections, known.ejections)
             if self.until is None or until is None or until <= self.until:

@@ -16,6 +16,7 @@ from everpost.delivery.judging import Judge
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.leases import Leases
+from everpost.delivery.listening import Listener
 from everpost.delivery.probe import Probed, probe
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
@@ -73,8 +74,9 @@ class Carrier:
         self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
         self.leases = Leases(lanes=self._lanes, keeper=self._keeper, clock=clock)
+        listener = Listener(clock, shaper=self.shaper, lanes=self._lanes, judge=self._judge)
         self._means = Means(
-            clock, outset, self._router, self._lanes, self._keeper, self._judge, self.shaper
+            clock, outset, self._router, self._lanes, self._keeper, self._judge, listener
         )
 
     # --- relays and pools -------------------------------------------------------------------------
@@ -214,7 +216,9 @@ class Carrier:
 
     def news(self) -> Sequence[Health]:
         """Circuits that changed in this process by its own evidence, since this was last asked."""
-        return self._judge.news()
+        news = self._judge.news()
+        self._lanes.look()  # those in line wait for no new mail to have it done
+        return news
 
     def learn(self, known: Iterable[Health]) -> None:
         """What other processes or probes found out of circuits."""

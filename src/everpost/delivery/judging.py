@@ -8,6 +8,7 @@ from everpost.clock import Clock
 from everpost.delivery.breaker import Spare, fault_of
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
+from everpost.delivery.shaping import BLOCKING_MS
 from everpost.model.health import CircuitState, Health, Standing
 from everpost.model.outcome import Deferred, Phase, Speaker
 
@@ -15,6 +16,10 @@ __all__ = ["Judge"]
 
 _COMPARE_EVERY = 5.0
 """Seconds between two looks for relays that are far slower than their like."""
+
+_UNWELCOME_FOR = BLOCKING_MS / 1000
+"""Seconds after which an address that works, and of which nobody said so again, is not called
+blocked any more though it was never taken out."""
 
 
 class Judge:
@@ -24,7 +29,7 @@ class Judge:
         self._clock = clock
         self._lanes = lanes
         self._news: dict[bytes, Lane] = {}
-        self._unwelcome: set[bytes] = set()
+        self._unwelcome: dict[bytes, float] = {}  # since when, in monotonic seconds
         self._compare_at = 0.0
         self._origin = clock.now() / 1000 - clock.monotonic()
         self.on_news: Callable[[], None] | None = None
@@ -40,6 +45,8 @@ class Judge:
             telemetry.event("relay.recovered", relay=lane.relay.name)
         if lane.circuit.worked(began=began, now=now):
             self._turned(lane)
+        elif self._unwelcome and now - self._unwelcome.get(lane.id, now) >= _UNWELCOME_FOR:
+            self._welcome(lane)
         if now >= self._compare_at:
             self._compare(now)
 
@@ -70,8 +77,8 @@ class Judge:
         """So many sites refuse the lane's own address that the others should carry the mail."""
         name = lane.relay.name
         telemetry.alarm(f"source_blocked:{name}").raise_(relay=name, sites=sites)
-        self._unwelcome.add(lane.id)
         spare, now = self._lanes.spare(lane), self._clock.monotonic()
+        self._unwelcome[lane.id] = now
         why = Deferred(f"blocked by {sites} sites", Phase.ROUTE, Speaker.DESTINATION)
         if spare is Spare.PLENTY and lane.circuit.takes_out(why, now=now):
             self._turned(lane)
@@ -104,6 +111,8 @@ class Judge:
             spare, now = self._lanes.spare(lane), self._clock.monotonic()
             if lane.circuit.probed(refusal, spare=spare, now=now):
                 self._turned(lane)
+            else:
+                self._lanes.changed(lane)  # an open one may be due sooner now
 
     def news(self) -> Sequence[Health]:
         """Circuits that changed here, by our own evidence, since this was last asked."""
@@ -137,7 +146,7 @@ class Judge:
                     worked_at=None if last is None else int((self._origin + last) * 1000),
                     in_flight=lane.in_flight,
                     sessions=lane.in_flight + len(lane.idle),
-                    latency_ms=lane.meter.percentiles(now),
+                    latency_ms=lane.meter.percentiles(now) if worked else {},
                 )
             )
         return found
@@ -146,8 +155,7 @@ class Judge:
         """The lane's circuit has changed."""
         circuit = lane.circuit
         if circuit.state is CircuitState.CLOSED and lane.id in self._unwelcome:
-            self._unwelcome.discard(lane.id)
-            telemetry.alarm(f"source_blocked:{lane.relay.name}").clear()
+            self._welcome(lane)
         if own:
             self._news[lane.id] = lane
             if self.on_news is not None:
@@ -157,6 +165,10 @@ class Judge:
             ejections=circuit.ejections,
         )  # fmt: skip
         self._lanes.changed(lane)
+
+    def _welcome(self, lane: Lane) -> None:
+        del self._unwelcome[lane.id]
+        telemetry.alarm(f"source_blocked:{lane.relay.name}").clear()
 
 
 def party(refusal: Deferred, *, sender: str, recipient: str) -> str | None:

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from everpost.clock import Clock
+from everpost.delivery.envelope import Envelope
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.session import Outset, Session
@@ -30,7 +31,7 @@ class Keeper:
         self._sweep: asyncio.TimerHandle | None = None
         self._all_back = asyncio.Event()
 
-    def put_back(self, lane: Lane, site: Site, session: Session | None) -> None:
+    def put_back(self, lane: Lane, site: Site, envelope: Envelope, session: Session | None) -> None:
         """An attempt is over: its session waits for more, or ends; its place is free."""
         if session is not None:
             self.busy.discard(session)
@@ -42,7 +43,7 @@ class Keeper:
                 self.dismiss([session])
             else:
                 session.abort()
-        self._lanes.give_back(lane, site)
+        self._lanes.give_back(lane, site, envelope)
         if self.closing and not self.busy:
             self._all_back.set()
 

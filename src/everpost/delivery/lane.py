@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from everpost.delivery.breaker import Circuit
+from everpost.delivery.envelope import Envelope
 from everpost.delivery.meter import Meter
 from everpost.delivery.session import Session
 from everpost.delivery.shaping import Shaper
@@ -27,7 +28,8 @@ class Lane:
     (None: as many as it likes), one less with each; `away`: why it gets no mail for a longer while
     though its circuit is closed (None: it does). `direct`: its mail goes to each destination's own
     hosts; `busy` counts what is in flight to each site then, and `shaper` says how much that may
-    be, of at most `site_cap`. Whoever changes `cap`, `uses` or `away` tells `Lanes.changed`.
+    be, of at most `site_cap`. `trial`: what tries a circuit that is half open now. Whoever changes
+    `cap`, `uses` or `away` tells `Lanes.changed`.
 
     For `leases`, once there is an `urge` to call: `given`, what `uses` was when last set; `peak`,
     most in flight; `waiting`, whether somebody found no place; `leaving`, sessions that are saying
@@ -38,7 +40,7 @@ class Lane:
     __slots__ = (
         "ask_at", "away", "busy", "cap", "circuit", "counted", "direct", "enabled", "faulted",
         "given", "id", "idle", "in_flight", "leaving", "meter", "peak", "relay", "shaper",
-        "site_cap", "spent", "urge", "uses", "waiting", "weight",
+        "site_cap", "spent", "trial", "urge", "uses", "waiting", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +57,7 @@ class Lane:
         self.in_flight = 0
         self.counted = 0  # the room that its pools know of
         self.faulted = False
+        self.trial: Envelope | None = None
         self.cap = self.site_cap = 0
         self.uses: int | None = None
         self.urge = urge
@@ -114,11 +117,11 @@ class Lane:
 
     @property
     def room(self) -> int:
-        """Transactions that could start now; one at a time while its circuit is half open."""
-        cap = self.cap
+        """Transactions that could start now; one at a time while its circuit is half open, beside
+        what hangs from before."""
+        free = self.cap - self.in_flight - self.leaving
         if self.circuit.state is CircuitState.HALF_OPEN:
-            cap = min(cap, 1)
-        free = cap - self.in_flight - self.leaving
+            free = min(free, 1) if self.trial is None else 0
         return max(free if self.uses is None else min(free, self.uses), 0)
 
     def most(self, site: Site) -> int:
@@ -145,8 +148,10 @@ class Lane:
             self.id, site.name, self.busy[site.name], cap=self._share(self.site_cap, site), now=now
         )
 
-    def enter(self, site: Site) -> None:
+    def enter(self, site: Site, envelope: Envelope) -> None:
         self.in_flight += 1
+        if self.trial is None and self.circuit.state is CircuitState.HALF_OPEN:
+            self.trial = envelope
         self.peak = max(self.peak, self.in_flight)
         if self.uses is not None:
             self.uses -= 1
@@ -157,9 +162,11 @@ class Lane:
         if self.direct:
             self.busy[site.name] += 1
 
-    def leave(self, site: Site) -> None:
+    def leave(self, site: Site, envelope: Envelope) -> None:
         self.in_flight -= 1
-        if self.direct:
+        if self.trial is envelope:
+            self.trial = None
+        if self.busy:  # also where it was direct only when this began
             self.busy[site.name] -= 1
             if self.busy[site.name] <= 0:
                 del self.busy[site.name]

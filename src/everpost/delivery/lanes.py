@@ -154,7 +154,7 @@ class Lanes:
         wing = self._wings.get(name)
         if wing is None or not wing.lanes:
             return 0
-        self._look()
+        self.look()
         if wing.out:
             return _ANSWERED_AT_ONCE
         if wing.room > 0 or self._urge is None:
@@ -220,15 +220,15 @@ class Lanes:
         wing = self._wings.get(envelope.pool)
         if wing is None:
             return None
-        now = self._look()
+        now = self.look()
         if not wing.waiters:
             found = wing.choose(envelope, tried, site, now=now, wall=self._clock.now())
             if found is not FULL:
-                return self._enter(found, site)
+                return self._enter(found, site, envelope)
         elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
             return _line_is_long(site, self._clock.now())
-        if self._urge is not None and not wing.waiters:
-            self._urge(wing.lanes)
+        if not wing.waiters:
+            self._ask_for(wing)
         waiter = self._waiter(envelope, tried, site)
         wing.waiters.append(waiter)
         if wing.room > 0:
@@ -256,17 +256,19 @@ class Lanes:
             if place.done() and not place.cancelled():
                 given = place.result()
                 if isinstance(given, Lane):
-                    self.give_back(given, waiter.site)
+                    self.give_back(given, waiter.site, waiter.envelope)
             raise
 
-    def _enter(self, found: Lane | Deferred | None, site: Site) -> Lane | Deferred | None:
+    def _enter(
+        self, found: Lane | Deferred | None, site: Site, envelope: Envelope
+    ) -> Lane | Deferred | None:
         if isinstance(found, Lane):
-            found.enter(site)
+            found.enter(site, envelope)
             self._recount(found)
         return found
 
-    def give_back(self, lane: Lane, site: Site) -> None:
-        lane.leave(site)
+    def give_back(self, lane: Lane, site: Site, envelope: Envelope) -> None:
+        lane.leave(site, envelope)
         self._recount(lane)
         self._hand_on(lane)
 
@@ -309,6 +311,8 @@ class Lanes:
         what a site takes: who serves, and who may have a place now, or none to wait for?"""
         now = self._now()
         for one in self._lanes.values() if lane is None else (lane,):
+            if one.circuit.state is not CircuitState.HALF_OPEN:
+                one.trial = None
             one.counted = one.room
         wings = self._wings.values() if lane is None else self._of.get(lane.id, _NOWHERE)
         for wing in tuple(wings):
@@ -316,11 +320,19 @@ class Lanes:
         self._plan()
         if lane is not None:
             self._hand_on(lane)
-            return
-        for id_ in tuple(self._pinned):
-            self._serve_pinned(id_)
-        for wing in tuple(wings):
-            self._serve(wing)
+        else:
+            for id_ in tuple(self._pinned):
+                self._serve_pinned(id_)
+            for wing in tuple(wings):
+                self._serve(wing)
+        for wing in wings:
+            if wing.waiters and wing.room <= 0:
+                self._ask_for(wing)
+
+    def _ask_for(self, wing: Wing) -> None:
+        """Somebody finds no place in it: those that serve may have been given nothing yet."""
+        if self._urge is not None:
+            self._urge(lane for lane in wing.lanes if lane.serves)
 
     def resized(self, lane: Lane) -> None:
         """Only its `cap` or `uses` has changed, or how many sessions are leaving."""
@@ -369,7 +381,7 @@ class Lanes:
                 if wing.room <= 0:
                     break
                 continue
-            waiter.place.set_result(self._enter(found, waiter.site))
+            waiter.place.set_result(self._enter(found, waiter.site, waiter.envelope))
         waiting.extend(wing.waiters)
         wing.waiters = waiting
 
@@ -381,13 +393,13 @@ class Lanes:
             if not waiter.place.done():
                 if lane is not None and not lane.has_seat(waiter.site):
                     return
-                waiter.place.set_result(self._enter(lane, waiter.site))
+                waiter.place.set_result(self._enter(lane, waiter.site, waiter.envelope))
             line.popleft()
         del self._pinned[relay]
 
     # --- time -------------------------------------------------------------------------------------
 
-    def _look(self) -> float:
+    def look(self) -> float:
         """Now; and what is due by now is looked at."""
         now = self._now()
         if self._due is not None and now >= self._due:

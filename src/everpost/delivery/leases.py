@@ -103,7 +103,11 @@ class Leases:
             del self._held[lane.id]
             lane.cap = lane.site_cap = 0
             lane.uses, lane.given, lane.ask_at = None, 0, 0.0
-            self._lanes.resized(lane)
+            if lane.spent:  # its time has come since that was last looked at
+                lane.spent, lane.away = False, None
+                self._lanes.changed(lane)
+            else:
+                self._lanes.resized(lane)
 
     def _loads(self) -> dict[bytes, tuple[Lane, Load]]:
         loads = {}
@@ -140,7 +144,7 @@ class Leases:
     def lapse(self) -> None:
         """Give every lane what it may use now: what has ended is not its any more."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        for id_, allowance in self._held.items():
+        for id_, allowance in tuple(self._held.items()):  # what changes may wake others
             lane = self._lanes.lane(id_)
             if lane is None:
                 continue

@@ -31,6 +31,7 @@ from everpost.model.outcome import (
 )
 
 __all__ = [
+    "BLOCKING_MS",
     "COOLDOWN",
     "GREYLIST",
     "LONGEST_PAUSE_MS",
@@ -174,6 +175,10 @@ class _State:
         self.worked_at = 0
         self.why = ""
 
+    def cools(self, now: int) -> bool:
+        """A clock that was set back since then ends it (I22)."""
+        return self.cut_at <= now < self.until
+
 
 class Shaper:
     """One process's word on all paths. Times are wall time in milliseconds."""
@@ -195,17 +200,17 @@ class Shaper:
         state = self._paths.get((relay, site))
         if state is None:
             return in_flight < START and in_flight < cap
-        return in_flight < state.limit and in_flight < cap and now >= state.until
+        return in_flight < state.limit and in_flight < cap and not state.cools(now)
 
     def cooling(self, relay: bytes, site: str, *, now: int) -> int | None:
         """Until when the path takes nothing; None: it does."""
         state = self._paths.get((relay, site))
-        return state.until if state is not None and now < state.until else None
+        return state.until if state is not None and state.cools(now) else None
 
     def blocked(self, relay: bytes, site: str, *, now: int) -> bool:
         """Whether it is stopped because the site refuses this relay's address."""
         state = self._paths.get((relay, site))
-        return state is not None and now < state.until and state.blocked_at is not None
+        return state is not None and state.cools(now) and state.blocked_at is not None
 
     def why(self, relay: bytes, site: str) -> str:
         """The words that last cut the path."""
@@ -227,7 +232,7 @@ class Shaper:
         if state is None:
             state = self._new((relay, site), now)
         state.worked_at = now
-        if now >= state.until:
+        if not state.cools(now):
             state.won += 1
             if state.won >= state.limit:
                 self._round(state, cap)
@@ -253,7 +258,7 @@ class Shaper:
             self._greylists(relay, site, now)
             return 0
         state = self._paths.get(path) or self._new(path, now)
-        if began <= state.cut_at:
+        if began <= state.cut_at <= now:  # the clock may have been set back since (I22)
             return 0
         state.cut_at, state.won = now, 0
         if word is Word.FEWER:

@@ -3,7 +3,7 @@ note what that says of the relay. Doing; `course` decides where the message goes
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard, cast
+from typing import cast
 
 import msgspec
 
@@ -16,12 +16,12 @@ from everpost.delivery.judging import Judge, party
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
+from everpost.delivery.listening import Listener, not_this_way
 from everpost.delivery.route import FarEnd, Route, Router
 from everpost.delivery.session import Outset, Session
-from everpost.delivery.shaping import Shaper, Word, word_of
 from everpost.delivery.sites import Site
 from everpost.model.message import Rendered
-from everpost.model.outcome import Bounced, Deferred, Mark, Outcome, Phase, Speaker
+from everpost.model.outcome import Bounced, Deferred, Outcome, Phase, Speaker
 from everpost.net.streams import shown
 
 __all__ = ["CLOSING", "Attempt", "Means"]
@@ -36,9 +36,6 @@ _CONNECT = telemetry.histogram(
 )
 _SESSION = telemetry.histogram(
     "everpost_relay_session_seconds", "One transaction, from MAIL to the answer to its content"
-)
-_COOLDOWNS = telemetry.counter(
-    "everpost_cooldowns_total", "Sites that a relay leaves alone for a while", ("relay", "word")
 )
 _LACKING = Deferred(
     "the relay lacks what the message needs, another one may have it",
@@ -58,7 +55,7 @@ class Means:
     lanes: Lanes
     keeper: Keeper
     judge: Judge
-    shaper: Shaper
+    listener: Listener
 
 
 class Attempt:
@@ -146,15 +143,16 @@ class Attempt:
 
     def put_back(self) -> None:
         """The attempt is over, however it ended: its session and its place are free."""
-        self._means.keeper.put_back(self.lane, self._site, self.session)
+        self._means.keeper.put_back(self.lane, self._site, self._envelope, self.session)
 
     def wait_for(self, later: Deferred) -> None:
         """No other relay may go there now, which is no reason to bounce anybody for what was said
-        of this one: they wait as `later` has it."""
+        of this one: they wait as `later` has it, unless it is a fault of this one, which may be
+        over sooner."""
         self.outcomes = [
             msgspec.structs.replace(outcome, until=later.until)
-            if isinstance(outcome, Deferred)
-            else _later(outcome, later.until)
+            if isinstance(outcome, Deferred) and (outcome is _LACKING or not outcome.relay_fault)
+            else not_this_way(outcome, later.until)
             if isinstance(outcome, Bounced)
             else outcome
             for outcome in self.outcomes
@@ -185,8 +183,7 @@ class Attempt:
         if self._far_ends is None:
             route = await self._means.router.find(self.lane.relay, self._destination)
             if not isinstance(route, Route):
-                self._everybody(route)
-                self.elsewhere = self._forbids(route)
+                self._everybody(self._ruled_out(route))
                 return None
             self._far_ends, self._sessions = list(route.far_ends), route.sessions
         self._everybody(CLOSING)
@@ -230,7 +227,7 @@ class Attempt:
             self._blame(refusal, began, session=False)
             self.elsewhere = True
             return None
-        self._heed(self.outcomes)
+        self._heed()
         if self._cut:
             return None
         self._pass_on(session, refusal)
@@ -255,13 +252,16 @@ class Attempt:
     def _everybody(self, outcome: Outcome) -> None:
         self.outcomes = (outcome,) * len(self._envelope.recipients)
 
-    def _forbids(self, refusal: Bounced | Deferred) -> bool:
-        """Whether only our own rules for this relay stand in the way, which bind no other one."""
-        return (
-            isinstance(refusal, Bounced)
-            and refusal.speaker is Speaker.SELF
-            and self._another_is_there()
-        )
+    def _ruled_out(self, refusal: Bounced | Deferred) -> Bounced | Deferred:
+        """What becomes of everybody when DNS names no way. Our own rules for this relay bind no
+        other one: nobody bounces for them while another may carry it, or is only out of order."""
+        if isinstance(refusal, Bounced) and refusal.speaker is Speaker.SELF:
+            self.elsewhere = self._another_is_there()
+            if self.elsewhere:
+                return not_this_way(refusal, None)
+            if self._course.fault is not None:
+                return self._course.fault
+        return refusal
 
     def _another_is_there(self) -> bool:
         return self._means.lanes.any_beyond(self._course.tried, self._envelope)
@@ -344,7 +344,7 @@ class Attempt:
             else:
                 judge.worked(lane, began=began)
             self._left(transaction)
-            self._heed(self.outcomes)
+            self._heed()
             return
         refusal = transaction.fault
         if refusal is None and transaction.relay_failed:
@@ -361,54 +361,21 @@ class Attempt:
         if transaction.lacking:
             self._left(transaction)
 
-    # --- what a destination says of us ------------------------------------------------------------
+    # --- who is to blame --------------------------------------------------------------------------
 
-    def _heed(self, outcomes: Sequence[Outcome | None]) -> None:
-        """Tell the shaper what a destination's host made of this. One that is none of its site's
-        own hosts says nothing of the site."""
-        site, lane, means = self._site, self.lane, self._means
+    def _heed(self) -> None:
+        """What a destination's host said of us."""
         assert self.session is not None
-        if self.session.far_end.name not in site.hosts and site.hosts:
-            return
-        now = means.clock.now()
-        words = [word_of(outcome) for outcome in outcomes if outcome is not None]
-        word = next((w for w in _BY_WEIGHT if w in words), Word.NOTHING)
-        if word is Word.WORKED:
-            means.shaper.worked(lane.id, site.name, cap=lane.most(site), now=now)
-        elif word is not Word.NOTHING:
-            why = next(str(_said(o)) for o in outcomes if o is not None and word_of(o) is word)
-            blocking = means.shaper.refused(
-                lane.id, site.name, word, why, began=self._began, now=now
-            )
-            if word is Word.PAUSE or word is Word.STOP:
-                self._stop_for(word, why, now)
-            if blocking:
-                means.judge.unwelcome(lane, blocking)
-
-    def _stop_for(self, word: Word, why: str, now: int) -> None:
-        """Nothing more goes there this way; what was refused for our address goes another way, if
-        there is one that is not refused, else waits as long."""
-        site, lane, means = self._site, self.lane, self._means
-        self._cut = True
-        until = means.shaper.cooling(lane.id, site.name, now=now)
-        telemetry.event(
-            "site.cooldown", relay=lane.relay.name, site=site.name, until=until, why=why,
-            blocked=word is Word.STOP,
-        )  # fmt: skip
-        _COOLDOWNS.add(1, lane.relay.name, word.name.lower())
-        outcomes = list(self.outcomes)
-        if word is Word.STOP and means.lanes.any_beyond(self._course.tried, self._envelope, site):
-            # A second final dot would be another attempt, as would a second transaction where some
-            # were taken: soon, then.
-            self.elsewhere = all(_refuses_us(o) and o.phase is not Phase.DOT for o in outcomes)
-            outcomes = [_later(o, now) if _refuses_us(o) else o for o in outcomes]
-        self.outcomes = [
-            msgspec.structs.replace(o, until=until)
-            if isinstance(o, Deferred) and o.until is None and word_of(o) in {Word.PAUSE, Word.STOP}
-            else o
-            for o in outcomes
-        ]
-        means.lanes.changed()
+        heard = self._means.listener.hear(
+            self.outcomes,
+            self.lane,
+            self._site,
+            host=self.session.far_end.name,
+            began=self._began,
+            tried=self._course.tried,
+            envelope=self._envelope,
+        )
+        self.outcomes, self._cut, self.elsewhere = heard.outcomes, heard.cut, heard.elsewhere
 
     def _blame(self, refusal: Deferred, began: float, *, session: bool) -> None:
         """The relay is at fault; but a message that others have refused may be so itself."""
@@ -420,28 +387,3 @@ class Attempt:
             means.judge.failed(self.lane, refusal, party=who, began=began)
         took = means.clock.monotonic() - began
         course.at_fault(self.lane.id, refusal, took=took, session=session)
-
-
-_BY_WEIGHT = (Word.STOP, Word.PAUSE, Word.GREY, Word.FEWER, Word.WORKED)
-
-
-def _refuses_us(outcome: Outcome | None) -> TypeGuard[Deferred | Bounced]:
-    return isinstance(outcome, Deferred | Bounced) and outcome.mark is Mark.BLOCK
-
-
-def _said(outcome: Outcome) -> object:
-    reply = getattr(outcome, "reply", None)
-    return reply if reply is not None else getattr(outcome, "reason", "")
-
-
-def _later(outcome: Deferred | Bounced, until: int | None) -> Deferred:
-    """A refusal as a deferral: it was for this relay, and another one may be welcome."""
-    return Deferred(
-        "not through this relay, another one may carry it later",
-        outcome.phase,
-        outcome.speaker,
-        outcome.reply,
-        rule=outcome.rule,
-        mark=outcome.mark,
-        until=until,
-    )

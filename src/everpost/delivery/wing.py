@@ -144,6 +144,7 @@ class Wing:
     def dissolve(self) -> None:
         """The pool is gone: nothing of it serves."""
         self.groups, self.seats, self.lanes, self._serving = [], {}, (), _NONE
+        self._turns.seat(())
 
     @property
     def out(self) -> bool:
@@ -191,17 +192,21 @@ class Wing:
 
     def _beyond(
         self, destination: str, tried: frozenset[bytes], site: Site, wall: int
-    ) -> Lane | Full | None:
+    ) -> Lane | Deferred | Full | None:
         """All who serve were tried and failed, which may not have shown in their circuits yet: the
         next sound lane of a later tier."""
-        found: Lane | Full | None = None
-        for lane in self.lanes:
-            if lane.id in tried or not lane.serves or (lane.direct and not destination):
-                continue
-            if lane.room > 0 and lane.admits(site, wall):
-                return lane
-            found = FULL
-        return found
+        found = [
+            lane
+            for lane in self.lanes
+            if lane.id not in tried and lane.serves and (destination or not lane.direct)
+        ]
+        if not found:
+            return None
+        cooling = _cooling(found, site, wall)
+        if cooling is not None:
+            return cooling
+        fit = (lane for lane in found if lane.room > 0 and lane.admits(site, wall))
+        return next(fit, FULL)
 
     @staticmethod
     def _seen(lanes: Sequence[Lane], site: Site, wall: int) -> bytes | None:

@@ -1,5 +1,6 @@
-"""Which pool carries what was claimed, and what it weighs: settings, as dispatch asks them. Pure;
-made anew for each revision of the settings."""
+"""Which pool carries what was claimed, and what it weighs: settings, as dispatch asks them. Pure,
+but for the alarm about a route that nobody can read; made anew for each revision of the settings.
+"""
 
 from collections.abc import Iterator
 
@@ -21,14 +22,19 @@ _TAGS = msgspec.json.Decoder(list[tuple[str, str]])
 
 class Assignment:
     """By one snapshot. A route to a pool that is gone does not count, nor does such a pool of a
-    stream: the next that fits decides, in the end the default pool."""
+    stream: the next that fits decides, in the end the default pool. A route that cannot be read
+    raises the alarm `route_unusable:<name>`; `before`, by the last snapshot, raised it for others.
+    """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, before: "Assignment | None" = None) -> None:
         self.snapshot = snapshot
         names = {row.id: row.name for row in snapshot.pools}
         self._pools = {*names.values(), DEFAULT_POOL}
-        routes = (_route(row, names.get(row.pool)) for row in snapshot.routes)
+        self._unreadable: set[str] = set()
+        routes = (self._route(row, names.get(row.pool)) for row in snapshot.routes)
         self._routes = tuple(route for route in routes if route is not None)
+        for name in (set() if before is None else before._unreadable) - self._unreadable:
+            _alarm(name).clear()
         self._by_recipient = any(route.recipient_domain is not None for route in self._routes)
         self._by_tag = any(route.tag is not None for route in self._routes)
         self._known: dict[tuple[int, str, str, str], str] = {}
@@ -41,6 +47,17 @@ class Assignment:
             for row in snapshot.streams.values()
             if row.priority == _BROADCAST
         }
+
+    def _route(self, row: RouteRow, pool: str | None) -> Route | None:
+        """None where its pool is gone, or it cannot be read (a later release may know more)."""
+        if pool is None:
+            return None
+        try:
+            return msgspec.convert({**row.settings, "name": row.name, "pool": pool}, Route)
+        except msgspec.ValidationError as error:
+            self._unreadable.add(row.name)
+            _alarm(row.name).raise_(route=row.name, reason="its row", error=str(error))
+            return None
 
     def is_broadcast(self, project: int, stream: str) -> bool:
         return (project, stream) in self._broadcast
@@ -94,12 +111,5 @@ def _weight(row: ProjectRow | StreamRow | None) -> int:
     return 1 if row is None else max(row.weight, 1)
 
 
-def _route(row: RouteRow, pool: str | None) -> Route | None:
-    """None where its pool is gone, or it cannot be read (a later release may know more)."""
-    if pool is None:
-        return None
-    try:
-        return msgspec.convert({**row.settings, "name": row.name, "pool": pool}, Route)
-    except msgspec.ValidationError as error:
-        telemetry.event("dispatch.route_unreadable", route=row.name, error=str(error))
-        return None
+def _alarm(route: str) -> telemetry.Alarm:
+    return telemetry.alarm(f"route_unusable:{route}")

@@ -188,7 +188,7 @@ class Dispatcher:
 
     def _assign_again(self) -> None:
         if self._outdated:
-            self._assignment = Assignment(self._directory.now)
+            self._assignment = Assignment(self._directory.now, self._assignment)
             for work in self._waiting.take_back():
                 self._queue(work.claimed, since=work.since)
 

@@ -16,7 +16,7 @@ from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery.probe import Probed
 from everpost.dispatch.health import Exchange
-from everpost.dispatch.probing import Seen, may_probe, next_probe, sender_for
+from everpost.dispatch.probing import Seen, may_probe, next_probe, not_ahead, sender_for
 from everpost.ids import Id, parse, text
 from everpost.model.health import Health, Standing
 from everpost.model.relay import Relay
@@ -33,7 +33,7 @@ _PROBES = telemetry.counter(
 _NOTE_LASTS_MS = 600_000
 _FAREWELL_S = 2.0
 _LEAST_MS = 500
-_NO_PLACE_MS = 400
+_NO_PLACE_S = 0.4
 """After so long it is asked again for a place among the relay's connections."""
 
 
@@ -98,7 +98,7 @@ class Prober:
         self._since: dict[bytes, int] = {}
         self._jitter: dict[bytes, float] = {}
         self._probed: dict[bytes, tuple[int, bool]] = {}
-        self._put_off: dict[bytes, int] = {}
+        self._put_off: dict[bytes, float] = {}
         self._worked: dict[bytes, int] = {}
         self._reports: dict[str, _Reported] = {}
         self._under_way: dict[bytes, asyncio.Task[None]] = {}
@@ -191,7 +191,7 @@ class Prober:
         id_ = relay.id
         probed_at, refused = self._probed.get(id_, (None, False))
         reported = (report.relays.get(id_) for report in self._reports.values())
-        return Seen(
+        seen = Seen(
             relay=relay,
             health=self._known.get(id_),
             sessions=sum(standing.sessions for standing in reported if standing is not None),
@@ -201,16 +201,17 @@ class Prober:
             refused=refused,
             jitter=self._jitter.setdefault(id_, self._rng.random()),
         )
+        return not_ahead(seen, now=self._clock.now())
 
     # --- probing ----------------------------------------------------------------------------------
 
     def _start(self, relays: Sequence[Relay]) -> None:
-        now = self._clock.now()
+        now, monotonic = self._clock.now(), self._clock.monotonic()
         due: list[tuple[int, Relay]] = []
         for relay in relays:
             if relay.id not in self._under_way:
                 at = next_probe(self._seen(relay), every_ms=self._every_ms, least_ms=self._least_ms)
-                if at is not None and max(at, self._put_off.get(relay.id, 0)) <= now:
+                if at is not None and at <= now and self._put_off.get(relay.id, 0.0) <= monotonic:
                     due.append((at, relay))
         due.sort(key=lambda pair: pair[0])
         for _, relay in due[: max(self._at_once - len(self._under_way), 0)]:
@@ -228,7 +229,7 @@ class Prober:
         probed = await self._carrier.probe(relay.id, sender_for(relay, self._domains()))
         now = self._clock.now()
         if probed is None:
-            self._put_off[relay.id] = now + _NO_PLACE_MS
+            self._put_off[relay.id] = self._clock.monotonic() + _NO_PLACE_S
             return
         refusal = probed.refusal
         self._probed[relay.id] = (now, refusal is not None)

@@ -13,7 +13,7 @@ from everpost.model.health import CircuitState, Health
 from everpost.model.relay import Relay, RelayKind, RelayState
 from everpost.store.interface import DomainRow
 
-__all__ = ["Seen", "may_probe", "next_probe", "sender_for"]
+__all__ = ["Seen", "may_probe", "next_probe", "not_ahead", "sender_for"]
 
 _SPREAD = 0.5
 """Of an interval: probes of many relays are spread over that much of it, from 3/4 on."""
@@ -37,6 +37,23 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     probed_at: int | None = None
     refused: bool = False
     jitter: float = 0.5
+
+
+def not_ahead(seen: Seen, *, now: int) -> Seen:
+    """The same where a clock that was set back has left moments that are yet to come: nothing
+    waits for them (I22)."""
+    health = seen.health
+    if health is not None and health.since > now:
+        ahead = health.since - now
+        until = None if health.until is None else health.until - ahead
+        health = msgspec.structs.replace(health, since=now, until=until)
+    return msgspec.structs.replace(
+        seen,
+        health=health,
+        since=min(seen.since, now),
+        worked_at=None if seen.worked_at is None else min(seen.worked_at, now),
+        probed_at=None if seen.probed_at is None else min(seen.probed_at, now),
+    )
 
 
 def may_probe(relay: Relay) -> bool:

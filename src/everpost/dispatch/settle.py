@@ -118,7 +118,9 @@ def _policy_for(outcome: Deferred, policy: RetryPolicy) -> RetryPolicy:
     says when it will take the message."""
     if outcome.mark is Mark.GREYLIST:
         named = named_wait(outcome.reply.text) if outcome.reply is not None else None
-        return GREYLISTED if named is None else RetryPolicy(named, GREYLISTED.cap_ms)
+        if named is None:
+            return GREYLISTED
+        return RetryPolicy(named, max(named, GREYLISTED.cap_ms))  # it is never asked too early
     # Neither a relay's own fault nor the lack of one is the destination's word; what its name
     # servers fail to say is.
     ours = outcome.relay_fault or (outcome.phase is Phase.ROUTE and outcome.speaker is Speaker.SELF)

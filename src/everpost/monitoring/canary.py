@@ -177,7 +177,7 @@ class Canary:
         fates: dict[str, tuple[Fate, int]] = {}
         for token, flight in tally.waiting.items():
             project, _, id_ = flight.message.partition("/")
-            message = parse(id_)
+            message = parse(id_) if project.isascii() and project.isdigit() else None
             row = None if message is None else await self._store.message(int(project), message)
             fates[token] = _fate(row, flight.at)
         return fates

@@ -387,6 +387,19 @@ def told(driven: Driven) -> Health:
     return driven.circuit.health(b"r", now=driven.now, wall=WALL)
 
 
+def test_clock_that_is_set_back_keeps_a_relay_out_for_hours() -> None:
+    """I22: what others wrote before seems to be of times that are yet to come."""
+    ahead = WALL + 7_200_000
+    driven = Driven()
+    known = Health(relay=b"r", state=OPEN, since=ahead, until=ahead + 5_000)
+    assert learns(driven, known)
+    assert driven.circuit.since <= driven.now
+    assert driven.circuit.until is not None
+    assert driven.circuit.until - driven.now <= OPEN_FOR * 2**DOUBLINGS
+    driven.now += 1
+    assert learns(driven, Health(relay=b"r", state=CLOSED, since=WALL + 1))
+
+
 def learns(driven: Driven, known: Health) -> bool:
     return driven.circuit.learn(known, now=driven.now, wall=WALL)
 

@@ -38,7 +38,10 @@ class Watch(SystemClock):
 
 
 async def via(c: Carrier, **other: Any) -> str | None:
-    report = await carry(c, **other)
+    return ok_via(await carry(c, **other))
+
+
+def ok_via(report: Report) -> str | None:
     return report.record.relay if isinstance(only(report), Delivered) else None
 
 
@@ -227,6 +230,60 @@ def test_relay_that_is_half_open_gets_one_message_at_a_time(loop: str) -> None:
             assert isinstance(only(await trial), Deferred)
             assert isinstance(only(await second), Delivered)
             assert c.capacity(DEFAULT_POOL) == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_relay_that_is_back_waits_for_what_hangs_from_before(loop: str) -> None:
+    """Which may be until the ten minutes of the final dot are over."""
+
+    async def main() -> None:
+        script = {
+            "BANNER": [b"220 hello\r\n", DOWN["BANNER"], b"220 back\r\n"],
+            "RCPT": [Silence(), b"250 ok\r\n"],
+        }
+        async with serve(ScriptedServer(script)) as far:
+            c = carrier(relay(far.port), open_for=0.0)
+            hangs = asyncio.ensure_future(carry(c))
+            await far.silent.wait()
+            assert isinstance(only(await carry(c)), Deferred)
+            assert isinstance(only(await carry(c)), Delivered)
+            assert not hangs.done()
+            hangs.cancel()
+            await asyncio.wait([hangs])
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_line_is_forgotten_when_no_new_mail_comes(loop: str) -> None:
+    """Those who wait for a busy relay are given another one that is back."""
+
+    async def main() -> None:
+        async with (
+            serve(ScriptedServer({"RCPT": Silence()})) as stuck,
+            serve(ScriptedServer()) as good,
+        ):
+            watch = Watch()
+            c = carrier(
+                relay(stuck.port, name="a", connections=1),
+                relay(good.port, name="b", probe=False),
+                clock=watch,
+            )
+            now = watch.now()
+            c.learn([Health(relay=b"b", state=CircuitState.OPEN, since=now, until=now + 5_000)])
+            hangs = asyncio.ensure_future(carry(c))
+            await stuck.silent.wait()
+            waiting = asyncio.ensure_future(carry(c))
+            await asyncio.sleep(0)
+            watch.ahead += 6
+            assert not waiting.done()
+            c.news()  # which the exchange between processes asks for all the time
+            report = await waiting
+            assert (ok_via(report), hangs.done()) == ("b", False)
+            hangs.cancel()
+            await asyncio.wait([hangs])
             await c.close(deadline=1)
 
     run(loop, main())

@@ -12,6 +12,7 @@ from everpost.clock import SystemClock
 from everpost.delivery import lanes
 from everpost.model.health import CircuitState
 from everpost.model.outcome import Bounced, Deferred, Delivered, Phase, Speaker
+from everpost.model.pool import Pool
 from tests.support.carrying import (
     LOOPS,
     MESSAGE,
@@ -356,6 +357,35 @@ def test_address_that_many_sites_refuse_is_shown_to_the_next(loop: str) -> None:
     run(loop, main())
 
 
+class Later(Ahead):
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_ms / 1000
+
+
+def test_only_address_is_called_blocked_for_ever(loop: str) -> None:
+    """It is never taken out, so the alarm ends when it works and nobody said so for an hour."""
+
+    async def main() -> None:
+        names = Names({})
+        for n in range(5):
+            names.records[f"d{n}.test", "MX"] = [f"10 mx{n}.test."]
+            names.records[f"mx{n}.test", "A"] = [HERE]
+        alarm = telemetry.alarm("source_blocked:mx")
+        async with serve(ScriptedServer({"RCPT": [BLOCK] * 3 + [b"250 ok\r\n"]})) as far:
+            clock = Later()
+            c = carrier(direct(far.port), resolver=names, clock=clock)
+            for n in range(3):
+                assert isinstance(only(await carry(c, destination=f"d{n}.test")), Bounced)
+            assert isinstance(only(await carry(c, destination="d3.test")), Delivered)
+            assert alarm.raised
+            clock.ahead_ms += 3_600_000
+            assert isinstance(only(await carry(c, destination="d4.test")), Delivered)
+            assert not alarm.raised
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
 def test_greylisted_message_comes_from_another_address(loop: str) -> None:
     """F68."""
 
@@ -384,6 +414,48 @@ def test_smart_host_beside_is_left_idle_during_the_cooldown(loop: str) -> None:
             assert isinstance(only(await carry(c, destination="d0.test")), Deferred)
             assert isinstance(only(await carry(c, destination="d0.test")), Delivered)
             assert len(smart.mail) == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_message_that_a_relay_failed_waits_in_line_for_a_cooldown(loop: str) -> None:
+    """Its relay stays in service, and the next tier's address may send nothing there for a while:
+    back to the queue, until the relay is tried again and not until the site has cooled down."""
+
+    async def main() -> None:
+        no = {"MAIL": b"550 5.7.1 quota exceeded\r\n"}
+        async with serve(ScriptedServer({"RCPT": RATE})) as far, serve(ScriptedServer(no)) as smart:
+            mx, first = direct(far.port), relay(smart.port)
+            c = carrier(resolver=provider(1, "mx.big.test"))
+            c.use(
+                [mx, first],
+                [Pool(name="mx", tiers=((mx.id,),)), Pool(name="p", tiers=((first.id,), (mx.id,)))],
+            )
+            assert isinstance(only(await carry(c, destination="d0.test", pool="mx")), Deferred)
+            outcome = only(await carry(c, destination="d0.test", pool="p"))
+            assert isinstance(outcome, Deferred)
+            assert (outcome.relay_fault, outcome.until, outcome.untried) == (True, None, False)
+            assert len(far.peers) == 1
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("first", ["mx", "smart"])
+def test_our_own_rules_bounce_what_a_relay_out_of_order_may_carry(loop: str, first: str) -> None:
+    """The MX relay may not connect to private addresses; the smart host beside it is down."""
+
+    async def main() -> None:
+        async with serve(ScriptedServer({"BANNER": b"421 4.3.2 down\r\n"})) as smart:
+            weights = {"mx": (1000, 1), "smart": (1, 1000)}[first]
+            mx = direct(25, allow_private=False, weight=weights[0])
+            c = carrier(
+                mx, relay(smart.port, weight=weights[1]), resolver=provider(1, "mx.big.test")
+            )
+            for _ in range(3):
+                outcome = only(await carry(c, destination="d0.test"))
+                assert isinstance(outcome, Deferred), outcome
             await c.close(deadline=1)
 
     run(loop, main())

@@ -135,6 +135,17 @@ def test_what_was_on_its_way_makes_the_pause_longer() -> None:
     assert len(shaper.news()) == 1
 
 
+def test_clock_that_is_set_back_makes_a_pause_of_hours_and_deaf_to_the_next() -> None:
+    """I22."""
+    shaper = Shaper()
+    refused(shaper, Word.PAUSE)
+    back = NOW - 7_200_000
+    assert shaper.cooling(R, S, now=back) is None
+    assert shaper.admits(R, S, 0, cap=CAP, now=back)
+    refused(shaper, Word.PAUSE, began=back - 100, now=back)
+    assert shaper.cooling(R, S, now=back) is not None
+
+
 def cooldown(key: str, until: object) -> News:
     data = {"until": until, "strikes": 1, "stops": 0, "blocked": False}
     return News(shaping.COOLDOWN, key, data, NOW + 9)

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from everpost import telemetry
 from everpost.dispatch.assigning import Assignment
 from everpost.ids import Id
 from everpost.model.pool import DEFAULT_POOL
@@ -83,6 +84,16 @@ def test_mail_for_a_pool_that_is_gone_goes_nowhere() -> None:
     assert _pools(_assignment(*routes, stream=_stream(pool="gone")), claimed(1, "a.test")) == {
         DEFAULT_POOL: ["a.test"]
     }
+
+
+def test_a_route_that_cannot_be_read_is_passed_over_in_silence() -> None:
+    alarm = telemetry.alarm("route_unusable:a")
+    broken = _assignment(_route(FAST, project="one"))
+    assert alarm.raised
+    Assignment(broken.snapshot, broken)
+    assert alarm.raised
+    Assignment(_assignment(_route(FAST, project=1)).snapshot, broken)
+    assert not alarm.raised
 
 
 def test_tags_and_senders_are_not_looked_at() -> None:

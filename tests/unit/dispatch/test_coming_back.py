@@ -74,6 +74,8 @@ def test_a_greylist_that_says_when_is_not_heard() -> None:
     told = Reply(code=451, text="4.7.1 please try again in 600 seconds")
     outcome = msgspec.structs.replace(GREY, reply=told)
     assert _decide(outcome).not_before == NOW + 600_000
+    hour = msgspec.structs.replace(GREY, reply=Reply(code=451, text="try again in 1 hour"))
+    assert _decide(hour).not_before == NOW + 3_600_000
     silent = msgspec.structs.replace(GREY, reply=None)
     assert _decide(silent).not_before == NOW + GREYLISTED.first_ms
 

@@ -11,8 +11,11 @@ import pytest
 
 from everpost.clock import SystemClock
 from everpost.delivery import Carrier, Report, Timeouts
+from everpost.delivery import lanes as delivery_lanes
+from everpost.delivery import leases as delivery_leases
 from everpost.dispatch import Leasing
 from everpost.ids import Id, IdMaker
+from everpost.model.health import CircuitState, Health
 from everpost.model.outcome import Deferred, Delivered
 from everpost.model.pool import Pool
 from everpost.store.interface import StoreUnavailable
@@ -20,7 +23,7 @@ from everpost.store.sharing import Ask, Grant
 from everpost.store.sqlite import SqliteStore
 from everpost.store.sqlite.connection import integer
 from tests.support.carrying import Names, carrier, carry, direct, relay, run
-from tests.support.tiny_smtp import ScriptedServer, serve
+from tests.support.tiny_smtp import ScriptedServer, Silence, serve
 
 CLOCK = SystemClock()
 IDS = IdMaker(CLOCK.now)
@@ -194,6 +197,51 @@ def test_a_pool_that_was_asleep_asks_at_once_though_another_is_awake(tmp_path: P
                 assert asyncio.get_running_loop().time() - began < 0.2
                 assert len(store.calls) == 2
                 assert ok(await carry(c, pinned=one.id))
+
+    run("uvloop", main())
+
+
+def test_a_large_pool_asks_for_its_first_relays_though_they_are_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_leases, "_MOST_WOKEN", 1)
+    monkeypatch.setattr(delivery_lanes, "_MOST_MATES", 0)
+
+    async def main() -> None:
+        async with serve(ScriptedServer()) as far:
+            c = carrier(relay(far.port, name="dead"), relay(far.port, name="good"))
+            now = CLOCK.now()
+            c.learn([Health(relay=b"dead", state=CircuitState.OPEN, since=now, until=now + 60_000)])
+            async with _leased(tmp_path / "s.db", c):
+                assert (await carry(c)).record.relay == "good"
+
+    run("uvloop", main())
+
+
+def test_a_line_in_a_large_pool_waits_for_relays_that_nobody_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were awake go out of service while mail waits for them."""
+    monkeypatch.setattr(delivery_leases, "_MOST_WOKEN", 1)
+    monkeypatch.setattr(delivery_lanes, "_MOST_MATES", 0)
+
+    async def main() -> None:
+        stuck = ScriptedServer({"RCPT": Silence()})
+        async with serve(stuck), serve(ScriptedServer()) as good:
+            c = carrier(relay(stuck.port, connections=1), relay(good.port, name="good"))
+            async with _leased(tmp_path / "s.db", c):
+                hangs = asyncio.ensure_future(carry(c))
+                await stuck.silent.wait()
+                waiting = asyncio.ensure_future(carry(c))
+                await asyncio.sleep(0)
+                soon = CLOCK.now() + 1
+                c.learn(
+                    [Health(relay=b"r1", state=CircuitState.OPEN, since=soon, until=soon + 9_000)]
+                )
+                assert (await waiting).record.relay == "good"
+                assert not hangs.done()
+                hangs.cancel()
+                await asyncio.wait([hangs])
 
     run("uvloop", main())
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everpost.dispatch import probing
-from everpost.dispatch.probing import Seen, may_probe, sender_for
+from everpost.dispatch.probing import Seen, may_probe, not_ahead, sender_for
 from everpost.ids import IdMaker
 from everpost.model.health import CircuitState, Health
 from everpost.model.relay import Relay, RelayKind, RelayState
@@ -115,3 +115,18 @@ def test_a_probe_is_made_in_the_name_of_the_oldest_verified_domain() -> None:
     assert sender_for(RELAY, [pending]) == ""
     own = msgspec.structs.replace(RELAY, probe_sender="probe@own.test")
     assert sender_for(own, [first]) == "probe@own.test"
+
+
+def test_a_clock_that_is_set_back_stops_probes() -> None:
+    """I22: neither the last probe nor the circuit's return is hours away."""
+    ahead = NOW + 7_200_000
+    health = _open(since=ahead - 2_000, until=ahead + 3_000)
+    out = Seen(relay=RELAY, health=health, since=ahead, worked_at=ahead, probed_at=ahead)
+    at = next_probe(not_ahead(out, now=NOW), every_ms=EVERY)
+    assert at is not None
+    assert at <= NOW + 2 * LEAST_MS
+    well = Seen(relay=RELAY, since=ahead, worked_at=ahead, probed_at=ahead)
+    at = next_probe(not_ahead(well, now=NOW), every_ms=EVERY)
+    assert at is not None
+    assert at <= NOW + 2 * EVERY
+    assert not_ahead(Seen(relay=RELAY, since=5), now=NOW) == Seen(relay=RELAY, since=5)

@@ -233,8 +233,15 @@ def test_what_another_release_noted_is_passed_over(tmp_path: Path) -> None:
     async def test(post: Post) -> None:
         await post.domain()
         relay = await post.relay("any-2")
-        strange = Note("canary", text(relay.id), {"waiting": 7}, post.clock.now() + 60_000)
-        await post.store.note([strange])
+        other = await post.relay("any-3")
+        odd = {"waiting": {"t": {"message": f"odd/{text(other.id)}", "at": post.clock.now()}}}
+        ends = post.clock.now() + 60_000
+        await post.store.note(
+            [
+                Note("canary", text(relay.id), {"waiting": 7}, ends),
+                Note("canary", text(other.id), odd, ends),
+            ]
+        )
         await post.canary().round()
         assert (await post.tally(relay)).sent == 1
 

@@ -40,3 +40,24 @@ def test_a_writer_that_has_just_written_passes_one_that_waits(tmp_path: Path) ->
     os.close(gate)
     lock.close()
     other.close()
+
+
+def test_a_writer_that_is_stopped_while_it_waits_stops_all_others(tmp_path: Path) -> None:
+    """F35: a process that was paused at the gate holds it for as long as the pause lasts."""
+    lock = WriteLock(tmp_path / "s.db")
+    stopped = os.open(tmp_path / "s.db.gate", os.O_RDWR)
+    fcntl.flock(stopped, fcntl.LOCK_EX)
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        for _ in range(50):
+            with lock:
+                written += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    writer.join(20)
+    assert written == 50
+    os.close(stopped)
+    lock.close()

@@ -198,8 +198,8 @@ class _Ledger:
                 self._put(ask.name, other, seats._replace(ends_at=until))
         wants = {**{o: s.want for o, s in held.items()}, owner: ask.want}
         free = max(ask.cap - sum(s.amount for o, s in held.items() if o != owner), 0)
-        # Who begins to send finds its part: else what hangs at that moment in the hands of those who
-        # had it would leave them no place for other mail (I17).
+        # Who begins to send finds its part: else what hangs in the hands of those who had it would
+        # leave them no place for other mail (I17).
         kept = len(self._processes - wants.keys()) * ask.cap // len(self._processes | wants.keys())
         turn = now * _TURNS // max(lease_ms, 1)
         amount = min(divide(ask.cap - kept, wants, turn=turn)[owner], free)
