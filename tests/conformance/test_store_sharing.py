@@ -286,6 +286,23 @@ def test_a_registered_process_that_begins_to_send_finds_less_than_its_part(engin
     asyncio.run(scene())
 
 
+def test_the_first_of_several_processes_takes_what_the_others_will_need(engine: Engine) -> None:
+    """I17: at a start they come one after the other; what hangs in the first one's hands by then
+    would leave it no place for other mail."""
+
+    async def scene() -> None:
+        async with engine.opened() as store:
+            one, two = make_id(), make_id()
+            (grant,) = await store.share(one, [_seats(20, cap=20)], lease_ms=6_000, among=2)
+            assert grant.amount == 10
+            (grant,) = await store.share(two, [_seats(20, cap=20)], lease_ms=6_000, among=2)
+            assert grant.amount == 10
+            (grant,) = await store.share(one, [_seats(1, cap=1, name="s")], lease_ms=6_000, among=2)
+            assert grant.amount == 1, "one seat is nobody's part"
+
+    asyncio.run(scene())
+
+
 def test_a_cap_that_was_lowered_holds_from_the_next_renewal(engine: Engine) -> None:
     async def scene() -> None:
         async with engine.opened() as store:

@@ -58,6 +58,7 @@ async def open_dispatch(node: Node) -> AsyncIterator[None]:
         leases=carrier.leases,
         clock=node.clock,
         granted=dispatcher.go_on,
+        processes=node.settings.node.dispatchers,
     )
     exchange, prober = _health(node, worker.id, carrier, relays, circuits)
     try:

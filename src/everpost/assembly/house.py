@@ -128,12 +128,11 @@ def _children(settings: Settings, sockets: Mapping[str, socket.socket]) -> list[
     # The environment holds every setting; no file may contradict it in a child.
     program = [sys.executable, "-m", "everpost", "run", f"--config={os.devnull}"]
     inherited = {name: hand_over(sock) for name, sock in sockets.items()}
-    processes = settings.node.processes or os.cpu_count() or 1
     return [
         Child("api", [*program, "api", "upkeep", "--name=api"], inherited),
         *(
             Child(f"dispatch-{n}", [*program, "dispatch", f"--name=dispatch-{n}"])
-            for n in range(1, processes + 1)
+            for n in range(1, settings.node.dispatchers + 1)
         ),
     ]
 

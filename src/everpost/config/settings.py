@@ -5,6 +5,7 @@ the sample file and the reference page from it. Names and defaults are what user
 is renamed or removed only with a release note.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,11 @@ class Node:
         form="http://… or https://… without query, or empty",
         check=is_url_or_empty,
     )
+
+    @property
+    def dispatchers(self) -> int:
+        """Dispatch processes, when all have started."""
+        return self.processes or os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

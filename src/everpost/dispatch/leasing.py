@@ -19,7 +19,8 @@ _CALLS = telemetry.counter(
 
 
 class Leasing:
-    """`granted` is called when mail that found no place may find one now."""
+    """`granted` is called when mail that found no place may find one now; `processes`: how many
+    share the limits when all of this machine's have started."""
 
     def __init__(
         self,
@@ -29,7 +30,9 @@ class Leasing:
         leases: Leases,
         clock: Clock,
         granted: Callable[[], None],
+        processes: int = 1,
     ) -> None:
+        self._processes = processes
         self._owner = owner
         self._store = store
         self._leases = leases
@@ -62,7 +65,12 @@ class Leasing:
     async def _ask(self, wishes: Sequence[Wish]) -> None:
         asked_at, wall = self._clock.monotonic(), self._clock.now()
         self._sharing = asyncio.ensure_future(
-            self._store.share(self._owner, [_ask(wish) for wish in wishes], lease_ms=TERM_MS)
+            self._store.share(
+                self._owner,
+                [_ask(wish) for wish in wishes],
+                lease_ms=TERM_MS,
+                among=self._processes,
+            )
         )
         try:
             # The store may take long; what was granted before ends meanwhile.

@@ -79,12 +79,15 @@ class Sharing(Protocol):
         """Give the lease back, if it is ours."""
         ...
 
-    async def share(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> Sequence[Grant]:
+    async def share(
+        self, owner: Id, asks: Sequence[Ask], *, lease_ms: int, among: int = 1
+    ) -> Sequence[Grant]:
         """Shares of limits, in the asks' order. Over all owners, seats granted and not expired
         never exceed `cap`, nor do the uses granted in one window; seats are divided fairly among
         those who want them, so that a share shrinks at its renewal when others come. Each dispatch
-        process that is registered and has no seat finds one when it comes, as far as a quarter of
-        the cap allows; of a budget it finds its part of what is left."""
+        process that is registered and has no seat finds its part when it comes, and so do those
+        that are not there yet, up to `among` in all; of a budget each finds its part of what is
+        left."""
         ...
 
     async def leave(self, owner: Id) -> None:

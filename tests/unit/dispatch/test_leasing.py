@@ -38,12 +38,14 @@ class CountedStore(SqliteStore):
         self.refuses = False
         self.refused = asyncio.Event()
 
-    async def share(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> Sequence[Grant]:
+    async def share(
+        self, owner: Id, asks: Sequence[Ask], *, lease_ms: int, among: int = 1
+    ) -> Sequence[Grant]:
         self.calls.append(asks)
         if self.refuses:
             self.refused.set()
             raise StoreUnavailable("not now")
-        return await super().share(owner, asks, lease_ms=lease_ms)
+        return await super().share(owner, asks, lease_ms=lease_ms, among=among)
 
     async def seats_held(self) -> int:
         held = "SELECT coalesce(sum(amount), 0) FROM seats"

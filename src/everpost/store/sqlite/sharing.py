@@ -147,13 +147,14 @@ class _Seats(NamedTuple):
 class Share(Work[Sequence[Grant]]):
     """One call of share."""
 
-    __slots__ = ("asks", "lease_ms", "owner")
+    __slots__ = ("among", "asks", "lease_ms", "owner")
 
     verb: ClassVar[str] = "share"
     merged: ClassVar[bool] = True
 
-    def __init__(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> None:
+    def __init__(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int, among: int = 1) -> None:
         super().__init__()
+        self.among = among
         self.owner = owner
         self.asks = asks
         self.lease_ms = lease_ms
@@ -187,10 +188,11 @@ class _Ledger:
 
     def grant(self, work: Share, ask: Ask) -> Grant:
         if ask.kind == "seats":
-            return self._grant_seats(work.owner, ask, work.lease_ms)
+            return self._grant_seats(work.owner, ask, work)
         return self._grant_budget(work.owner, ask)
 
-    def _grant_seats(self, owner: Id, ask: Ask, lease_ms: int) -> Grant:
+    def _grant_seats(self, owner: Id, ask: Ask, work: Share) -> Grant:
+        lease_ms = work.lease_ms
         now, until = self._tx.now, self._tx.now + lease_ms
         held = self._seats.setdefault(ask.name, {})
         for other, seats in held.items():
@@ -200,7 +202,8 @@ class _Ledger:
         free = max(ask.cap - sum(s.amount for o, s in held.items() if o != owner), 0)
         # Who begins to send finds its part: else what hangs in the hands of those who had it would
         # leave them no place for other mail (I17).
-        kept = len(self._processes - wants.keys()) * ask.cap // len(self._processes | wants.keys())
+        processes = max(len(self._processes | wants.keys()), work.among)
+        kept = (processes - len(wants)) * ask.cap // processes
         turn = now * _TURNS // max(lease_ms, 1)
         amount = min(divide(ask.cap - kept, wants, turn=turn)[owner], free)
         taken = min(max(amount, ask.used), free)

@@ -317,10 +317,13 @@ class SqliteStore:
     async def yield_lead(self, name: str, owner: Id) -> None:
         await self._do(lambda tx: sharing.yield_lead(tx, name, owner))
 
-    async def share(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int) -> Sequence[Grant]:
+    async def share(
+        self, owner: Id, asks: Sequence[Ask], *, lease_ms: int, among: int = 1
+    ) -> Sequence[Grant]:
         if not asks:
             return ()
-        return await self._open_writer().do(sharing.Share(owner, asks, lease_ms=lease_ms))
+        work = sharing.Share(owner, asks, lease_ms=lease_ms, among=among)
+        return await self._open_writer().do(work)
 
     async def leave(self, owner: Id) -> None:
         await self._do(lambda tx: sharing.leave(tx, owner))
