@@ -11,7 +11,7 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 
@@ -89,12 +89,11 @@ class DotLog:
         self._outstanding: dict[Dot, Step] = {}
         self._file = _File(path, _FILE_BYTES)
 
-    def mark(self, step: Step, dots: Iterable[Dot]) -> None:
+    def mark(self, step: Step, dots: Sequence[Dot]) -> None:
         """Before the step. Raises OSError: then the step must not be taken."""
-        rows = tuple(dots)
-        if not self._file.holds(len(rows)):
-            self._rotate(len(rows))
-        for dot in rows:
+        if not self._file.holds(len(dots)):
+            self._rotate(len(dots))
+        for dot in dots:
             self._file.append(step, dot)
             self._outstanding[dot] = step
 
