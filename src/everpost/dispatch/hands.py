@@ -17,6 +17,12 @@ _SHARE = 4
 """One claim takes at most this part of the free window, whatever route it comes from: a single
 claim must not fill what newcomers live on."""
 
+_SHARE_IN_COMPANY = 8
+"""The same while several projects or streams have mail: each waits for the others' claims …"""
+
+_COMPANY = 64
+"""… and for so many claims after there were several."""
+
 
 class Hands:
     """`window`: claims in hand at most; `batch`: claimed at once at most."""
@@ -31,6 +37,7 @@ class Hands:
         self._routes: dict[str, int] = {}
         self._refused: frozenset[str] = frozenset()
         self._broadcast_refused = False
+        self._company = 0
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -49,7 +56,9 @@ class Hands:
         if free <= 0:
             return 0
         left = min((left for left in self._left(free).values() if left > 0), default=free)
-        return min(max(int(min(left, free)) // _SHARE, 1), self._batch)
+        self._company = _COMPANY if len(self._streams) > 1 else max(self._company - 1, 0)
+        share = _SHARE_IN_COMPANY if self._company else _SHARE
+        return min(max(int(min(left, free)) // share, 1), self._batch)
 
     def _left(self, free: int, slack: int = 0) -> Mapping[str, float]:
         """By project and stream in hand, how many rows it may take yet after `slack` more."""
