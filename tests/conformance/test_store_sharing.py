@@ -278,7 +278,7 @@ def test_a_registered_process_that_begins_to_send_finds_less_than_its_part(engin
             assert (await _one(store, one, _seats(50, cap=20))).amount == 7
             assert (await _one(store, two, _seats(50, cap=20))).amount == 7
             assert (await _one(store, three, _seats(50, cap=20))).amount == 6
-            assert (await _one(store, one, _seats(50, cap=3, name="small"))).amount == 1
+            assert (await _one(store, one, _seats(50, cap=3, name="small"))).amount == 3
             await store.forget(two)
             await store.forget(three)
             assert (await _one(store, one, _seats(50, cap=20, name="alone"))).amount == 20

@@ -38,6 +38,12 @@ _TURNS = 3
 """Turns in one lease: how often those who get a seat change where there are too few."""
 
 
+_WORTH_KEEPING = 4
+"""A part of fewer seats is lent to those who have mail, but for one for each who may begin, as far
+as this part of the limit allows:"""
+_RESERVE = 4
+
+
 # --- notes ----------------------------------------------------------------------------------------
 
 
@@ -203,7 +209,8 @@ class _Ledger:
         # Who begins to send finds its part: else what hangs in the hands of those who had it would
         # leave them no place for other mail (I17).
         processes = max(len(self._processes | wants.keys()), work.among)
-        kept = (processes - len(wants)) * ask.cap // processes
+        idle, part = processes - len(wants), ask.cap / processes
+        kept = int(idle * part) if part >= _WORTH_KEEPING else min(idle, ask.cap // _RESERVE)
         turn = now * _TURNS // max(lease_ms, 1)
         amount = min(divide(ask.cap - kept, wants, turn=turn)[owner], free)
         taken = min(max(amount, ask.used), free)
