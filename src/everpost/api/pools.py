@@ -12,7 +12,7 @@ from everpost.catalog import NewPool, NewRoute, PoolFields, RouteFields
 from everpost.ids import Id
 from everpost.model.address import destination, parse_mailbox
 from everpost.model.errors import NotFound
-from everpost.model.pool import DEFAULT_POOL
+from everpost.model.pool import with_default
 from everpost.store.interface import PoolRow, RouteRow
 
 __all__ = [
@@ -116,8 +116,6 @@ async def explain_route(services: Services, request: Request, body: ExplainBody)
         tags=[(tag.name, tag.value) for tag in body.tags or ()],
     )
     names = _relay_names(services)
-    for pool in services.pools.load_all():
-        if pool.name == found.pool:
-            return views.way(found, [[names[id_] for id_ in tier] for tier in pool.tiers])
-    everything = [list(names.values())] if found.pool == DEFAULT_POOL and names else []
-    return views.way(found, everything)
+    pools = with_default(services.pools.load_all(), tuple(names))
+    (tiers,) = (pool.tiers for pool in pools if pool.name == found.pool)
+    return views.way(found, [[names[id_] for id_ in tier] for tier in tiers])

@@ -23,10 +23,10 @@ from everpost.api.relay_shapes import (
     StreamAnswer,
     WayAnswer,
 )
-from everpost.catalog import Difference, RelayView, Way, pool_words, route_words
+from everpost.catalog import Difference, RelayView, pool_words, route_words
 from everpost.delivery.warmup import plan_for
 from everpost.ids import Id
-from everpost.model.pool import Pool
+from everpost.model.pool import Pool, Way
 from everpost.model.relay import Relay
 from everpost.monitoring.relay_status import Cooldown, RelayStatus
 from everpost.store.interface import PoolRow, ProjectRow, RouteRow, StreamRow

@@ -5,8 +5,8 @@ import secrets
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
-from everpost.assembly.doors import intake_of
 from everpost.assembly.node import Node
+from everpost.assembly.parts import intake_of
 from everpost.assembly.tasks import beside
 from everpost.monitoring.canary import HEADER, Canary
 from everpost.net.mailbox import Login, Mailbox, MailboxError, take

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from everpost.assembly.node import Node
+from everpost.assembly.parts import relays_of, renderer_of
 from everpost.assembly.tasks import beside
-from everpost.catalog import Pools, Relays
+from everpost.catalog import Pools, Routes
 from everpost.config import Settings
 from everpost.delivery import Carrier, Reach, Timeouts
 from everpost.dispatch import (
@@ -21,7 +22,6 @@ from everpost.dispatch import (
     Exchange,
     Leasing,
     Prober,
-    Renderer,
     Reports,
     SiteNews,
 )
@@ -140,14 +140,7 @@ def _dispatcher(
         store=node.store,
         directory=node.directory,
         carrier=carrier,
-        renderer=Renderer(
-            sealer=node.sealer,
-            directory=node.directory,
-            contents=node.store.content,
-            parts=node.store.parts,
-            threads=threads,
-            clock=node.clock,
-        ),
+        renderer=renderer_of(node, threads),
         dots=dots,
         wake=wake,
         clock=node.clock,
@@ -162,6 +155,7 @@ def _dispatcher(
             poison_after=settings.poison_after,
         ),
         catch_up=relays.catch_up,
+        routes=relays.routes.load_all,
         name=str(os.getpid()),
     )
 
@@ -197,21 +191,15 @@ def _health(
 
 class _Relays:
     """Gives delivery the relays and pools whenever the settings have changed; `now` are the relays
-    that it has."""
+    that it has, `routes` tell dispatch which pool is whose."""
 
     def __init__(self, node: Node, carrier: Carrier, circuits: CircuitNews) -> None:
         self._node = node
         self._carrier = carrier
         self._circuits = circuits
-        self._catalog = Relays(
-            node.store,
-            node.directory,
-            sealer=node.sealer,
-            connections=node.settings.delivery.connections,
-            clock=node.clock,
-            ids=node.ids,
-        )
+        self._catalog = relays_of(node)
         self._pools = Pools(node.store, node.directory, clock=node.clock, ids=node.ids)
+        self.routes = Routes(node.store, node.directory, clock=node.clock, ids=node.ids)
         self._seen = -1
         self.now: Sequence[Relay] = ()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,11 +22,11 @@ from everpost.api import (
     build_operator,
 )
 from everpost.assembly.node import Node
+from everpost.assembly.parts import intake_of, relays_of, renderer_of
 from everpost.assembly.watch import Watch, free_bytes
-from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Relays, Routes, Streams
+from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Routes, Streams
 from everpost.config import Settings
-from everpost.dispatch import Renderer, Sandbox
-from everpost.intake import Intake, Limits
+from everpost.dispatch import Sandbox
 from everpost.model.message import Content
 from everpost.monitoring.health import Facts, Health, HealthLimits
 from everpost.monitoring.metrics import Metrics
@@ -35,29 +34,9 @@ from everpost.monitoring.room import Room
 from everpost.net.listener import Endpoint, adopt, listen
 from everpost.store.interface import MessageRow, StoreError
 
-__all__ = ["intake_of", "open_doors"]
+__all__ = ["open_doors"]
 
 _decode = msgspec.msgpack.Decoder(Content).decode
-
-
-def intake_of(node: Node) -> Intake:
-    settings = node.settings.intake
-    return Intake(
-        store=node.store,
-        directory=node.directory,
-        sealer=node.sealer,
-        clock=node.clock,
-        ids=node.ids,
-        randomness=secrets.token_bytes,
-        limits=Limits(
-            recipients_per_field=settings.recipients_per_field,
-            message_bytes=settings.message_bytes,
-            part_bytes=settings.part_bytes,
-            schedule_days=settings.schedule_days,
-        ),
-        durability=node.settings.store.durability,
-        idempotency_ms=int(settings.idempotency_hours * 3_600_000),
-    )
 
 
 def _admission(node: Node) -> Admission:
@@ -112,14 +91,7 @@ def _services(
     admission: Admission,
 ) -> Services:
     settings = node.settings
-    renderer = Renderer(
-        sealer=node.sealer,
-        directory=node.directory,
-        contents=node.store.content,
-        parts=node.store.parts,
-        threads=threads,
-        clock=node.clock,
-    )
+    renderer = renderer_of(node, threads)
 
     def read_content(row: MessageRow) -> Content:
         assert row.sealed is not None
@@ -143,14 +115,7 @@ def _services(
             clock=node.clock,
             ids=node.ids,
         ),
-        relays=Relays(
-            node.store,
-            node.directory,
-            sealer=node.sealer,
-            connections=settings.delivery.connections,
-            clock=node.clock,
-            ids=node.ids,
-        ),
+        relays=relays_of(node),
         pools=Pools(node.store, node.directory, clock=node.clock, ids=node.ids),
         routes=Routes(node.store, node.directory, clock=node.clock, ids=node.ids),
         streams=Streams(node.store, node.directory),

@@ -25,7 +25,7 @@ from everpost.catalog.fields import (
 )
 from everpost.catalog.pools import Pools
 from everpost.catalog.relays import DIRECT_CONNECTIONS, Relays
-from everpost.catalog.routes import Routes, Way
+from everpost.catalog.routes import Routes
 from everpost.catalog.streams import Projects, Streams
 from everpost.catalog.views import DnsRecord, DomainView, RelayView, api_key_json
 
@@ -33,5 +33,5 @@ __all__ = [
     "DIRECT_CONNECTIONS", "ApiKeys", "Applier", "Difference", "DnsRecord", "Document", "DomainView",
     "Domains", "FieldDifference", "NewPool", "NewRelay", "NewRoute", "PoolFields", "Pools",
     "ProjectFields", "Projects", "RelayFields", "RelayView", "Relays", "RouteFields", "Routes",
-    "StreamFields", "Streams", "Way", "api_key_json", "pool_words", "route_words",
+    "StreamFields", "Streams", "api_key_json", "pool_words", "route_words",
 ]  # fmt: skip

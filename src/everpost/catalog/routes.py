@@ -1,7 +1,6 @@
 """Routes: which mail goes to which pool. They belong to the server; the first that fits decides."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -19,20 +18,11 @@ from everpost.clock import Clock
 from everpost.ids import Id, IdMaker
 from everpost.model.credential import Credential
 from everpost.model.errors import Conflict, NotFound
-from everpost.model.pool import DEFAULT_POOL, Route, pool_for
+from everpost.model.pool import Route, Way, way_of
 from everpost.store.directory import Directory
 from everpost.store.interface import Catalog, Change, RouteRow
 
-__all__ = ["Routes", "Way", "in_order", "moved"]
-
-
-class Way(NamedTuple):
-    """Where a mail would go. `route`: the one that decided; else, with `by_stream`, the stream
-    did, else nothing, and it is the default pool."""
-
-    pool: str
-    route: str | None
-    by_stream: bool
+__all__ = ["Routes", "in_order", "moved"]
 
 
 class Routes:
@@ -130,9 +120,10 @@ class Routes:
         return [route for route in loaded if route is not None]
 
     def _load(self, row: RouteRow, pools: dict[Id, str]) -> Route | None:
-        known = {k: v for k, v in row.settings.items() if k in Route.__struct_fields__}
         try:
-            route = msgspec.convert(known | {"name": row.name, "pool": pools.get(row.pool)}, Route)
+            route = msgspec.convert(
+                {**row.settings, "name": row.name, "pool": pools.get(row.pool)}, Route
+            )
         except msgspec.ValidationError as error:
             self._unusable.found(row.name, reason="its row", error=error)
             return None
@@ -153,35 +144,19 @@ class Routes:
         in lower case. Raises Invalid for a project that is none, and tags that no mail can have."""
         must_operate(credential)  # before anything tells what there is
         check_tags(tags)
-        routes = self.load_all()
         now = self._directory.now
         project = find_project(list(now.projects.values()), project).id
         row = now.streams.get((project, stream))
-        own = None if row is None else row.pool
-        if own != DEFAULT_POOL and own not in {pool.name for pool in now.pools}:
-            own = None  # as for dispatch: a pool that is gone does not count
-        fitting = (
-            route
-            for route in routes
-            if route.fits(
-                project=project,
-                stream=stream,
-                sender_domain=sender_domain,
-                recipient_domain=recipient_domain,
-                tags=tags,
-            )
-        )
-        first = next(fitting, None)
-        pool = pool_for(
-            routes,
+        return way_of(
+            self.load_all(),
+            {pool.name for pool in now.pools},
             project=project,
             stream=stream,
             sender_domain=sender_domain,
             recipient_domain=recipient_domain,
             tags=tags,
-            stream_pool=own,
+            stream_pool=None if row is None else row.pool,
         )
-        return Way(pool, None if first is None else first.name, first is None and own is not None)
 
 
 def in_order(

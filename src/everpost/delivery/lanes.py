@@ -19,7 +19,7 @@ from everpost.delivery.sites import Site
 from everpost.delivery.wing import FULL, Waiter, Wing
 from everpost.model.health import CircuitState
 from everpost.model.outcome import Deferred, Phase, Speaker
-from everpost.model.pool import DEFAULT_POOL, Pool
+from everpost.model.pool import Pool, with_default
 from everpost.model.relay import Relay
 
 __all__ = ["Lanes"]
@@ -106,12 +106,11 @@ class Lanes:
         return left
 
     def _raise_wings(self, pools: Iterable[Pool]) -> None:
-        named = {pool.name: pool for pool in pools}
-        named.setdefault(DEFAULT_POOL, Pool(name=DEFAULT_POOL, tiers=(tuple(self._lanes),)))
         old, now = self._wings, self._now()
         self._wings = {}
         of: dict[bytes, tuple[Wing, ...]] = {}
-        for name, pool in named.items():
+        for pool in with_default(pools, tuple(self._lanes)):
+            name = pool.name
             tiers = [[self._lanes[id_] for id_ in t if id_ in self._lanes] for t in pool.tiers]
             wing = Wing(pool, tiers, site=self._site, random=self._random)
             before = old.pop(name, None)

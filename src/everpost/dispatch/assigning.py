@@ -1,15 +1,13 @@
-"""Which pool carries what was claimed, and what it weighs: settings, as dispatch asks them. Pure,
-but for the alarm about a route that nobody can read; made anew for each revision of the settings.
-"""
+"""Which pool carries what was claimed, and what it weighs: settings, as dispatch asks them. Pure;
+made anew for each revision of the settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from everpost import telemetry
-from everpost.model.pool import DEFAULT_POOL, Route, pool_for
+from everpost.model.pool import Route, way_of
 from everpost.store.directory import Snapshot
-from everpost.store.interface import Claim, Claimed, ProjectRow, RouteRow, StreamRow
+from everpost.store.interface import Claim, Claimed, ProjectRow, StreamRow
 
 __all__ = ["Assignment"]
 
@@ -21,22 +19,14 @@ _TAGS = msgspec.json.Decoder(list[tuple[str, str]])
 
 
 class Assignment:
-    """By one snapshot. A route to a pool that is gone does not count, nor does such a pool of a
-    stream: the next that fits decides, in the end the default pool. A route that cannot be read
-    raises the alarm `route_unusable:<name>`; `before`, by the last snapshot, raised it for others.
-    """
+    """By one snapshot and its routes, by position."""
 
-    def __init__(self, snapshot: Snapshot, before: "Assignment | None" = None) -> None:
+    def __init__(self, snapshot: Snapshot, routes: Sequence[Route]) -> None:
         self.snapshot = snapshot
-        names = {row.id: row.name for row in snapshot.pools}
-        self._pools = {*names.values(), DEFAULT_POOL}
-        self._unreadable: set[str] = set()
-        routes = (self._route(row, names.get(row.pool)) for row in snapshot.routes)
-        self._routes = tuple(route for route in routes if route is not None)
-        for name in (set() if before is None else before._unreadable) - self._unreadable:
-            _alarm(name).clear()
-        self._by_recipient = any(route.recipient_domain is not None for route in self._routes)
-        self._by_tag = any(route.tag is not None for route in self._routes)
+        self._routes = routes
+        self._pools = {row.name for row in snapshot.pools}
+        self._by_recipient = any(route.recipient_domain is not None for route in routes)
+        self._by_tag = any(route.tag is not None for route in routes)
         self._known: dict[tuple[int, str, str, str], str] = {}
         self._weights = {
             (row.project, row.name): (_weight(snapshot.projects.get(row.project)), _weight(row))
@@ -47,17 +37,6 @@ class Assignment:
             for row in snapshot.streams.values()
             if row.priority == _BROADCAST
         }
-
-    def _route(self, row: RouteRow, pool: str | None) -> Route | None:
-        """None where its pool is gone, or it cannot be read (a later release may know more)."""
-        if pool is None:
-            return None
-        try:
-            return msgspec.convert({**row.settings, "name": row.name, "pool": pool}, Route)
-        except msgspec.ValidationError as error:
-            self._unreadable.add(row.name)
-            _alarm(row.name).raise_(route=row.name, reason="its row", error=str(error))
-            return None
 
     def is_broadcast(self, project: int, stream: str) -> bool:
         return (project, stream) in self._broadcast
@@ -81,35 +60,28 @@ class Assignment:
             yield pool, msgspec.structs.replace(claimed, claims=tuple(claims))
 
     def _pool(self, claimed: Claimed, destination: str) -> str:
-        if not self._routes:
-            return self._of_stream(claimed) or DEFAULT_POOL
-        sender = claimed.sender.rpartition("@")[2].rstrip(">").lower()
-        key = (claimed.project, claimed.stream, sender, destination)
+        # Without routes neither sender nor destination matters: one answer a stream.
+        sender = claimed.sender.rpartition("@")[2].rstrip(">").lower() if self._routes else ""
+        key = (claimed.project, claimed.stream, sender, destination if self._routes else "")
         pool = None if self._by_tag else self._known.get(key)
         if pool is None:
-            pool = pool_for(
+            row = self.snapshot.streams.get((claimed.project, claimed.stream))
+            pool = way_of(
                 self._routes,
+                self._pools,
                 project=claimed.project,
                 stream=claimed.stream,
                 sender_domain=sender,
                 recipient_domain=destination,
                 tags=_TAGS.decode(claimed.tags) if self._by_tag else (),
-                stream_pool=self._of_stream(claimed),
-            )
+                stream_pool=None if row is None else row.pool,
+            ).pool
             if not self._by_tag:
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[key] = pool
         return pool
 
-    def _of_stream(self, claimed: Claimed) -> str | None:
-        row = self.snapshot.streams.get((claimed.project, claimed.stream))
-        return row.pool if row is not None and row.pool in self._pools else None
-
 
 def _weight(row: ProjectRow | StreamRow | None) -> int:
     return 1 if row is None else max(row.weight, 1)
-
-
-def _alarm(route: str) -> telemetry.Alarm:
-    return telemetry.alarm(f"route_unusable:{route}")

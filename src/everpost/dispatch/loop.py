@@ -25,6 +25,7 @@ from everpost.dispatch.waiting import Room, Waiting
 from everpost.dispatch.work import Work, by_destination
 from everpost.ids import Id
 from everpost.model.outcome import AttemptRecord, Deferred, Delivered, Outcome
+from everpost.model.pool import Route
 from everpost.net.wake import WakeListener
 from everpost.store.directory import Directory
 from everpost.store.interface import (
@@ -68,7 +69,7 @@ class DispatchLimits(msgspec.Struct, frozen=True):
 
 class Dispatcher:
     """One process's hands. `catch_up` sees to it that directory and delivery know the settings of
-    at least the given revision."""
+    at least the given revision; `routes` are those of the directory, by position."""
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Dispatcher:
         rng: random.Random,
         limits: DispatchLimits,
         catch_up: Callable[[int], Awaitable[None]],
+        routes: Callable[[], Sequence[Route]],
         name: str = "dispatch",
     ) -> None:
         self._owner = owner
@@ -97,7 +99,8 @@ class Dispatcher:
         self._limits = limits
         self._catch_up = catch_up
         self._name = name
-        self._assignment = Assignment(directory.now)
+        self._routes = routes
+        self._assignment = Assignment(directory.now, routes())
         self._hands = Hands(window=limits.window, batch=limits.batch)
         self._waiting = Waiting(window_bytes=limits.window_bytes)
         self._attempts = Attempts(
@@ -188,7 +191,7 @@ class Dispatcher:
 
     def _assign_again(self) -> None:
         if self._outdated:
-            self._assignment = Assignment(self._directory.now, self._assignment)
+            self._assignment = Assignment(self._directory.now, self._routes())
             for work in self._waiting.take_back():
                 self._queue(work.claimed, since=work.since)
 

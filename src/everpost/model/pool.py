@@ -1,10 +1,10 @@
 """Pools: relays in tiers, and the routes that say which mail goes to which pool. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 
-__all__ = ["DEFAULT_POOL", "Pool", "Route", "pool_for"]
+__all__ = ["DEFAULT_POOL", "Pool", "Route", "Way", "way_of", "with_default"]
 
 DEFAULT_POOL = "default"
 """Where mail goes that no route and no stream sends elsewhere. Unless somebody makes a pool of this
@@ -22,10 +22,11 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     floor: int = 1
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Mail that fits everything given here goes to `pool` (a pool's name). Domains are A-labels in
     lower case; `*.example.com` means every domain below example.com. `tag` is (name, value); a
-    value None fits any."""
+    value None fits any. What a later release may ask for besides is refused, or the route would
+    fit more than was meant."""
 
     name: str
     pool: str
@@ -63,8 +64,18 @@ def _same_tag(wanted: tuple[str, str | None], tag: tuple[str, str]) -> bool:
     return wanted[0] == tag[0] and wanted[1] in {None, tag[1]}
 
 
-def pool_for(
-    routes: Sequence[Route],
+class Way(msgspec.Struct, frozen=True):
+    """Where a mail goes. `route`: the one that decided; else, with `by_stream`, the stream did,
+    else nothing, and it is the default pool."""
+
+    pool: str
+    route: str | None = None
+    by_stream: bool = False
+
+
+def way_of(
+    routes: Iterable[Route],
+    pools: Container[str],
     *,
     project: int,
     stream: str,
@@ -72,8 +83,9 @@ def pool_for(
     recipient_domain: str,
     tags: Sequence[tuple[str, str]] = (),
     stream_pool: str | None = None,
-) -> str:
-    """The pool's name: the first route that fits, else the stream's own pool, else the default."""
+) -> Way:
+    """The first route that fits decides, else the stream's own pool (where it is one of `pools`, by
+    name, or the default), else it is the default pool."""
     for route in routes:
         if route.fits(
             project=project,
@@ -82,5 +94,17 @@ def pool_for(
             recipient_domain=recipient_domain,
             tags=tags,
         ):
-            return route.pool
-    return stream_pool or DEFAULT_POOL
+            return Way(route.pool, route.name)
+    if stream_pool is not None and (stream_pool == DEFAULT_POOL or stream_pool in pools):
+        return Way(stream_pool, by_stream=True)
+    return Way(DEFAULT_POOL)
+
+
+def with_default(pools: Iterable[Pool], relays: Sequence[bytes]) -> Sequence[Pool]:
+    """These pools by name, and the default one: of all relays, in one tier, unless somebody made
+    it."""
+    named = {pool.name: pool for pool in pools}
+    named.setdefault(
+        DEFAULT_POOL, Pool(name=DEFAULT_POOL, tiers=(tuple(relays),) if relays else ())
+    )
+    return tuple(named.values())

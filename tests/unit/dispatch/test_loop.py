@@ -124,6 +124,7 @@ class Setting:
             rng=random.Random(1),
             limits=self.limits,
             catch_up=self._catch_up,
+            routes=tuple,
         )
         self.run = asyncio.create_task(self.dispatcher.run())
         return self
