@@ -9,8 +9,9 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 
 from everpost.ids import Id
+from everpost.model.shares import Ask, Grant
 from everpost.store.interface import Store, WorkerRow
-from everpost.store.sharing import Ask, Grant, Note
+from everpost.store.sharing import Note
 from tests.conformance.engines import Engine
 from tests.conformance.making import DAY, START, make_id
 

@@ -10,7 +10,7 @@ Must not live here: stores, composing, retry schedules, sockets. `classify`, `po
 `trying`, `listening` and `keeping` do; `carrier` is the face.
 """
 
-from everpost.delivery.allowance import TERM_MS, Part, Wish
+from everpost.delivery.allowance import TERM_MS
 from everpost.delivery.carrier import Carrier
 from everpost.delivery.envelope import CannotRender, Envelope, Render, Report
 from everpost.delivery.leases import Leases
@@ -28,10 +28,8 @@ __all__ = [
     "Extensions",
     "Leases",
     "News",
-    "Part",
     "Reach",
     "Render",
     "Report",
     "Timeouts",
-    "Wish",
 ]

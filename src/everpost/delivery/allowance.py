@@ -11,15 +11,15 @@ they are short, for those it needs. A plan of a day is released evenly over it.
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Literal
 
 import msgspec
 
 from everpost.delivery.warmup import plan_for
 from everpost.ids import text
 from everpost.model.relay import Relay, RelayKind
+from everpost.model.shares import Ask, Grant
 
-__all__ = ["SLICE_S", "TERM_MS", "Allowance", "Load", "Part", "Spent", "Wish"]
+__all__ = ["SLICE_S", "TERM_MS", "Allowance", "Load", "Spent"]
 
 SLICE_S = 2.0
 """Seconds after which seats are asked for anew."""
@@ -51,27 +51,6 @@ than this."""
 
 _SECOND_MS, _MINUTE_MS, _DAY_MS = 1_000, 60_000, 86_400_000
 _NEVER = float("inf")
-
-
-class Wish(msgspec.Struct, frozen=True):
-    """What to ask for (as `Ask` of the store has it)."""
-
-    name: str
-    kind: Literal["seats", "budget"]
-    cap: int
-    want: int
-    used: int = 0
-    window_ms: int = 0
-
-
-class Part(msgspec.Struct, frozen=True):
-    """What was granted, until `until` (wall time in milliseconds); `left` for anybody, below 0: of
-    seats, how many others lack."""
-
-    name: str
-    amount: int
-    until: int
-    left: int = 0
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -111,16 +90,16 @@ class _Seats:
         self.short_until = -_NEVER
         self.told = 0
 
-    def wish(self, *, needed: int, used: int, now: float) -> Wish:
+    def ask(self, *, needed: int, used: int, now: float) -> Ask:
         want = self.cap if now >= self.short_until else min(needed, self.cap)
-        return Wish(self.name, "seats", self.cap, want, used)
+        return Ask(self.name, "seats", self.cap, want, used)
 
-    def grant(self, part: Part, wish: Wish, *, asked_at: float) -> None:
+    def grant(self, grant: Grant, ask: Ask, *, asked_at: float) -> None:
         self.asked_at = asked_at
-        self.amount = part.amount
+        self.amount = grant.amount
         self.until = asked_at + _TRUST_S
-        self.told = wish.used
-        if part.amount < wish.want or part.left < 0:
+        self.told = ask.used
+        if grant.amount < ask.want or grant.left < 0:
             self.short_until = asked_at + _SHORT_S
 
     def lapse(self, now: float) -> None:
@@ -177,7 +156,7 @@ class _Budget:
             return start + _DAY_MS
         return max(start + -(-more * _DAY_MS // self.cap) - _DAY_MS // 24, wall + 1)
 
-    def wish(self, *, waiting: bool, now: float, wall: int) -> Wish | None:
+    def ask(self, *, waiting: bool, now: float, wall: int) -> Ask | None:
         slices = max(now - self.asked_at, 0.01) / SLICE_S
         needed = max(_FIRST_USES, min(2 * self.used, ceil(2 * self.used / slices)))
         if self.window_ms <= _SECOND_MS:
@@ -186,21 +165,21 @@ class _Budget:
         if enough or now < self.closed_until or not (waiting or self.hungry or self.used):
             return None
         cap = self.released(wall)
-        return Wish(self.name, "budget", cap, min(needed, self.cap), window_ms=self.window_ms)
+        return Ask(self.name, "budget", cap, min(needed, self.cap), window_ms=self.window_ms)
 
-    def grant(self, part: Part, *, asked_at: float, wall: int) -> None:
-        ends_in = min(max(part.until - wall, 0), self.window_ms)
-        if part.until != self.window_end:  # what was left of the last window is void
+    def grant(self, grant: Grant, *, asked_at: float, wall: int) -> None:
+        ends_in = min(max(grant.until - wall, 0), self.window_ms)
+        if grant.until != self.window_end:  # what was left of the last window is void
             self.here = 0
-        self.window_end = part.until
+        self.window_end = grant.until
         self.until = asked_at + ends_in / 1000
-        self.here += part.amount
+        self.here += grant.amount
         self.used, self.asked_at = 0, asked_at
-        self.hungry = not part.amount
-        if part.left > 0:
-            self.closed_until = -_NEVER if part.amount else asked_at + _AGAIN_S
+        self.hungry = not grant.amount
+        if grant.left > 0:
+            self.closed_until = -_NEVER if grant.amount else asked_at + _AGAIN_S
             return
-        more = min(part.until, self.next_release(wall)) if self.plan else part.until
+        more = min(grant.until, self.next_release(wall)) if self.plan else grant.until
         if more != self.closed_wall:
             self.booked = 0
         self.closed_wall = more
@@ -222,13 +201,13 @@ class _Budget:
 class Allowance:
     """One relay's. `cap`, `site_cap` and `uses` are what its lane may use now."""
 
-    __slots__ = ("_budgets", "_not_before", "_seats", "_sites", "_wishes")
+    __slots__ = ("_asks", "_budgets", "_not_before", "_seats", "_sites")
 
     def __init__(self, relay: Relay, wall: int) -> None:
         self._seats = _Seats(_name(relay), relay.connections)
         self._sites: _Seats | None = None
         self._budgets: Sequence[_Budget] = ()
-        self._wishes: Mapping[str, Wish] = {}
+        self._asks: Mapping[str, Ask] = {}
         self._not_before = -_NEVER
         self.adopt(relay, wall)
 
@@ -314,41 +293,41 @@ class Allowance:
             at = min(at, seats.asked_at + _GIVE_BACK_S)
         if load.any:
             for budget in self._budgets:
-                if budget.wish(waiting=load.waiting, now=now, wall=wall) is not None:
+                if budget.ask(waiting=load.waiting, now=now, wall=wall) is not None:
                     at = min(at, now)
                 elif budget.hungry and not budget.here:
                     at = min(at, budget.closed_until)
         return max(at, self._not_before)
 
-    def wishes(self, load: Load, *, now: float, wall: int, wanted: bool = True) -> Sequence[Wish]:
+    def asks(self, load: Load, *, now: float, wall: int, wanted: bool = True) -> Sequence[Ask]:
         """Everything there is to ask for now. Not `wanted`: give the seats back."""
         if not wanted:
-            found = [Wish(self._seats.name, "seats", self._seats.cap, 0, load.sessions)]
+            found = [Ask(self._seats.name, "seats", self._seats.cap, 0, load.sessions)]
             if self._sites is not None:
-                found.append(Wish(self._sites.name, "seats", self._sites.cap, 0, load.widest))
+                found.append(Ask(self._sites.name, "seats", self._sites.cap, 0, load.widest))
         else:
             full = load.waiting or load.peak >= self._seats.amount > 0
             needed = self._seats.cap if full else load.peak + 1
             if self.rests(load, now):
                 needed = 0
-            found = [self._seats.wish(needed=needed, used=load.sessions, now=now)]
+            found = [self._seats.ask(needed=needed, used=load.sessions, now=now)]
             if self._sites is not None:
-                found.append(self._sites.wish(needed=self._sites.cap, used=load.widest, now=now))
+                found.append(self._sites.ask(needed=self._sites.cap, used=load.widest, now=now))
             asked = (
-                b.wish(waiting=load.waiting or load.any, now=now, wall=wall) for b in self._budgets
+                b.ask(waiting=load.waiting or load.any, now=now, wall=wall) for b in self._budgets
             )
-            found += [wish for wish in asked if wish is not None]
-        self._wishes = {wish.name: wish for wish in found}
+            found += [ask for ask in asked if ask is not None]
+        self._asks = {ask.name: ask for ask in found}
         return found
 
-    def granted(self, parts: Mapping[str, Part], *, asked_at: float, wall: int) -> None:
-        """The answer to `wishes`. `asked_at` and `wall`: the moment before they were sent."""
+    def granted(self, grants: Mapping[str, Grant], *, asked_at: float, wall: int) -> None:
+        """The answer to `asks`. `asked_at` and `wall`: the moment before they were sent."""
         for seats in (self._seats, self._sites):
-            if seats is not None and seats.name in parts:
-                seats.grant(parts[seats.name], self._wishes[seats.name], asked_at=asked_at)
+            if seats is not None and seats.name in grants:
+                seats.grant(grants[seats.name], self._asks[seats.name], asked_at=asked_at)
         for budget in self._budgets:
-            if budget.name in parts:
-                budget.grant(parts[budget.name], asked_at=asked_at, wall=wall)
+            if budget.name in grants:
+                budget.grant(grants[budget.name], asked_at=asked_at, wall=wall)
 
     def refused(self, now: float) -> None:
         """Nobody answered: ask again a little later."""

@@ -14,10 +14,11 @@ from itertools import islice
 import msgspec
 
 from everpost.clock import Clock
-from everpost.delivery.allowance import Allowance, Load, Part, Wish
+from everpost.delivery.allowance import Allowance, Load
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
+from everpost.model.shares import Ask, Grant
 
 __all__ = ["Leases"]
 
@@ -72,7 +73,7 @@ class Leases:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    def wishes(self) -> Sequence[Wish]:
+    def asks(self) -> Sequence[Ask]:
         """What to ask for now; nothing where nothing is needed. What has ended is let go."""
         now, wall = self._clock.monotonic(), self._clock.now()
         self.lapse()
@@ -83,7 +84,7 @@ class Leases:
                 self._held[lane.id] = Allowance(lane.relay, wall)
                 loads[lane.id] = lane, Load()
         self._mates = {lane.id for lane in mates if lane.away is None}
-        found: list[Wish] = []
+        found: list[Ask] = []
         asking = []
         for id_, (lane, load) in loads.items():
             allowance = self._held[id_]
@@ -91,7 +92,7 @@ class Leases:
             if not wanted and not allowance.holds:
                 self._forget(lane, allowance, now)
             elif allowance.ask_at(load, now=now, wall=wall) <= now:
-                found += allowance.wishes(load, now=now, wall=wall, wanted=wanted)
+                found += allowance.asks(load, now=now, wall=wall, wanted=wanted)
                 asking.append((lane, allowance))
                 lane.waiting, lane.peak = False, lane.in_flight
         self._asking = asking
@@ -122,10 +123,10 @@ class Leases:
             loads[id_] = lane, load
         return loads
 
-    def grant(self, parts: Sequence[Part], *, asked_at: float, wall: int) -> None:
-        """The answer to `wishes`. `asked_at` (monotonic seconds) and `wall` (milliseconds): just
+    def grant(self, grants: Sequence[Grant], *, asked_at: float, wall: int) -> None:
+        """The answer to `asks`. `asked_at` (monotonic seconds) and `wall` (milliseconds): just
         before they were sent."""
-        named = {part.name: part for part in parts}
+        named = {grant.name: grant for grant in grants}
         for _, allowance in self._asking:
             allowance.granted(named, asked_at=asked_at, wall=wall)
         self._asking = ()

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 from everpost import telemetry
 from everpost.clock import Clock
-from everpost.delivery import TERM_MS, Leases, Part, Wish
+from everpost.delivery import TERM_MS, Leases
 from everpost.ids import Id
+from everpost.model.shares import Ask, Grant
 from everpost.store.interface import StoreError
-from everpost.store.sharing import Ask, Grant, Sharing
+from everpost.store.sharing import Sharing
 
 __all__ = ["Leasing"]
 
@@ -47,9 +48,9 @@ class Leasing:
         try:
             while True:
                 self._urged.clear()
-                wishes = self._leases.wishes()
-                if wishes:
-                    await self._ask(wishes)
+                asks = self._leases.asks()
+                if asks:
+                    await self._ask(asks)
                 await self._wait(self._leases.look_in())
         finally:
             if self._sharing is not None:
@@ -62,12 +63,12 @@ class Leasing:
         except TimeoutError:
             pass
 
-    async def _ask(self, wishes: Sequence[Wish]) -> None:
+    async def _ask(self, asks: Sequence[Ask]) -> None:
         asked_at, wall = self._clock.monotonic(), self._clock.now()
         self._sharing = asyncio.ensure_future(
             self._store.share(
                 self._owner,
-                [_ask(wish) for wish in wishes],
+                asks,
                 lease_ms=TERM_MS,
                 among=self._processes,
             )
@@ -84,8 +85,7 @@ class Leasing:
             self._leases.refused()
         else:
             _CALLS.add(1, "answered")
-            parts = [Part(g.name, g.amount, g.until, g.left) for g in grants]
-            self._leases.grant(parts, asked_at=asked_at, wall=wall)
+            self._leases.grant(grants, asked_at=asked_at, wall=wall)
             self._granted()
         finally:
             if self._sharing.done():
@@ -97,7 +97,3 @@ class Leasing:
             await self._store.leave(self._owner)
         except StoreError as error:
             telemetry.event("dispatch.leaving_failed", error=str(error))
-
-
-def _ask(wish: Wish) -> Ask:
-    return Ask(wish.name, wish.kind, wish.cap, wish.want, wish.used, wish.window_ms)

@@ -29,14 +29,13 @@ from everpost.store.catalog_rows import (
     RouteRow,
     StreamRow,
 )
-from everpost.store.sharing import Ask, Grant, Note, Sharing
+from everpost.store.sharing import Note, Sharing
 
 __all__ = [
     "CLAIMED_BYTES",
     "Accepted",
     "Accepting",
     "ApiKeyRow",
-    "Ask",
     "AttemptRow",
     "Catalog",
     "CatalogRow",
@@ -49,7 +48,6 @@ __all__ = [
     "DkimKeyRow",
     "DomainRow",
     "EventRow",
-    "Grant",
     "IdempotencyKey",
     "MessageRow",
     "Note",

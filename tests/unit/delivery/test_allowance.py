@@ -7,8 +7,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from everpost.delivery.allowance import SLICE_S, TERM_MS, Allowance, Load, Part, Wish
+from everpost.delivery.allowance import SLICE_S, TERM_MS, Allowance, Load
 from everpost.model.relay import Relay, RelayKind
+from everpost.model.shares import Ask, Grant
 
 ID = bytes(range(16))
 NAME = "relay/00010203-0405-0607-0809-0a0b0c0d0e0f"
@@ -38,26 +39,26 @@ class Scene:
         self.wall += round(seconds * 1000)
         self.allowance.lapse(self.now)
 
-    def wishes(self, load: Load = BUSY, *, wanted: bool = True) -> dict[str, Wish]:
-        found = self.allowance.wishes(load, now=self.now, wall=self.wall, wanted=wanted)
+    def asks(self, load: Load = BUSY, *, wanted: bool = True) -> dict[str, Ask]:
+        found = self.allowance.asks(load, now=self.now, wall=self.wall, wanted=wanted)
         return {wish.name: wish for wish in found}
 
-    def ask(self, load: Load = BUSY, *, wanted: bool = True) -> Sequence[Wish]:
-        wishes = list(self.wishes(load, wanted=wanted).values())
+    def ask(self, load: Load = BUSY, *, wanted: bool = True) -> Sequence[Ask]:
+        wishes = list(self.asks(load, wanted=wanted).values())
         parts = {wish.name: self._part(wish) for wish in wishes}
         self.allowance.granted(parts, asked_at=self.now, wall=self.wall)
         return wishes
 
-    def _part(self, wish: Wish) -> Part:
+    def _part(self, wish: Ask) -> Grant:
         if wish.kind == "seats":
             free = max(wish.cap - self.others.get(wish.name, 0), 0)
             amount = min(wish.want, free)
-            return Part(wish.name, amount, self.wall + TERM_MS, free - amount)
+            return Grant(wish.name, amount, self.wall + TERM_MS, free - amount)
         end = (self.wall // wish.window_ms + 1) * wish.window_ms
         spent = self.granted.get((wish.name, end), 0)
         amount = min(wish.want, max(wish.cap - spent, 0))
         self.granted[wish.name, end] = spent + amount
-        return Part(wish.name, amount, end, max(wish.cap - spent, 0) - amount)
+        return Grant(wish.name, amount, end, max(wish.cap - spent, 0) - amount)
 
     def ask_in(self, load: Load = BUSY) -> float:
         return self.allowance.ask_at(load, now=self.now, wall=self.wall) - self.now
@@ -71,7 +72,7 @@ def test_nothing_is_held_before_it_was_granted() -> None:
     assert (scene.allowance.cap, scene.allowance.uses) == (0, None)
     assert not scene.allowance.holds
     assert scene.ask_in() < 0
-    assert scene.ask() == [Wish(NAME, "seats", 10, 10, used=1)]
+    assert scene.ask() == [Ask(NAME, "seats", 10, 10, used=1)]
     assert (scene.allowance.cap, scene.allowance.site_cap) == (10, 10)
     assert scene.ask_in() == SLICE_S
 
@@ -96,12 +97,12 @@ def test_seats_that_others_want_are_asked_for_as_needed() -> None:
     assert 0 < scene.ask_in(BUSY) < SLICE_S  # somebody waits: again soon
     assert scene.ask_in(Load(sessions=2, peak=2)) == SLICE_S  # nobody does
     scene.pass_(SLICE_S)
-    assert scene.wishes(Load(sessions=2, peak=2))[NAME].want == 3
-    assert scene.wishes(Load(sessions=3, peak=3))[NAME].want == 10  # all in use
+    assert scene.asks(Load(sessions=2, peak=2))[NAME].want == 3
+    assert scene.asks(Load(sessions=3, peak=3))[NAME].want == 10  # all in use
     scene.others.clear()
     scene.ask(Load(sessions=2, peak=2))
     scene.pass_(60)
-    assert scene.wishes(Load(sessions=1, peak=1))[NAME].want == 10
+    assert scene.asks(Load(sessions=1, peak=1))[NAME].want == 10
 
 
 def test_seats_taken_away_in_use_are_given_back_as_soon_as_they_are_free() -> None:
@@ -122,12 +123,12 @@ def test_sessions_that_rest_go_when_others_lack_seats() -> None:
     scene.ask()
     resting = Load(sessions=3)
     assert scene.ask_in(resting) == SLICE_S
-    assert scene.wishes(resting)[NAME].want == 10
-    part = Part(NAME, 10, scene.wall + TERM_MS, left=-2)
+    assert scene.asks(resting)[NAME].want == 10
+    part = Grant(NAME, 10, scene.wall + TERM_MS, left=-2)
     scene.allowance.granted({NAME: part}, asked_at=scene.now, wall=scene.wall)
     assert 0 < scene.ask_in(resting) < SLICE_S
-    assert scene.wishes(resting)[NAME].want == 0
-    assert scene.wishes(Load())[NAME].want == 1  # of a pool that others are at work in
+    assert scene.asks(resting)[NAME].want == 0
+    assert scene.asks(Load())[NAME].want == 1  # of a pool that others are at work in
 
 
 def test_a_relay_without_work_gives_its_seats_back_once() -> None:
@@ -144,7 +145,7 @@ def test_direct_delivery_has_a_part_of_the_connections_to_any_site() -> None:
     scene = Scene(kind=RelayKind.MX, connections=50, destination_connections=8)
     scene.others[f"{NAME}/sites"] = 4
     wishes = scene.ask(Load(sessions=9, widest=5, peak=9, waiting=True))
-    assert wishes[1] == Wish(f"{NAME}/sites", "seats", 8, 8, used=5)
+    assert wishes[1] == Ask(f"{NAME}/sites", "seats", 8, 8, used=5)
     assert (scene.allowance.cap, scene.allowance.site_cap) == (50, 4)
     scene.allowance.adopt(_relay(), scene.wall)
     assert scene.allowance.site_cap == scene.allowance.cap == 10
@@ -186,8 +187,8 @@ def test_an_answer_about_a_new_window_voids_what_is_left_of_the_old_one() -> Non
     scene = Scene(messages_per_minute=100)
     scene.ask()
     name = f"{NAME}/minute"
-    scene.wishes()
-    part = Part(name, 7, scene.wall + 120_000, left=93)
+    scene.asks()
+    part = Grant(name, 7, scene.wall + 120_000, left=93)
     scene.allowance.granted({name: part}, asked_at=scene.now, wall=scene.wall)
     assert scene.allowance.uses == 7
 
@@ -207,7 +208,7 @@ def test_a_budget_is_asked_for_in_growing_parts() -> None:
         got.append((scene.allowance.uses or 0) - before)
         scene.allowance.started(scene.allowance.uses or 0)
     assert got == [16, 32, 64, 128, 256]
-    assert f"{NAME}/day" not in scene.wishes(Load()) or scene.allowance.uses == 0
+    assert f"{NAME}/day" not in scene.asks(Load()) or scene.allowance.uses == 0
 
 
 def test_a_budget_that_is_used_slowly_is_not_hoarded() -> None:
@@ -223,7 +224,7 @@ def test_nothing_more_is_asked_for_while_there_is_enough() -> None:
     scene = Scene(messages_per_day=1000)
     scene.ask()
     scene.allowance.started(3)
-    assert f"{NAME}/day" not in scene.wishes()
+    assert f"{NAME}/day" not in scene.asks()
 
 
 def test_a_spent_day_says_so_and_until_when() -> None:
@@ -236,7 +237,7 @@ def test_a_spent_day_says_so_and_until_when() -> None:
     assert spent.until == (NOON // DAY + 1) * DAY
     assert spent.words == "has sent its 10 of this day"
     assert scene.allowance.turn_away(scene.now) == spent.until
-    assert f"{NAME}/day" not in scene.wishes()
+    assert f"{NAME}/day" not in scene.asks()
     assert scene.allowance.lapse_at(scene.now + 6) > scene.now + DAY / 2000 - 10
     scene.pass_(DAY / 2000)
     assert scene.allowance.spent(scene.now) is None
@@ -272,8 +273,8 @@ def test_a_granter_that_gives_nothing_though_some_is_left_is_asked_again_later()
     name = f"{NAME}/day"
     scene.ask()
     scene.allowance.started(10)
-    scene.wishes()
-    part = Part(name, 0, scene.wall + HOUR, left=5)
+    scene.asks()
+    part = Grant(name, 0, scene.wall + HOUR, left=5)
     scene.allowance.granted({name: part}, asked_at=scene.now, wall=scene.wall)
     assert scene.allowance.spent(scene.now) is None
     assert 0 < scene.ask_in() <= 0.5
@@ -286,7 +287,7 @@ def test_a_warm_up_plan_is_released_over_the_day() -> None:
     midnight = 20_000 * DAY
     scene = Scene(midnight, warmup=(240, 480), warmup_from=midnight + HOUR)
     name = f"{NAME}/plan"
-    assert scene.wishes()[name].cap == 10  # an hour's part in advance
+    assert scene.asks()[name].cap == 10  # an hour's part in advance
     scene.ask()
     assert scene.allowance.uses == 10
     scene.allowance.started(10)
@@ -301,7 +302,7 @@ def test_a_warm_up_plan_is_released_over_the_day() -> None:
     assert scene.allowance.uses == 1
     scene.pass_(24 * 3600)
     scene.allowance.adopt(_relay(warmup=(240, 480), warmup_from=midnight + HOUR), scene.wall)
-    assert scene.wishes()[name].cap == 480 * 66 // 60 // 24
+    assert scene.asks()[name].cap == 480 * 66 // 60 // 24
     scene.pass_(24 * 3600)
     scene.allowance.adopt(_relay(warmup=(240, 480), warmup_from=midnight), scene.wall)
     assert scene.allowance.uses is None  # it is warm
@@ -378,7 +379,7 @@ def test_no_window_sees_more_than_its_limit(
         elif step == "ask":
             scene.ask(Load(sessions=1, peak=1, waiting=value))
         elif step == "lost":
-            scene.wishes()
+            scene.asks()
             scene.allowance.refused(scene.now)
         else:
             uses = scene.allowance.uses

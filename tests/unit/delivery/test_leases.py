@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from everpost.clock import SystemClock
-from everpost.delivery.allowance import Part, Wish
+from everpost.model.shares import Ask, Grant
 from tests.support.carrying import LOOPS, carrier, carry, relay, run
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
@@ -34,13 +34,13 @@ def test_relay_that_has_sent_its_minute_stays_away_for_ever(loop: str) -> None:
         c = carrier(relay(25, messages_per_minute=1), clock=clock)
         c.leases.begin(lambda: None)
 
-        def answer(wish: Wish, seats: int) -> Part:
+        def answer(wish: Ask, seats: int) -> Grant:
             amount = seats if wish.kind == "seats" else 0
-            return Part(wish.name, amount, clock.now() + 60_000)
+            return Grant(wish.name, amount, clock.now() + 60_000)
 
         def ask(seats: int) -> None:
             asked_at, wall = clock.monotonic(), clock.now()
-            parts = [answer(wish, seats) for wish in c.leases.wishes()]
+            parts = [answer(wish, seats) for wish in c.leases.asks()]
             c.leases.grant(parts, asked_at=asked_at, wall=wall)
 
         waiting = asyncio.ensure_future(carry(c))
@@ -51,7 +51,7 @@ def test_relay_that_has_sent_its_minute_stays_away_for_ever(loop: str) -> None:
         clock.seconds += 3
         ask(0)
         clock.seconds = 54.9995
-        assert c.leases.wishes() == []
+        assert c.leases.asks() == []
         clock.seconds += 0.001
         c.leases.look_in()
         assert c.capacity("default") == 1

@@ -18,8 +18,8 @@ from everpost.ids import Id, IdMaker
 from everpost.model.health import CircuitState, Health
 from everpost.model.outcome import Deferred, Delivered
 from everpost.model.pool import Pool
+from everpost.model.shares import Ask, Grant
 from everpost.store.interface import StoreUnavailable
-from everpost.store.sharing import Ask, Grant
 from everpost.store.sqlite import SqliteStore
 from everpost.store.sqlite.connection import integer
 from tests.support.carrying import Names, carrier, carry, direct, relay, run

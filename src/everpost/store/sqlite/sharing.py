@@ -7,9 +7,10 @@ import apsw
 import msgspec
 
 from everpost.ids import Id
+from everpost.model.shares import Ask, Grant
 from everpost.store.fair_shares import divide, part_of_budget
 from everpost.store.queries import Rows
-from everpost.store.sharing import Ask, Grant, Note
+from everpost.store.sharing import Note
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.moves import json_text
 from everpost.store.sqlite.work import Transaction, Work, fetch_all, fetch_rows, write_rows

@@ -12,6 +12,7 @@ from everpost import telemetry
 from everpost.clock import Clock
 from everpost.ids import Id
 from everpost.model.message import Durability, NewMessage
+from everpost.model.shares import Ask, Grant
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.store.interface import (
     Accepted,
@@ -38,7 +39,7 @@ from everpost.store.interface import (
     StreamRow,
     WorkerRow,
 )
-from everpost.store.sharing import Ask, Grant, Note
+from everpost.store.sharing import Note
 from everpost.store.sqlite import catalog, claiming, controls, reading, recovery, sharing
 from everpost.store.sqlite.accepting import Accept
 from everpost.store.sqlite.checkpoint import Checkpointer
