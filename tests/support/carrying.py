@@ -117,7 +117,6 @@ async def carry(
     sender: str = "me@sender.test",
     rendering: Render | None = None,
     dots: Callable[[], None] | None = None,
-    avoid: frozenset[bytes] = frozenset(),
     destination: str = "",
     pool: str = DEFAULT_POOL,
     pinned: bytes | None = None,
@@ -127,7 +126,7 @@ async def carry(
     to = recipients or ("you@there.test",)
     fields.setdefault("only", pinned)
     return await carrier.carry(
-        Envelope(sender, to, b"t" * 16, avoid, destination, pool, **fields),
+        Envelope(sender, to, b"t" * 16, destination, pool, **fields),
         rendering or render(),
         before_dot=dots or Dots(),
     )

@@ -7,7 +7,7 @@ recipient; mail never goes in clear where TLS is required.
 
 Must not live here: stores, composing, retry schedules, sockets. `classify`, `pool`, `course`,
 `allowance` and `mx` decide and are pure; `route`, `session`, `handover`, `lane`, `lanes`, `leases`,
-`trying`, `listening` and `keeping` do; `carrier` is the face.
+`balancer`, `trying`, `site_feedback` and `keeping` do; `carrier` is the face.
 """
 
 from everpost.delivery.allowance import TERM_MS

@@ -16,11 +16,11 @@ from everpost.delivery.judging import Judge
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lanes import Lanes
 from everpost.delivery.leases import Leases
-from everpost.delivery.listening import Listener
 from everpost.delivery.probe import Probed, probe
 from everpost.delivery.route import Reach, Router
 from everpost.delivery.session import Outset
 from everpost.delivery.shaping import News, Shaper
+from everpost.delivery.site_feedback import SiteFeedback
 from everpost.delivery.sites import Site, lone
 from everpost.delivery.timeouts import TOWARDS_MX, Timeouts
 from everpost.delivery.trying import CLOSING, Attempt, Means
@@ -74,9 +74,9 @@ class Carrier:
         self._judge = Judge(clock, self._lanes)
         self._keeper = Keeper(clock=clock, lanes=self._lanes, outset=outset, timeouts=timeouts)
         self.leases = Leases(lanes=self._lanes, keeper=self._keeper, clock=clock)
-        listener = Listener(clock, shaper=self.shaper, lanes=self._lanes, judge=self._judge)
+        feedback = SiteFeedback(clock, shaper=self.shaper, lanes=self._lanes, judge=self._judge)
         self._means = Means(
-            clock, outset, self._router, self._lanes, self._keeper, self._judge, listener
+            clock, outset, self._router, self._lanes, self._keeper, self._judge, feedback
         )
 
     # --- relays and pools -------------------------------------------------------------------------
@@ -90,8 +90,8 @@ class Carrier:
 
     def ready(self, pool: str) -> bool:
         """Whether any relay of the pool is enabled, however sick."""
-        wing = self._lanes.wing(pool)
-        return wing is not None and bool(wing.lanes)
+        balancer = self._lanes.balancer(pool)
+        return balancer is not None and bool(balancer.lanes)
 
     def capacity(self, pool: str) -> int:
         """Transactions that could start in the pool now without waiting; some, where no relay is in
@@ -101,14 +101,14 @@ class Carrier:
     def direct(self, pool: str) -> bool:
         """Whether mail of the pool may go straight to its destinations, for which an envelope has
         to name one that all its recipients share."""
-        wing = self._lanes.wing(pool)
-        return wing is not None and wing.direct
+        balancer = self._lanes.balancer(pool)
+        return balancer is not None and balancer.direct
 
     def most(self, pool: str) -> int | None:
         """Transactions that one destination may have at once in the pool; None: as many as there
         are."""
-        wing = self._lanes.wing(pool)
-        return None if wing is None else wing.most()
+        balancer = self._lanes.balancer(pool)
+        return None if balancer is None else balancer.most()
 
     # --- carrying ---------------------------------------------------------------------------------
 
@@ -205,11 +205,11 @@ class Carrier:
             return CLOSING
         if envelope.only is not None:
             return _GONE
-        wing = self._lanes.wing(envelope.pool)
-        if wing is None:
+        balancer = self._lanes.balancer(envelope.pool)
+        if balancer is None:
             return Deferred(f"there is no pool {envelope.pool}", Phase.ROUTE, Speaker.SELF)
-        refusal = wing.turn_away(self._clock.monotonic(), self._clock.now())
-        until = self.leases.turned_away(wing.lanes)
+        refusal = balancer.turn_away(self._clock.monotonic(), self._clock.now())
+        until = self.leases.turned_away(balancer.lanes)
         return refusal if until is None else msgspec.structs.replace(refusal, until=until)
 
     # --- health -----------------------------------------------------------------------------------

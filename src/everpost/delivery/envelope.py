@@ -15,15 +15,13 @@ __all__ = ["CannotRender", "Envelope", "Render", "Report"]
 
 class Envelope(msgspec.Struct, frozen=True):
     """Who gets a message. `sender` is the return path (empty: the null path); `transaction` is the
-    id of this SMTP transaction, copied into the record; `avoid` names relays to leave out if any
-    other is enabled. `destination` is the domain that all recipients share; without it the message
-    can go to smart hosts only. `pool` names the pool whose relays may carry it; `only`, the one
-    relay that may, in whatever state it is."""
+    id of this SMTP transaction, copied into the record. `destination` is the domain that all
+    recipients share; without it the message can go to smart hosts only. `pool` names the pool whose
+    relays may carry it; `only`, the one relay that may, in whatever state it is."""
 
     sender: str
     recipients: tuple[str, ...]
     transaction: bytes
-    avoid: frozenset[bytes] = frozenset()
     destination: str = ""
     pool: str = DEFAULT_POOL
     only: bytes | None = None

@@ -93,8 +93,8 @@ class Judge:
 
     def _compare(self, now: float) -> None:
         self._compare_at = now + _COMPARE_EVERY
-        for wing in tuple(self._lanes.wings()):
-            lane = wing.laggard(now)
+        for balancer in tuple(self._lanes.balancers()):
+            lane = balancer.laggard(now)
             if lane is None or self._lanes.spare(lane) is Spare.FLOOR:
                 continue
             why = f"far slower than the others: {lane.meter.average:.1f} s a message"

@@ -1,8 +1,8 @@
 """Who may use which relay now: all lanes, all pools, and the lines of those who wait. Doing.
 
 Each relay has a *lane*: at most `cap` sessions in flight, those that wait for work kept for a
-while. Each pool has a *wing*: the lanes that its mail may take, in tiers. Whoever finds no room
-waits in the wing's line, first come first served.
+while. Each pool has a *balancer*: the lanes that its mail may take, in tiers. Whoever finds no room
+waits in the balancer's line, first come first served.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 
 from everpost.clock import Clock
+from everpost.delivery.balancer import FULL, Balancer, Waiter
 from everpost.delivery.breaker import OPEN_FOR, Spare
 from everpost.delivery.envelope import Envelope
 from everpost.delivery.lane import Lane
 from everpost.delivery.session import Session
 from everpost.delivery.shaping import Shaper
 from everpost.delivery.sites import Site
-from everpost.delivery.wing import FULL, Waiter, Wing
 from everpost.model.health import CircuitState
 from everpost.model.outcome import Deferred, Phase, Speaker
 from everpost.model.pool import Pool, with_default
@@ -35,7 +35,7 @@ _LINE = 400
 domains would fill all that a process may have in hand (I17)."""
 _LINE_MS = 5_000
 
-_NOWHERE: tuple[Wing, ...] = ()
+_NOWHERE: tuple[Balancer, ...] = ()
 
 
 class Lanes:
@@ -59,8 +59,8 @@ class Lanes:
         self._site = site
         self._open_for = open_for
         self._lanes: dict[bytes, Lane] = {}
-        self._wings: dict[str, Wing] = {}
-        self._of: dict[bytes, tuple[Wing, ...]] = {}
+        self._balancers: dict[str, Balancer] = {}
+        self._of: dict[bytes, tuple[Balancer, ...]] = {}
         self._pinned: dict[bytes, deque[Waiter]] = {}
         self._number = 0
         self._due: float | None = None  # when a circuit or a tier is to be looked at
@@ -100,32 +100,32 @@ class Lanes:
                 left += known.adopt(relay, open_for=open_for, now=now)
         for lane in self._lanes.values():
             lane.counted = lane.room
-        self._raise_wings(pools)
+        self._make_balancers(pools)
         for id_ in tuple(self._pinned):
             self._serve_pinned(id_)
         return left
 
-    def _raise_wings(self, pools: Iterable[Pool]) -> None:
-        old, now = self._wings, self._now()
-        self._wings = {}
-        of: dict[bytes, tuple[Wing, ...]] = {}
+    def _make_balancers(self, pools: Iterable[Pool]) -> None:
+        old, now = self._balancers, self._now()
+        self._balancers = {}
+        of: dict[bytes, tuple[Balancer, ...]] = {}
         for pool in with_default(pools, tuple(self._lanes)):
             name = pool.name
             tiers = [[self._lanes[id_] for id_ in t if id_ in self._lanes] for t in pool.tiers]
-            wing = Wing(pool, tiers, site=self._site, random=self._random)
+            balancer = Balancer(pool, tiers, site=self._site, random=self._random)
             before = old.pop(name, None)
             if before is not None:
-                wing.waiters, wing.out_since = before.waiters, before.out_since
-            wing.look(now)
-            self._wings[name] = wing
-            for lane in wing.lanes:
-                of[lane.id] = (*of.get(lane.id, ()), wing)
+                balancer.waiters, balancer.out_since = before.waiters, before.out_since
+            balancer.look(now)
+            self._balancers[name] = balancer
+            for lane in balancer.lanes:
+                of[lane.id] = (*of.get(lane.id, ()), balancer)
         self._of = of
         self._plan()
-        for wing in (*self._wings.values(), *old.values()):
-            if wing.name not in self._wings:
-                wing.dissolve()
-            self._serve(wing)
+        for balancer in (*self._balancers.values(), *old.values()):
+            if balancer.name not in self._balancers:
+                balancer.dissolve()
+            self._serve(balancer)
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
@@ -133,49 +133,51 @@ class Lanes:
     def lane(self, relay: bytes) -> Lane | None:
         return self._lanes.get(relay)
 
-    def wing(self, name: str) -> Wing | None:
-        return self._wings.get(name)
+    def balancer(self, name: str) -> Balancer | None:
+        return self._balancers.get(name)
 
-    def wings(self) -> Iterable[Wing]:
-        return self._wings.values()
+    def balancers(self) -> Iterable[Balancer]:
+        return self._balancers.values()
 
     def spare(self, lane: Lane) -> Spare:
         """Whether the lane's pools keep their floor without it."""
         own = lane.circuit.state is CircuitState.CLOSED
-        for wing in self._of.get(lane.id, _NOWHERE):
-            if wing.sound - own < wing.pool.floor:
+        for balancer in self._of.get(lane.id, _NOWHERE):
+            if balancer.sound - own < balancer.pool.floor:
                 return Spare.FLOOR
         return Spare.PLENTY
 
     def free(self, name: str) -> int:
         """Transactions that could start in the pool now without waiting. Where none is in service
         they are answered at once."""
-        wing = self._wings.get(name)
-        if wing is None or not wing.lanes:
+        balancer = self._balancers.get(name)
+        if balancer is None or not balancer.lanes:
             return 0
         self.look()
-        if wing.out:
+        if balancer.out:
             return _ANSWERED_AT_ONCE
-        if wing.room > 0 or self._urge is None:
-            return max(wing.room, 0)
+        if balancer.room > 0 or self._urge is None:
+            return max(balancer.room, 0)
         # Lanes have what they are given: one message in line asks for those that have nothing.
-        asleep = not wing.waiters and not any(lane.in_flight for lane in wing.lanes)
+        asleep = not balancer.waiters and not any(lane.in_flight for lane in balancer.lanes)
         return int(asleep)
 
     def in_line(self, lane: Lane) -> bool:
         """Whether somebody waits for a place that this lane could give."""
         if lane.id in self._pinned or self._visitors.get(lane.id):
             return True
-        return any(wing.waiters for wing in self._of.get(lane.id, _NOWHERE))
+        return any(balancer.waiters for balancer in self._of.get(lane.id, _NOWHERE))
 
     def mates(self, ids: Container[bytes]) -> list[Lane]:
         """The enabled lanes of every pool that has one of these: they share its mail, and none is
         to be passed over for having nothing yet. Large pools get along with those that are awake.
         """
         found: dict[bytes, Lane] = {}
-        for wing in self._wings.values():
-            if len(wing.lanes) <= _MOST_MATES and any(lane.id in ids for lane in wing.lanes):
-                found.update((lane.id, lane) for lane in wing.lanes)
+        for balancer in self._balancers.values():
+            if len(balancer.lanes) <= _MOST_MATES and any(
+                lane.id in ids for lane in balancer.lanes
+            ):
+                found.update((lane.id, lane) for lane in balancer.lanes)
         return list(found.values())
 
     def any_beyond(
@@ -183,8 +185,8 @@ class Lanes:
     ) -> bool:
         """Whether another relay than these is enabled that can carry the envelope; one whose
         address the site does not refuse, where a site is given."""
-        wing = self._wings.get(envelope.pool)
-        if wing is None or envelope.only is not None:
+        balancer = self._balancers.get(envelope.pool)
+        if balancer is None or envelope.only is not None:
             return False
         wall = self._clock.now()
         return any(
@@ -195,7 +197,7 @@ class Lanes:
                 and lane.direct
                 and self._shaper.blocked(lane.id, unblocked_at.name, now=wall)
             )
-            for lane in wing.lanes
+            for lane in balancer.lanes
         )
 
     def may_go_directly(self, envelope: Envelope) -> bool:
@@ -203,8 +205,8 @@ class Lanes:
         if envelope.only is not None:
             pinned = self._lanes.get(envelope.only)
             return pinned is not None and pinned.direct
-        wing = self._wings.get(envelope.pool)
-        return wing is not None and wing.direct
+        balancer = self._balancers.get(envelope.pool)
+        return balancer is not None and balancer.direct
 
     # --- places -----------------------------------------------------------------------------------
 
@@ -216,22 +218,22 @@ class Lanes:
         `give_back`. Without a destination none delivers directly."""
         if envelope.only is not None:
             return await self._take_pinned(envelope.only, self._waiter(envelope, tried, site))
-        wing = self._wings.get(envelope.pool)
-        if wing is None:
+        balancer = self._balancers.get(envelope.pool)
+        if balancer is None:
             return None
         now = self.look()
-        if not wing.waiters:
-            found = wing.choose(envelope, tried, site, now=now, wall=self._clock.now())
+        if not balancer.waiters:
+            found = balancer.choose(envelope, tried, site, now=now, wall=self._clock.now())
             if found is not FULL:
                 return self._enter(found, site, envelope)
-        elif len(wing.waiters) >= _LINE and _is_long(wing.waiters, site):
+        elif len(balancer.waiters) >= _LINE and _is_long(balancer.waiters, site):
             return _line_is_long(site, self._clock.now())
-        if not wing.waiters:
-            self._ask_for(wing)
+        if not balancer.waiters:
+            self._ask_for(balancer)
         waiter = self._waiter(envelope, tried, site)
-        wing.waiters.append(waiter)
-        if wing.room > 0:
-            self._serve(wing)
+        balancer.waiters.append(waiter)
+        if balancer.room > 0:
+            self._serve(balancer)
         return await self._in_line(waiter)
 
     async def _take_pinned(self, relay: bytes, waiter: Waiter) -> Lane | Deferred | None:
@@ -313,25 +315,25 @@ class Lanes:
             if one.circuit.state is not CircuitState.HALF_OPEN:
                 one.trial = None
             one.counted = one.room
-        wings = self._wings.values() if lane is None else self._of.get(lane.id, _NOWHERE)
-        for wing in tuple(wings):
-            wing.look(now)
+        balancers = self._balancers.values() if lane is None else self._of.get(lane.id, _NOWHERE)
+        for balancer in tuple(balancers):
+            balancer.look(now)
         self._plan()
         if lane is not None:
             self._hand_on(lane)
         else:
             for id_ in tuple(self._pinned):
                 self._serve_pinned(id_)
-            for wing in tuple(wings):
-                self._serve(wing)
-        for wing in wings:
-            if wing.waiters and wing.room <= 0:
-                self._ask_for(wing)
+            for balancer in tuple(balancers):
+                self._serve(balancer)
+        for balancer in balancers:
+            if balancer.waiters and balancer.room <= 0:
+                self._ask_for(balancer)
 
-    def _ask_for(self, wing: Wing) -> None:
+    def _ask_for(self, balancer: Balancer) -> None:
         """Somebody finds no place in it: those that serve may have been given nothing yet."""
         if self._urge is not None:
-            self._urge(lane for lane in wing.lanes if lane.serves)
+            self._urge(lane for lane in balancer.lanes if lane.serves)
 
     def resized(self, lane: Lane) -> None:
         """Only its `cap` or `uses` has changed, or how many sessions are leaving."""
@@ -346,43 +348,43 @@ class Lanes:
         by = room - lane.counted
         if by:
             lane.counted = room
-            for wing in self._of.get(lane.id, _NOWHERE):
-                wing.room_changed(lane, by)
+            for balancer in self._of.get(lane.id, _NOWHERE):
+                balancer.room_changed(lane, by)
 
     def _hand_on(self, lane: Lane) -> None:
         """There is room in the lane, or it serves no more: those in line come first."""
         if lane.id in self._pinned:
             self._serve_pinned(lane.id)
-        lines = [wing for wing in self._of.get(lane.id, _NOWHERE) if wing.waiters]
+        lines = [balancer for balancer in self._of.get(lane.id, _NOWHERE) if balancer.waiters]
         if len(lines) > 1:
-            lines.sort(key=lambda wing: wing.waiters[0].number)
-        for wing in lines:
-            self._serve(wing)
+            lines.sort(key=lambda balancer: balancer.waiters[0].number)
+        for balancer in lines:
+            self._serve(balancer)
 
-    def _serve(self, wing: Wing) -> None:
+    def _serve(self, balancer: Balancer) -> None:
         """Give places to those in line; one who can only use a full lane, or waits for room at its
         site, lets others pass."""
         now, wall = self._now(), self._clock.now()
         waiting: deque[Waiter] = deque()
         full: set[str] = set()  # sites: who stands behind for one need not be asked
-        while wing.waiters:
-            waiter = wing.waiters.popleft()
+        while balancer.waiters:
+            waiter = balancer.waiters.popleft()
             if waiter.place.done():  # cancelled
                 continue
             if waiter.site.name in full and not waiter.tried:
                 waiting.append(waiter)
                 continue
-            found = wing.choose(waiter.envelope, waiter.tried, waiter.site, now=now, wall=wall)
+            found = balancer.choose(waiter.envelope, waiter.tried, waiter.site, now=now, wall=wall)
             if found is FULL:
                 waiting.append(waiter)
-                if waiter.site.name and not waiter.envelope.avoid:
+                if waiter.site.name:
                     full.add(waiter.site.name)
-                if wing.room <= 0:
+                if balancer.room <= 0:
                     break
                 continue
             waiter.place.set_result(self._enter(found, waiter.site, waiter.envelope))
-        waiting.extend(wing.waiters)
-        wing.waiters = waiting
+        waiting.extend(balancer.waiters)
+        balancer.waiters = waiting
 
     def _serve_pinned(self, relay: bytes) -> None:
         """Mail for this relay only: whatever its state, within its own connections."""
@@ -403,9 +405,9 @@ class Lanes:
         now = self._now()
         if self._due is not None and now >= self._due:
             back = [lane for lane in self._lanes.values() if lane.circuit.look(now)]
-            for wing in self._wings.values():
-                if wing.due is not None and now >= wing.due:
-                    wing.look(now)
+            for balancer in self._balancers.values():
+                if balancer.due is not None and now >= balancer.due:
+                    balancer.look(now)
             self._plan()
             for lane in back:
                 self.changed(lane)
@@ -413,7 +415,7 @@ class Lanes:
 
     def _plan(self) -> None:
         looks = [lane.circuit.next_look for lane in self._lanes.values()]
-        looks += [wing.due for wing in self._wings.values()]
+        looks += [balancer.due for balancer in self._balancers.values()]
         self._due = min((look for look in looks if look is not None), default=None)
 
     # --- sessions at rest -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["Candidate", "Group", "Seat", "Turns", "outlier", "serving"]
+__all__ = ["Candidate", "Entry", "Group", "Turns", "outlier", "serving"]
 
 DEARER = 2.0
 """A relay is passed over when it costs more than this many times as much as the second one."""
@@ -63,7 +63,7 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-class Seat(Generic[C]):
+class Entry(Generic[C]):
     """A relay's place in the turns of one pool. `due`: its next turn, in rounds; `owed`: turns
     at half the price; `passed`: times in a row that it was passed over."""
 
@@ -86,48 +86,48 @@ class Turns(Generic[C]):
         self._random = random
         self._round = 0.0
         self._order = 0
-        self._seats: Sequence[Seat[C]] = ()
+        self._entries: Sequence[Entry[C]] = ()
         self._until: list[int] = []  # sums of weights, for drawing
         self._mean = 1.0
-        self._line: list[tuple[float, int, Seat[C]]] = []
+        self._line: list[tuple[float, int, Entry[C]]] = []
 
     def __len__(self) -> int:
-        return len(self._seats)
+        return len(self._entries)
 
-    def seat(self, seats: Sequence[Seat[C]], *, at_once: Sequence[Seat[C]] = ()) -> None:
+    def serve(self, entries: Sequence[Entry[C]], *, at_once: Sequence[Entry[C]] = ()) -> None:
         """Replace those that serve. Who comes has its first turn after one of its rounds, whoever
         stays keeps its place; those `at_once` are next."""
-        stay = set(self._seats)
-        self._seats = tuple(seats)
-        weights = [_weight(seat.relay) for seat in seats]
+        stay = set(self._entries)
+        self._entries = tuple(entries)
+        weights = [_weight(entry.relay) for entry in entries]
         self._until = list(accumulate(weights))
         self._mean = sum(weights) / len(weights) if weights else 1.0
-        for index, seat in enumerate(seats):
-            seat.index = index
-            if seat not in stay:
-                seat.owed = seat.passed = 0
-                seat.due = self._round + 1 / weights[index]
-        for seat in at_once:
-            seat.due = 0.0
-        for gone in stay.difference(seats):
+        for index, entry in enumerate(entries):
+            entry.index = index
+            if entry not in stay:
+                entry.owed = entry.passed = 0
+                entry.due = self._round + 1 / weights[index]
+        for entry in at_once:
+            entry.due = 0.0
+        for gone in stay.difference(entries):
             gone.queued = False
         self._line = []
-        for seat in seats:
-            seat.queued = True
+        for entry in entries:
+            entry.queued = True
             self._order += 1
-            self._line.append((seat.due, self._order, seat))
+            self._line.append((entry.due, self._order, entry))
         heapify(self._line)
 
-    def wake(self, seat: Seat[C]) -> None:
+    def wake(self, entry: Entry[C]) -> None:
         """It has room again: it takes its turn among the others, and makes up for nothing."""
-        if not seat.queued:
-            seat.due = max(seat.due, self._round)
-            self._push(seat)
+        if not entry.queued:
+            entry.due = max(entry.due, self._round)
+            self._push(entry)
 
     def choose(self, now: float, fits: Callable[[C], bool] | None = None) -> C | None:
         """Whose turn it is, among those with room that `fits`; None when there is none."""
-        if len(self._seats) == 1:  # always the same one's
-            only = self._seats[0].relay
+        if len(self._entries) == 1:  # always the same one's
+            only = self._entries[0].relay
             return only if only.room > 0 and (fits is None or fits(only)) else None
         first = self._first(fits)
         if first is None:
@@ -141,29 +141,29 @@ class Turns(Generic[C]):
         chosen.due = max(chosen.due, self._round) + step
         return chosen.relay
 
-    def _first(self, fits: Callable[[C], bool] | None) -> Seat[C] | None:
+    def _first(self, fits: Callable[[C], bool] | None) -> Entry[C] | None:
         line = self._line
-        unfit: list[tuple[float, int, Seat[C]]] = []
+        unfit: list[tuple[float, int, Entry[C]]] = []
         first = None
         while line:
-            entry = line[0]
-            seat = entry[2]
-            if entry[0] < seat.due:  # it had a turn since
+            head = line[0]
+            entry = head[2]
+            if head[0] < entry.due:  # it had a turn since
                 self._order += 1
-                heapreplace(line, (seat.due, self._order, seat))
-            elif seat.relay.room <= 0:
+                heapreplace(line, (entry.due, self._order, entry))
+            elif entry.relay.room <= 0:
                 heappop(line)
-                seat.queued = False
-            elif fits is None or fits(seat.relay):
-                first = seat
+                entry.queued = False
+            elif fits is None or fits(entry.relay):
+                first = entry
                 break
             else:
                 unfit.append(heappop(line))
-        for entry in unfit:
-            heappush(line, entry)
+        for head in unfit:
+            heappush(line, head)
         return first
 
-    def _second(self, first: Seat[C], now: float, fits: Callable[[C], bool] | None) -> Seat[C]:
+    def _second(self, first: Entry[C], now: float, fits: Callable[[C], bool] | None) -> Entry[C]:
         """The first one, or the one that it is compared with."""
         second = self._draw(first)
         if second is None or second.relay.room <= 0:
@@ -193,7 +193,7 @@ class Turns(Generic[C]):
         first.owed = MOST_OWED
         return second
 
-    def _draw(self, first: Seat[C]) -> Seat[C] | None:
+    def _draw(self, first: Entry[C]) -> Entry[C] | None:
         """Another one, by weight."""
         own = _weight(first.relay)
         others = self._until[-1] - own
@@ -202,20 +202,20 @@ class Turns(Generic[C]):
         at = self._random() * others
         if at >= self._until[first.index] - own:
             at += own
-        return self._seats[min(bisect_right(self._until, at), len(self._seats) - 1)]
+        return self._entries[min(bisect_right(self._until, at), len(self._entries) - 1)]
 
     def _load(self, relay: C) -> float:
         return relay.in_flight * self._mean / _weight(relay)
 
     @staticmethod
-    def _step(seat: Seat[C], now: float) -> float:
+    def _step(entry: Entry[C], now: float) -> float:
         """From one turn to the next, in rounds."""
-        return 1 / (_weight(seat.relay) * max(seat.relay.share(now), LEAST_SHARE))
+        return 1 / (_weight(entry.relay) * max(entry.relay.share(now), LEAST_SHARE))
 
-    def _push(self, seat: Seat[C]) -> None:
+    def _push(self, entry: Entry[C]) -> None:
         self._order += 1
-        seat.queued = True
-        heappush(self._line, (seat.due, self._order, seat))
+        entry.queued = True
+        heappush(self._line, (entry.due, self._order, entry))
 
 
 def _look_at(times: float) -> float:

@@ -16,9 +16,9 @@ from everpost.delivery.judging import Judge, party
 from everpost.delivery.keeping import Keeper
 from everpost.delivery.lane import Lane
 from everpost.delivery.lanes import Lanes
-from everpost.delivery.listening import Listener, not_this_way
 from everpost.delivery.route import FarEnd, Route, Router
 from everpost.delivery.session import Outset, Session
+from everpost.delivery.site_feedback import SiteFeedback, not_this_way
 from everpost.delivery.sites import Site
 from everpost.model.message import Rendered
 from everpost.model.outcome import Bounced, Deferred, Outcome, Phase, Speaker
@@ -55,7 +55,7 @@ class Means:
     lanes: Lanes
     keeper: Keeper
     judge: Judge
-    listener: Listener
+    feedback: SiteFeedback
 
 
 class Attempt:
@@ -366,7 +366,7 @@ class Attempt:
     def _heed(self) -> None:
         """What a destination's host said of us."""
         assert self.session is not None
-        heard = self._means.listener.hear(
+        heard = self._means.feedback.hear(
             self.outcomes,
             self.lane,
             self._site,

@@ -28,7 +28,6 @@ from tests.support.carrying import LOOPS, MESSAGE, Dots, carrier, carry, only, r
 from tests.support.tiny_smtp import Close, ScriptedServer, Silence, serve
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
-AVOID_R1 = frozenset({b"r1"})
 
 
 def ok(report: Any) -> bool:
@@ -366,8 +365,7 @@ def test_one_who_waits_for_a_relay_takes_no_room_from_another(loop: str) -> None
         async with serve(stuck), serve(good):
             a = relay(stuck.port, connections=1)
             c = carrier(a, relay(good.port, name="r2", connections=3))
-            away = frozenset({b"r2"})
-            tasks = [asyncio.ensure_future(carry(c, avoid=away)) for _ in range(2)]
+            tasks = [asyncio.ensure_future(carry(c, pinned=b"r1")) for _ in range(2)]
             await stuck.silent.wait()
             assert c.capacity(DEFAULT_POOL) == 3
             for task in tasks:
@@ -469,20 +467,6 @@ def test_a_recipient_that_was_refused_is_not_asked_for_elsewhere(loop: str) -> N
     run(loop, main())
 
 
-def test_avoided_relay_serves_only_when_it_is_the_only_one(loop: str) -> None:
-    async def main() -> None:
-        async with serve(ScriptedServer()) as a, serve(ScriptedServer()) as b:
-            c = carrier(relay(a.port), relay(b.port, name="r2"))
-            for _ in range(4):
-                assert ok(await carry(c, avoid=AVOID_R1))
-            assert (a.connections, b.connections) == (0, 1)
-            c.use([relay(a.port)])
-            assert ok(await carry(c, avoid=AVOID_R1))
-            await c.close(deadline=1)
-
-    run(loop, main())
-
-
 def test_no_relay_defers_at_our_own_account(loop: str) -> None:
     nowhere = Deferred("no relay of pool default is enabled", Phase.ROUTE, Speaker.SELF)
 
@@ -554,11 +538,11 @@ def test_waiters_go_on_when_relays_change(loop: str) -> None:
             for waiter in waiters[:2]:
                 assert ok(await waiter)
             await waiters[2]
-            again = asyncio.ensure_future(carry(c, avoid=frozenset({b"r2"})))
+            again = asyncio.ensure_future(carry(c, pinned=b"r1"))
             await asyncio.sleep(0)
             c.use([])
             assert only(await again) == Deferred(
-                "no relay of pool default is enabled", Phase.ROUTE, Speaker.SELF
+                "the relay it is meant for does not exist", Phase.ROUTE, Speaker.SELF
             )
             holder.cancel()
             await asyncio.wait([holder])
@@ -628,7 +612,7 @@ def test_what_cannot_be_rendered_costs_no_session(loop: str, outcome: Deferred |
             c = carrier(relay(far.port), relay(far.port, name="r2"))
             report = await carry(c, "a@x.test", "b@x.test", rendering=refuse)
             assert report.outcomes == (outcome, outcome)
-            assert ok(await carry(c, avoid=frozenset({b"r2"})))
+            assert ok(await carry(c, pinned=b"r1"))
             assert far.connections == 1
             await c.close(deadline=1)
 

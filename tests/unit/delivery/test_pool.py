@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everpost.delivery.meter import Meter
-from everpost.delivery.pool import LOOK_AGAIN, LOOK_AGAIN_SOON, Group, Seat, Turns, outlier, serving
+from everpost.delivery.pool import (
+    LOOK_AGAIN,
+    LOOK_AGAIN_SOON,
+    Entry,
+    Group,
+    Turns,
+    outlier,
+    serving,
+)
 
 
 class Facts:
@@ -44,8 +52,8 @@ class Pool:
     def __init__(self, *relays: Facts, seed: int = 1) -> None:
         self.rng = random.Random(seed)
         self.turns: Turns[Facts] = Turns(self.rng.random)
-        self.seats = {relay: Seat(relay) for relay in relays}
-        self.turns.seat(tuple(self.seats.values()))
+        self.entries = {relay: Entry(relay) for relay in relays}
+        self.turns.serve(tuple(self.entries.values()))
         self.now = 1000.0
         self.ends: list[tuple[float, int, Facts, float]] = []
         self.carried: Counter[str] = Counter()
@@ -76,7 +84,7 @@ class Pool:
             at, _, relay, took = heapq.heappop(self.ends)
             relay.in_flight -= 1
             relay.meter.worked(took, now=at)
-            self.turns.wake(self.seats[relay])
+            self.turns.wake(self.entries[relay])
 
 
 # --- turns ----------------------------------------------------------------------------------------
@@ -120,8 +128,8 @@ def test_full_relays_are_not_chosen_and_come_back_without_arrears() -> None:
     a.in_flight = 1
     assert order(pool.turns, 20) == "b" * 20
     a.in_flight = 0
-    pool.turns.wake(pool.seats[a])
-    pool.turns.wake(pool.seats[a])
+    pool.turns.wake(pool.entries[a])
+    pool.turns.wake(pool.entries[a])
     assert "aa" not in order(pool.turns, 10)
     a.in_flight, b.cap = 1, 0
     assert pool.turns.choose(0.0) is None
@@ -142,13 +150,13 @@ def test_who_comes_waits_for_its_turn_and_who_is_tried_is_next() -> None:
     a, b, c = (Facts(name) for name in "abc")
     pool = Pool(a, b)
     order(pool.turns, 101)
-    seats = [*pool.seats.values(), Seat(c)]
-    pool.turns.seat(seats)
+    entries = [*pool.entries.values(), Entry(c)]
+    pool.turns.serve(entries)
     assert sorted(order(pool.turns, 3)) == ["a", "b", "c"]
-    pool.turns.seat(seats[:2])
+    pool.turns.serve(entries[:2])
     assert len(pool.turns) == 2
     assert "c" not in order(pool.turns, 10)
-    pool.turns.seat(seats, at_once=[seats[2]])
+    pool.turns.serve(entries, at_once=[entries[2]])
     assert order(pool.turns, 1) == "c"
 
 

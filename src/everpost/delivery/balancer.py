@@ -10,13 +10,13 @@ from typing import Final
 from everpost import telemetry
 from everpost.delivery.envelope import Envelope
 from everpost.delivery.lane import Lane
-from everpost.delivery.pool import Group, Seat, Turns, outlier, serving
+from everpost.delivery.pool import Entry, Group, Turns, outlier, serving
 from everpost.delivery.sites import Site
 from everpost.model.health import CircuitState
 from everpost.model.outcome import Deferred, Phase, Speaker
 from everpost.model.pool import Pool
 
-__all__ = ["FULL", "Full", "Waiter", "Wing"]
+__all__ = ["FULL", "Balancer", "Full", "Waiter"]
 
 _RAMP_LOOK = 1.0
 """Seconds after which the tiers are looked at again while a relay's share grows."""
@@ -60,7 +60,7 @@ class Waiter:
         self.number = number
 
 
-class Wing:
+class Balancer:
     """`lanes`: those of the pool that are enabled; `sound`: how many of them are in health, and
     since when none is: `out_since` (monotonic seconds, or None); `room`: transactions that those
     who serve could start now."""
@@ -70,17 +70,17 @@ class Wing:
     ) -> None:
         self.pool = pool
         self.name = pool.name
-        self.groups: list[tuple[int, list[Seat[Lane]]]] = []
+        self.groups: list[tuple[int, list[Entry[Lane]]]] = []
         for tier, members in enumerate(lanes):
-            near: list[Seat[Lane]] = []
-            far: list[Seat[Lane]] = []
+            near: list[Entry[Lane]] = []
+            far: list[Entry[Lane]] = []
             for lane in members:
                 if lane.enabled:
                     own = not site or lane.relay.site in {None, site}
-                    (near if own else far).append(Seat(lane))
+                    (near if own else far).append(Entry(lane))
             self.groups += [(tier, group) for group in (near, far) if group]
-        self.seats = {seat.relay.id: seat for _, group in self.groups for seat in group}
-        self.lanes = tuple(seat.relay for seat in self.seats.values())
+        self.entries = {entry.relay.id: entry for _, group in self.groups for entry in group}
+        self.lanes = tuple(entry.relay for entry in self.entries.values())
         self.direct = any(lane.direct for lane in self.lanes)
         self.waiters: deque[Waiter] = deque()
         self.room = 0
@@ -105,8 +105,8 @@ class Wing:
         groups = [
             Group(
                 tier,
-                sum(max(seat.relay.weight, 1) for seat in group),
-                sum(_health(seat.relay, now) for seat in group),
+                sum(max(entry.relay.weight, 1) for entry in group),
+                sum(_health(entry.relay, now) for entry in group),
             )
             for tier, group in self.groups
         ]
@@ -116,23 +116,26 @@ class Wing:
         )
         ramping = any(lane.circuit.ramping for lane in self.lanes)
         self._look_at = now + _RAMP_LOOK if ramping else None
-        seats = [
-            seat for _, group in self.groups[: self._tiers] for seat in group if seat.relay.serves
+        entries = [
+            entry
+            for _, group in self.groups[: self._tiers]
+            for entry in group
+            if entry.relay.serves
         ]
-        names = frozenset(seat.relay.id for seat in seats)
+        names = frozenset(entry.relay.id for entry in entries)
         if names != self._serving:
             fresh = [
-                seat
-                for seat in seats
-                if seat.relay.id not in self._serving
-                and seat.relay.circuit.state is CircuitState.HALF_OPEN
+                entry
+                for entry in entries
+                if entry.relay.id not in self._serving
+                and entry.relay.circuit.state is CircuitState.HALF_OPEN
             ]
-            self._turns.seat(seats, at_once=fresh)
+            self._turns.serve(entries, at_once=fresh)
             self._serving = names
-        self.room = sum(seat.relay.counted for seat in seats)
-        for seat in seats:
-            if seat.relay.counted > 0:
-                self._turns.wake(seat)
+        self.room = sum(entry.relay.counted for entry in entries)
+        for entry in entries:
+            if entry.relay.counted > 0:
+                self._turns.wake(entry)
         if before and before != self._tiers:
             telemetry.event("pool.tiers", pool=self.pool.name, groups=self._tiers)
 
@@ -143,8 +146,8 @@ class Wing:
 
     def dissolve(self) -> None:
         """The pool is gone: nothing of it serves."""
-        self.groups, self.seats, self.lanes, self._serving = [], {}, (), _NONE
-        self._turns.seat(())
+        self.groups, self.entries, self.lanes, self._serving = [], {}, (), _NONE
+        self._turns.serve(())
 
     @property
     def out(self) -> bool:
@@ -155,27 +158,24 @@ class Wing:
         if lane.id in self._serving:
             self.room += by
             if by > 0:
-                self._turns.wake(self.seats[lane.id])
+                self._turns.wake(self.entries[lane.id])
 
     # --- places -----------------------------------------------------------------------------------
 
     def choose(
         self, envelope: Envelope, tried: frozenset[bytes], site: Site, *, now: float, wall: int
     ) -> Lane | Deferred | Full | None:
-        """The lane for an envelope: never one that was tried, nor one to avoid while there is
-        another. FULL where one is worth waiting for, None where there is none, a deferral where
-        those that are left take nothing for the site now. `wall` is `now` in milliseconds."""
-        if not tried and not envelope.avoid and not self.direct:
+        """The lane for an envelope: never one that was tried. FULL where one is worth waiting for,
+        None where there is none, a deferral where those that are left take nothing for the site
+        now. `wall` is `now` in milliseconds."""
+        if not tried and not self.direct:
             return self._turns.choose(now) or (None if self.out else FULL)
         destination = envelope.destination
-        excluded = tried | envelope.avoid
-        if not self._is_open_to(destination, excluded):
-            excluded = tried
-            if not self._is_open_to(destination, excluded):
-                return self._beyond(destination, tried, site, wall)
+        if not self._is_open_to(destination, tried):
+            return self._beyond(destination, tried, site, wall)
         seen: bytes | None = None
         if self.direct and site.name:
-            lanes = [self.seats[id_].relay for id_ in self._serving if id_ not in excluded]
+            lanes = [self.entries[id_].relay for id_ in self._serving if id_ not in tried]
             cooling = _cooling(lanes, site, wall)
             if cooling is not None:
                 return cooling
@@ -186,7 +186,7 @@ class Wing:
                 return False
             if lane.direct and not (destination and lane.admits(site, wall)):
                 return False
-            return lane.id not in excluded
+            return lane.id not in tried
 
         return self._turns.choose(now, fits) or FULL
 
@@ -217,9 +217,9 @@ class Wing:
             return None
         return seen if shaper.cooling(seen, site.name, now=wall) is None else None
 
-    def _is_open_to(self, destination: str, excluded: Collection[bytes]) -> bool:
+    def _is_open_to(self, destination: str, tried: Collection[bytes]) -> bool:
         return any(
-            id_ not in excluded and (destination or not self.seats[id_].relay.direct)
+            id_ not in tried and (destination or not self.entries[id_].relay.direct)
             for id_ in self._serving
         )
 

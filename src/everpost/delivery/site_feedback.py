@@ -16,7 +16,7 @@ from everpost.delivery.shaping import Shaper, Word, word_of
 from everpost.delivery.sites import Site
 from everpost.model.outcome import Bounced, Deferred, Mark, Outcome, Phase
 
-__all__ = ["Heard", "Listener", "not_this_way"]
+__all__ = ["Heard", "SiteFeedback", "not_this_way"]
 
 _COOLDOWNS = telemetry.counter(
     "everpost_cooldowns_total", "Sites that a relay leaves alone for a while", ("relay", "word")
@@ -35,7 +35,7 @@ class Heard(msgspec.Struct, frozen=True):
     elsewhere: bool = False
 
 
-class Listener:
+class SiteFeedback:
     """Of all lanes that deliver directly."""
 
     def __init__(self, clock: Clock, *, shaper: Shaper, lanes: Lanes, judge: Judge) -> None:
