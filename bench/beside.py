@@ -13,12 +13,12 @@ Latency is from when a post was due to its arrival at the far end.
 import asyncio
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.figures import Figures, Work
 from bench.http_load import HTML, TEXT
 from bench.processes import measure
+from bench.steady import post_steadily
 from everpost.assembly.node import DEFAULT_PROJECT
 from everpost.model.message import Priority
 from tests.support.filling import add_project, filling, queue
@@ -52,8 +52,8 @@ def _run(work: Work, project: int, priority: Priority) -> Figures:
             house.start()
             house.relay(sink.url, tls="none")
             house.domain(signing="unsigned")
-            _post(house, 1.0)
-            idle = _post(house, seconds)
+            post_steadily(house, rate=RATE, seconds=1.0)
+            idle = post_steadily(house, rate=RATE, seconds=seconds)
             time.sleep(1)  # the last of them are delivered
             house.stop()
             asyncio.run(_fill(house.data, work.messages, project, priority))
@@ -63,7 +63,7 @@ def _run(work: Work, project: int, priority: Priority) -> Figures:
                 alone = time.monotonic()
                 time.sleep(seconds / 2)
                 began = time.monotonic()
-                beside = _post(house, seconds)
+                beside = post_steadily(house, rate=RATE, seconds=seconds)
                 ended = time.monotonic()
                 time.sleep(1)
         finally:
@@ -100,26 +100,6 @@ def _latencies(posted: dict[str, float], arrived: dict[str, float]) -> list[floa
 
 def _part(ordered: list[float], part: float) -> float:
     return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
-
-
-def _post(house: House, seconds: float) -> dict[str, float]:
-    """Post at the rate; when each was due, by id."""
-    began = time.monotonic() + 0.2
-    body = {
-        "from": "bench@example.test", "to": "user@quick.test", "subject": "x",
-        "html": HTML, "text": TEXT,
-    }  # fmt: skip
-
-    def one(n: int) -> tuple[str, float]:
-        due = began + n / RATE
-        time.sleep(max(due - time.monotonic(), 0))
-        answer = house.post("/emails", body)
-        if answer.status != 200:
-            raise RuntimeError(str(answer))
-        return str(answer.json["id"]), due
-
-    with ThreadPoolExecutor(8) as pool:
-        return dict(pool.map(one, range(int(RATE * seconds))))
 
 
 async def _fill(data: Path, rows: int, project: int, priority: Priority) -> None:

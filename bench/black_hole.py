@@ -24,20 +24,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
 from bench.http_load import HTML, TEXT
+from bench.steady import post_steadily
 from everpost import telemetry
-from everpost.assembly.node import DEFAULT_PROJECT, Node, open_node
-from everpost.config import Settings
-from everpost.config.settings import Node as NodeSettings
-from everpost.model.message import Address, Content, NewMessage, NewRecipient, Priority
-from everpost.model.states import InDoubtPolicy
+from tests.support.filling import filling, queue
 from tests.support.house import House
 from tests.support.sink import Sink
 
@@ -45,41 +40,15 @@ SIZES = (0, 10_000, 100_000, 1_000_000)
 _MOST_WITH_LOAD = 100_000
 _HOLE = "hole.test"
 _ASKED = 9
-_FILL = 1000
-_DAY_MS = 86_400_000
-
-
-def _message(node: Node, n: int) -> NewMessage:
-    now, id_ = node.clock.now(), node.ids()
-    address = f"user{n}@{_HOLE}"
-    content = Content(
-        sender=Address("bench@example.test"), to=(Address(address),), subject=f"Message {n}",
-        message_id=f"{n}@example.test", date=now // 1000, boundary="b", text=TEXT, html=HTML,
-    )  # fmt: skip
-    sealed = msgspec.msgpack.encode(content)
-    key_id, sealed = node.sealer.seal(DEFAULT_PROJECT, sealed, context=id_)
-    return NewMessage(
-        id=id_, project=DEFAULT_PROJECT, stream="transactional", priority=Priority.TRANSACTIONAL,
-        sealed=sealed, key_id=key_id, size=2 * len(sealed), message_id=content.message_id,
-        sender="bench@example.test", subject=content.subject, to=(address,),
-        recipients=(NewRecipient(address, _HOLE),), not_before=now, expires_at=now + 5 * _DAY_MS,
-        in_doubt=InDoubtPolicy.RESEND, return_token=b"12345678",
-    )  # fmt: skip
 
 
 async def _fill(data: Path, rows: int, progress: Progress) -> None:
     """Queue mail for the hole while no service runs."""
     task = progress.add_task(f"filling {rows:,}", total=rows)
-    node = await open_node(Settings(node=NodeSettings(data=data)), {})
-    try:
-        for at in range(0, rows, _FILL):
-            n = min(_FILL, rows - at)
-            await node.store.accept(DEFAULT_PROJECT, [_message(node, at + i) for i in range(n)])
-            if at % (_FILL * 10) == 0:
-                await node.store.checkpoint()
-            progress.advance(task, n)
-    finally:
-        await node.store.close()
+    async with filling(data) as node:
+        await queue(
+            node, rows, _HOLE, text=TEXT, html=HTML, written=lambda n: progress.advance(task, n)
+        )
 
 
 def _asked_ms(house: House, path: str) -> float:
@@ -98,26 +67,6 @@ def _asked_ms(house: House, path: str) -> float:
             raise RuntimeError(f"{path}: {answer.status}")
         took.append((time.perf_counter() - began) * 1000)
     return statistics.median(took)
-
-
-def _post(house: House, rate: float, seconds: float) -> dict[str, float]:
-    """Post to the other destination at a steady rate; when each post was due to begin, by id."""
-    began = time.monotonic() + 0.2
-    body = {
-        "from": "bench@example.test", "to": "user@quick.test", "subject": "x",
-        "html": HTML, "text": TEXT,
-    }  # fmt: skip
-
-    def one(n: int) -> tuple[str, float]:
-        due = began + n / rate
-        time.sleep(max(due - time.monotonic(), 0))
-        answer = house.post("/emails", body)
-        if answer.status != 200:
-            raise RuntimeError(str(answer))
-        return str(answer.json["id"]), due
-
-    with ThreadPoolExecutor(8) as pool:
-        return dict(pool.map(one, range(int(rate * seconds))))
 
 
 def _run(rows: int, options: argparse.Namespace, progress: Progress) -> dict[str, float]:
@@ -144,7 +93,7 @@ def _run(rows: int, options: argparse.Namespace, progress: Progress) -> dict[str
             posted: dict[str, float] = {}
             if rows <= _MOST_WITH_LOAD:
                 time.sleep(2)  # the hole has what it may have
-                posted = _post(house, options.rate, options.seconds)
+                posted = post_steadily(house, rate=options.rate, seconds=options.seconds)
                 time.sleep(2)
         finally:
             house.stop()

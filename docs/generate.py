@@ -429,7 +429,7 @@ def _misfortunes() -> str:
 # --- all ------------------------------------------------------------------------------------------
 
 PAGES: dict[str, tuple[str, str, Callable[[], str]]] = {
-    "config": ("Settings", "`everpost.config.settings`", _config),
+    "config": ("Settings", "`everpost.config`", _config),
     "cli": ("Command line", "`everpost.cli`", _cli),
     "states": ("States of a recipient", "`everpost.model.states`", _states),
     "classification": (

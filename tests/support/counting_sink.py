@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from itertools import count
-from types import TracebackType
 
 __all__ = ["CountingSink"]
 
@@ -58,12 +57,7 @@ class CountingSink:
     def __enter__(self) -> "CountingSink":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end.close()
         self._thread.join(timeout=10)
         for connection in (*self._sessions, self._listener, self._ended):

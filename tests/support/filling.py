@@ -1,6 +1,6 @@
 """Fills a queue while no service runs: much mail at once, of any project, stream and priority."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +69,10 @@ async def queue(
     stream: str | None = None,
     text: str = "Hello.\n",
     html: str | None = None,
+    written: Callable[[int], None] | None = None,
 ) -> None:
     """Messages 0, 1, …, to the destinations in turn. Their Message-IDs are
-    `<number>.<project>.<stream>@example.test`."""
+    `<number>.<project>.<stream>@example.test`. `written` is told of so many more."""
     lane = _Lane(project, priority, stream or priority.value, text, html)
 
     def some(at: int) -> Iterator[NewMessage]:
@@ -82,6 +83,8 @@ async def queue(
         await node.store.accept(project, list(some(at)))
         if at % (_AT_ONCE * 10) == 0:
             await node.store.checkpoint()
+        if written is not None:
+            written(min(_AT_ONCE, rows - at))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from everpost.config.settings import META, Meta, Settings
+from everpost.config.setting import META, Meta
+from everpost.config.settings import Settings
 
 __all__ = [
     "FILE_NAME",

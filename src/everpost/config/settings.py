@@ -6,25 +6,26 @@ is renamed or removed only with a release note.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from everpost.config.forms import (
-    is_address_or_empty,
-    is_addresses,
     is_host_or_empty,
     is_listen,
     is_listen_or_off,
-    is_mailbox_or_empty,
     is_site,
     is_url_or_empty,
 )
+from everpost.config.outward import (
+    CanarySettings,
+    DeliverySettings,
+    DispatchSettings,
+    DnsSettings,
+)
+from everpost.config.setting import KIB, MIB, setting
 from everpost.model.message import Durability
 
 __all__ = [
-    "META",
     "CanarySettings",
     "DeliverySettings",
     "DispatchSettings",
@@ -33,69 +34,44 @@ __all__ = [
     "IntakeSettings",
     "Limits",
     "LogSettings",
-    "Meta",
     "Node",
     "Settings",
     "StoreSettings",
 ]
-
-KIB = 1024
-MIB = 1024 * 1024
-
-META = "everpost"
-"""Under this key a field's metadata holds its `Meta`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """What a field promises. `low` and `high` are inclusive. `form` says in words what a text must
-    look like and `check` whether it does."""
-
-    help: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    form: str = ""
-    check: Callable[[str], bool] | None = None
-
-
-def _setting(default: Any, help_: str, **meta: Any) -> Any:
-    """A dataclass field with its `Meta`."""
-    return field(default=default, metadata={META: Meta(help_, **meta)})
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """This machine: where its data lies, what it calls itself, how many processes it runs."""
 
-    data: Path = _setting(  # noqa: RUF009  makes a field
+    data: Path = setting(  # noqa: RUF009  makes a field
         Path("./data"),
         "Directory of everything this node keeps: store, keys, sockets, dot logs. "
         "A relative path counts from the working directory.",
         form="a directory",
     )
-    site: str = _setting(
+    site: str = setting(
         "default",
         "Name of the site (data centre, zone) this node stands in. Of no effect on one machine.",
         form="lower-case letters, digits and hyphens, at most 32",
         check=is_site,
     )
-    hostname: str = _setting(
+    hostname: str = setting(
         "",
         "Name given to other mail servers in EHLO. Empty: the machine's own full name. "
         "It should resolve to the sending address, and that address back to it.",
         form="a host name, or empty",
         check=is_host_or_empty,
     )
-    processes: int = _setting(0, "Dispatch processes. 0: one a processor core.", low=0, high=256)
-    drain_s: float = _setting(
+    processes: int = setting(0, "Dispatch processes. 0: one a processor core.", low=0, high=256)
+    drain_s: float = setting(
         30.0,
         "After SIGTERM, how long work in hand may take to finish before it is handed back.",
         unit="seconds",
         low=0,
         high=3600,
     )
-    public_url: str = _setting(
+    public_url: str = setting(
         "",
         "Address under which users reach the API, for links in answers and mail. "
         "Empty: derived from `http.listen`.",
@@ -113,27 +89,27 @@ class Node:
 class Http:
     """The HTTP listeners."""
 
-    listen: str = _setting(
+    listen: str = setting(
         "127.0.0.1:8080",
         "Where the API listens. Port 0 picks a free one.",
         form="HOST:PORT, an IPv6 address in brackets",
         check=is_listen,
     )
-    admin_listen: str = _setting(
+    admin_listen: str = setting(
         "127.0.0.1:8081",
         "Where metrics and health details are served. Empty: nowhere. Anyone who reaches it may "
         "read it, so keep it off the public network.",
         form="HOST:PORT, or empty",
         check=is_listen_or_off,
     )
-    body_bytes: int = _setting(
+    body_bytes: int = setting(
         55 * MIB,
         "Largest request body; more answers 413. Base64 makes a message a third larger.",
         unit="bytes",
         low=KIB,
         high=1024 * MIB,
     )
-    head_bytes: int = _setting(
+    head_bytes: int = setting(
         32 * KIB,
         "Largest header section of a request, and what its body may hold beside data (trailers, "
         "chunk extensions); more answers 431.",
@@ -141,24 +117,24 @@ class Http:
         low=KIB,
         high=MIB,
     )
-    headers: int = _setting(
+    headers: int = setting(
         100, "Most header fields of a request; more answers 431.", low=10, high=10_000
     )
-    head_s: float = _setting(
+    head_s: float = setting(
         15.0,
         "A request's headers must have arrived within this time, else 408.",
         unit="seconds",
         low=0.1,
         high=3600,
     )
-    request_s: float = _setting(
+    request_s: float = setting(
         60.0,
         "A request's headers and body must have arrived within this time, else 408.",
         unit="seconds",
         low=1,
         high=3600,
     )
-    min_rate: int = _setting(
+    min_rate: int = setting(
         500,
         "A request's body must arrive at this rate, on average, else 408. 0: at any rate, within "
         "`http.request_s`.",
@@ -166,28 +142,28 @@ class Http:
         low=0,
         high=MIB,
     )
-    min_rate_s: float = _setting(
+    min_rate_s: float = setting(
         10.0,
         "For so long the rate is not looked at, so that a short stop is no offence.",
         unit="seconds",
         low=0.1,
         high=3600,
     )
-    write_s: float = _setting(
+    write_s: float = setting(
         60.0,
         "How long a client may leave an answer unread before it is cut off.",
         unit="seconds",
         low=0.1,
         high=3600,
     )
-    keep_alive_s: float = _setting(
+    keep_alive_s: float = setting(
         75.0,
         "How long an idle connection is kept. Keep it above your load balancer's own time.",
         unit="seconds",
         low=1,
         high=3600,
     )
-    shutdown_s: float = _setting(
+    shutdown_s: float = setting(
         10.0,
         "After SIGTERM, how long requests in hand may take to be answered.",
         unit="seconds",
@@ -200,21 +176,21 @@ class Http:
 class Limits:
     """Where one API process refuses more work (503 with Retry-After) rather than fall over."""
 
-    connections: int = _setting(
+    connections: int = setting(
         2000,
         "Open HTTP connections of one listener. Fewer where the process may open fewer files "
         "(`LimitNOFILE`): some are kept for the store.",
         low=10,
         high=1_000_000,
     )
-    requests: int = _setting(
+    requests: int = setting(
         512,
         "Emails being worked on at once in one API process, and as many other requests. When "
         "accepts are slow (`limits.delay_s`) it takes fewer emails.",
         low=1,
         high=100_000,
     )
-    delay_s: float = _setting(
+    delay_s: float = setting(
         2.0,
         "While even the quickest accept takes longer than this, fewer emails are taken in hand "
         "and more are refused, so that those that are taken are answered in time. Less than half "
@@ -223,7 +199,7 @@ class Limits:
         low=0.01,
         high=60,
     )
-    body_bytes: int = _setting(
+    body_bytes: int = setting(
         256 * MIB,
         "Bodies of all requests in one API process, together; the process needs up to four "
         "times as much memory for them. Must hold the largest single body (`http.body_bytes`).",
@@ -231,7 +207,7 @@ class Limits:
         low=MIB,
         high=64 * 1024 * MIB,
     )
-    free_bytes: int = _setting(
+    free_bytes: int = setting(
         256 * MIB,
         "Below this much free space in the data directory's file system, new mail is refused and "
         "readiness fails, while what was accepted is still delivered. A quarter more must be free "
@@ -245,12 +221,12 @@ class Limits:
 class StoreSettings:
     """The embedded store."""
 
-    durability: Durability = _setting(  # noqa: RUF009  makes a field
+    durability: Durability = setting(  # noqa: RUF009  makes a field
         Durability.COMMITTED,
         "What an answer of success means. committed: the message is on disk. relaxed: a power "
         "cut may lose the last seconds of accepted mail, and every answer says so.",
     )
-    checkpoint_s: float = _setting(
+    checkpoint_s: float = setting(
         1.0,
         "Upkeep's round: how often lost claims are looked for and the write-ahead log is copied "
         "back into the database file.",
@@ -258,7 +234,7 @@ class StoreSettings:
         low=0.05,
         high=10,
     )
-    wal_bytes: int = _setting(
+    wal_bytes: int = setting(
         64 * MIB,
         "Size above which the write-ahead log is cut back once it has been copied.",
         unit="bytes",
@@ -271,23 +247,23 @@ class StoreSettings:
 class IntakeSettings:
     """What is accepted."""
 
-    recipients_per_field: int = _setting(
+    recipients_per_field: int = setting(
         50, "Most addresses in each of to, cc and bcc.", low=1, high=10_000
     )
-    message_bytes: int = _setting(
+    message_bytes: int = setting(
         40 * MIB,
         "Largest message, attachments counted as base64.",
         unit="bytes",
         low=KIB,
         high=1024 * MIB,
     )
-    schedule_days: float = _setting(
+    schedule_days: float = setting(
         30.0, "How far ahead `scheduled_at` may lie.", unit="days", low=0, high=3650
     )
-    idempotency_hours: float = _setting(
+    idempotency_hours: float = setting(
         24.0, "How long an idempotency key is remembered.", unit="hours", low=1, high=168
     )
-    part_bytes: int = _setting(
+    part_bytes: int = setting(
         64 * KIB,
         "Attachments of at least this size are stored once per project and day, shared by the "
         "messages that carry them.",
@@ -298,191 +274,10 @@ class IntakeSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class DispatchSettings:
-    """How queued recipients are taken in hand, per dispatch process."""
-
-    window: int = _setting(800, "Recipients in hand at once in one process.", low=1, high=100_000)
-    window_bytes: int = _setting(
-        64 * MIB,
-        "Memory that large messages may take in one process while they are delivered; each counts "
-        "five times its size. One that is larger than all of it goes alone.",
-        unit="bytes",
-        low=MIB,
-        high=64 * 1024 * MIB,
-    )
-    batch: int = _setting(
-        200, "Most recipients taken from the queue in one step.", low=1, high=10_000
-    )
-    lease_s: float = _setting(
-        900.0,
-        "How long a claim holds without being renewed. Must be longer than the wait for the "
-        "answer to the final dot (`delivery.dot_s`).",
-        unit="seconds",
-        low=1,
-        high=86_400,
-    )
-    poll_s: float = _setting(
-        1.0,
-        "How often the queue is looked at when no wake-up comes.",
-        unit="seconds",
-        low=0.01,
-        high=60,
-    )
-    signing_threads: int = _setting(
-        1, "Threads that sign (DKIM) beside the event loop.", low=1, high=64
-    )
-    poison_after: int = _setting(
-        3, "A recipient whose delivery crashed its process this often is held.", low=1, high=100
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class DeliverySettings:
-    """Conversations with mail servers. RFC 5321 §4.5.3.2 gives the times; where another relay may
-    take over, less is waited to connect."""
-
-    connections: int = _setting(
-        20,
-        "Most connections to one relay that says nothing of its own, of all processes together.",
-        low=1,
-        high=10_000,
-    )
-    idle_s: float = _setting(
-        10.0,
-        "How long an idle connection is kept for the next message.",
-        unit="seconds",
-        low=0,
-        high=3600,
-    )
-    connect_s: float = _setting(
-        5.0, "Wait for a connection to a relay.", unit="seconds", low=0.01, high=3600
-    )
-    greet_s: float = _setting(
-        10.0,
-        "Wait for a relay's greeting, and for each of its answers up to login.",
-        unit="seconds",
-        low=0.01,
-        high=3600,
-    )
-    eject_s: float = _setting(
-        5.0,
-        "How long a relay that failed us gets no mail. Doubled each time that it fails again soon, "
-        "up to 64 times as long. 0: it is tried again at once, by one message at a time.",
-        unit="seconds",
-        low=0,
-        high=300,
-    )
-    probe_s: float = _setting(
-        30.0,
-        "How often a smart host that carries no mail is probed (a session up to MAIL, no message), "
-        "by one process for all. 0: only one that is out of service, to see whether it is back.",
-        unit="seconds",
-        low=0,
-        high=86_400,
-    )
-    mx_connect_s: float = _setting(
-        30.0, "Wait for a connection to an MX host.", unit="seconds", low=0.01, high=3600
-    )
-    mx_greet_s: float = _setting(
-        300.0,
-        "Wait for an MX host's greeting, and for each of its answers before MAIL.",
-        unit="seconds",
-        low=0.01,
-        high=3600,
-    )
-    mx_addresses: int = _setting(
-        5, "Addresses of a destination's MX hosts that one attempt connects to.", low=1, high=100
-    )
-    mx_sessions: int = _setting(
-        2, "Sessions that one attempt opens to a destination's MX hosts.", low=1, high=100
-    )
-    mail_s: float = _setting(
-        300.0, "Wait for the answer to MAIL.", unit="seconds", low=0.01, high=3600
-    )
-    rcpt_s: float = _setting(
-        300.0, "Wait for the answer to each RCPT.", unit="seconds", low=0.01, high=3600
-    )
-    data_s: float = _setting(
-        120.0, "Wait for the answer to DATA.", unit="seconds", low=0.01, high=3600
-    )
-    block_s: float = _setting(
-        180.0, "Wait for each block of the message to be taken.", unit="seconds", low=0.01,
-        high=3600,
-    )  # fmt: skip
-    dot_s: float = _setting(
-        600.0,
-        "Wait for the answer to the final dot. Shorter than ten minutes makes duplicates.",
-        unit="seconds",
-        low=0.01,
-        high=3600,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class DnsSettings:
-    """Look-ups of mail hosts and of the records of sending domains."""
-
-    servers: str = _setting(
-        "",
-        "Name servers to ask: recursive ones, best a validating one on this machine. "
-        "Empty: those of the system.",
-        form="IP addresses with spaces between them, or empty",
-        check=is_addresses,
-    )
-    port: int = _setting(53, "Port of `dns.servers`.", low=1, high=65535)
-    timeout_s: float = _setting(
-        5.0,
-        "A look-up with all its retries may take so long.",
-        unit="seconds",
-        low=0.1,
-        high=60,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CanarySettings:
-    """Messages to a mailbox of your own, through each relay in turn: they find a relay that accepts
-    mail and loses it. Off unless `canary.address` is set."""
-
-    address: str = _setting(
-        "",
-        "Where canaries are sent: an address whose mail nobody else needs to see. Empty: none.",
-        form="a mail address, or empty",
-        check=is_address_or_empty,
-    )
-    mailbox: str = _setting(
-        "",
-        "Where they arrive, over IMAP.",
-        form="imaps://HOST[:PORT]/FOLDER (imap:// on this machine only), or empty",
-        check=is_mailbox_or_empty,
-    )
-    username: str = _setting("", "Login of the mailbox.", form="a text")
-    password_file: str = _setting(
-        "",
-        "File whose first line is the mailbox's password. It is read at each visit.",
-        form="a path, or empty",
-    )
-    every_s: float = _setting(
-        900.0,
-        "Each relay that is enabled carries a canary so often.",
-        unit="seconds",
-        low=1,
-        high=86_400,
-    )
-    wait_s: float = _setting(
-        600.0,
-        "A canary that has not arrived so long after the relay took it is lost.",
-        unit="seconds",
-        low=1,
-        high=86_400,
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class LogSettings:
     """The log: events with fields, one JSON object a line."""
 
-    file: str = _setting("", "File to append to. Empty: standard error.", form="a path, or empty")
+    file: str = setting("", "File to append to. Empty: standard error.", form="a path, or empty")
 
 
 @dataclass(frozen=True, slots=True)

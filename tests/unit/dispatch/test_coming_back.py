@@ -6,53 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everpost.dispatch.retry import GREYLISTED, RetryPolicy, come_back_at, named_wait
-from everpost.dispatch.settle import decide
+from everpost.dispatch.retry import GREYLISTED, come_back_at, named_wait
 from everpost.model.outcome import (
-    AttemptRecord,
     Deferred,
     Mark,
-    Outcome,
     Phase,
     Reply,
     Speaker,
 )
-from everpost.model.states import InDoubtPolicy, State, Verb, allowed
-from everpost.store.interface import Claim, Settlement
-
-NOW = 1_000_000
-POLICY = RetryPolicy(first_ms=60_000, cap_ms=14_400_000)
-RECORD = AttemptRecord(started_at=NOW - 5, ended_at=NOW, relay="one", host="mx.test")
-
-
-def _claim(*, attempts: int = 0, expires_at: int = NOW + 10**9) -> Claim:
-    return Claim(
-        message=b"m" * 16,
-        n=1,
-        term=3,
-        deadline=NOW + 900_000,
-        address="a@b.test",
-        destination="b.test",
-        route="b.test",
-        attempts=attempts,
-        crashes=0,
-        not_before=NOW,
-        expires_at=expires_at,
-        created_at=NOW,
-    )
-
-
-def _decide(outcome: Outcome, *, claim: Claim | None = None) -> Settlement:
-    return decide(
-        claim or _claim(),
-        outcome,
-        RECORD,
-        policy=POLICY,
-        in_doubt=InDoubtPolicy.RESEND,
-        now=NOW,
-        jitter=0.0,
-    )
-
+from everpost.model.states import State, Verb, allowed
+from tests.support.deciding import NOW, POLICY, RECORD, a_claim, decided
 
 GREY = Deferred(
     reason="greylisted",
@@ -65,19 +28,19 @@ GREY = Deferred(
 
 def test_a_greylist_is_asked_again_before_it_lets_us_through() -> None:
     """F68: after the five minutes that most want; a minute would be in vain, hours are too long."""
-    assert _decide(GREY).not_before == NOW + 300_000
-    late = _claim(attempts=9)
-    assert _decide(GREY, claim=late).not_before == NOW + GREYLISTED.cap_ms
+    assert decided(GREY).not_before == NOW + 300_000
+    late = a_claim(attempts=9)
+    assert decided(GREY, claim=late).not_before == NOW + GREYLISTED.cap_ms
 
 
 def test_a_greylist_that_says_when_is_not_heard() -> None:
     told = Reply(code=451, text="4.7.1 please try again in 600 seconds")
     outcome = msgspec.structs.replace(GREY, reply=told)
-    assert _decide(outcome).not_before == NOW + 600_000
+    assert decided(outcome).not_before == NOW + 600_000
     hour = msgspec.structs.replace(GREY, reply=Reply(code=451, text="try again in 1 hour"))
-    assert _decide(hour).not_before == NOW + 3_600_000
+    assert decided(hour).not_before == NOW + 3_600_000
     silent = msgspec.structs.replace(GREY, reply=None)
-    assert _decide(silent).not_before == NOW + GREYLISTED.first_ms
+    assert decided(silent).not_before == NOW + GREYLISTED.first_ms
 
 
 @pytest.mark.parametrize(
@@ -111,7 +74,7 @@ PAUSED = Deferred(
 
 def test_a_message_that_was_not_tried_loses_an_attempt() -> None:
     """F67."""
-    settlement = _decide(PAUSED, claim=_claim(attempts=2))
+    settlement = decided(PAUSED, claim=a_claim(attempts=2))
     assert (settlement.target, settlement.event) == (State.QUEUED, "deferred")
     assert (settlement.attempt, settlement.outcome) == (None, None)
     assert settlement.not_before == NOW + 60_000
@@ -121,21 +84,21 @@ def test_a_message_that_was_not_tried_loses_an_attempt() -> None:
 
 
 def test_a_message_that_was_not_tried_waits_past_its_end() -> None:
-    over = _decide(PAUSED, claim=_claim(expires_at=NOW))
+    over = decided(PAUSED, claim=a_claim(expires_at=NOW))
     assert (over.target, over.event, over.not_before) == (State.EXPIRED, "expired", None)
-    soon = _decide(PAUSED, claim=_claim(expires_at=NOW + 5))
+    soon = decided(PAUSED, claim=a_claim(expires_at=NOW + 5))
     assert (soon.target, soon.not_before) == (State.QUEUED, NOW + 5)
     now = msgspec.structs.replace(PAUSED, until=None)
-    assert _decide(now).not_before == NOW
+    assert decided(now).not_before == NOW
 
 
 def test_the_message_that_was_throttled_comes_back_during_the_pause() -> None:
     tried = msgspec.structs.replace(PAUSED, untried=False, until=NOW + 3_600_000)
-    settlement = _decide(tried)
+    settlement = decided(tried)
     assert settlement.not_before == NOW + 3_600_000
     assert settlement.attempt is RECORD
     early = msgspec.structs.replace(tried, until=NOW + 10)
-    assert _decide(early).not_before == NOW + POLICY.first_ms
+    assert decided(early).not_before == NOW + POLICY.first_ms
 
 
 @given(

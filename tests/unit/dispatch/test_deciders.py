@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 
 from everpost.dispatch.fairness import broadcast_part, left_for, may_take
 from everpost.dispatch.retry import RELAY_FAULT, RetryPolicy, retry_at
-from everpost.dispatch.settle import abandoned, decide, expired, poisoned
+from everpost.dispatch.settle import abandoned, expired, poisoned
 from everpost.model.outcome import (
     Abandoned,
-    AttemptRecord,
     Bounced,
     Deferred,
     Delivered,
@@ -21,48 +20,11 @@ from everpost.model.outcome import (
     Speaker,
 )
 from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb, allowed
-from everpost.store.interface import Claim, Settlement
+from tests.support.deciding import NOW, POLICY, RECORD, a_claim, decided
 
-NOW = 1_000_000
-POLICY = RetryPolicy(first_ms=60_000, cap_ms=14_400_000)
-RECORD = AttemptRecord(started_at=NOW - 5, ended_at=NOW, relay="one", host="mx.test")
 OK = Reply(code=250, text="ok", enhanced="2.0.0")
 LATER = Reply(code=451, text="later", enhanced="4.3.0")
 NEVER = Reply(code=550, text="no such user", enhanced="5.1.1")
-
-
-def _claim(*, attempts: int = 0, expires_at: int = NOW + 10**9, crashes: int = 0) -> Claim:
-    return Claim(
-        message=b"m" * 16,
-        n=1,
-        term=3,
-        deadline=NOW + 900_000,
-        address="a@b.test",
-        destination="b.test",
-        route="b.test",
-        attempts=attempts,
-        crashes=crashes,
-        not_before=NOW,
-        expires_at=expires_at,
-        created_at=NOW,
-    )
-
-
-def _decide(
-    outcome: Outcome,
-    *,
-    claim: Claim | None = None,
-    in_doubt: InDoubtPolicy = InDoubtPolicy.RESEND,
-) -> Settlement:
-    return decide(
-        claim or _claim(),
-        outcome,
-        RECORD,
-        policy=POLICY,
-        in_doubt=in_doubt,
-        now=NOW,
-        jitter=0.0,
-    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +44,7 @@ def _decide(
 def test_an_outcome_that_ends_in_the_wrong_state(
     outcome: Outcome, target: State, event: str
 ) -> None:
-    settlement = _decide(outcome)
+    settlement = decided(outcome)
     assert (settlement.target, settlement.event) == (target, event)
     assert settlement.outcome is outcome
     assert settlement.attempt is RECORD
@@ -93,7 +55,7 @@ def test_an_outcome_that_ends_in_the_wrong_state(
 @pytest.mark.parametrize(("hard", "told"), [(True, "hard"), (False, "soft")])
 def test_a_bounce_that_does_not_say_whether_the_address_is_good(hard: bool, told: str) -> None:
     outcome = Bounced(reply=NEVER, phase=Phase.RCPT, hard=hard, rule="bad-mailbox")
-    data = _decide(outcome).data
+    data = decided(outcome).data
     assert (data["bounce_type"], data["rule"]) == (told, "bad-mailbox")
 
 
@@ -101,28 +63,28 @@ def test_a_deferral_that_does_not_say_who_wants_less() -> None:
     outcome = Deferred(
         reason="x", phase=Phase.RCPT, speaker=Speaker.DESTINATION, throttle=True, rule="qq"
     )
-    data = _decide(outcome).data
+    data = decided(outcome).data
     assert (data["throttle"], data["speaker"], data["rule"]) == (True, "destination", "qq")
 
 
 def test_a_deferral_is_due_again_after_the_first_delay() -> None:
     outcome = Deferred(reason="x", phase=Phase.DATA, speaker=Speaker.DESTINATION)
-    assert _decide(outcome).not_before == NOW + 60_000
+    assert decided(outcome).not_before == NOW + 60_000
 
 
 def test_a_relays_own_fault_is_looked_at_again_soon() -> None:
     outcome = Deferred(reason="x", phase=Phase.LOGIN, speaker=Speaker.RELAY, relay_fault=True)
-    assert _decide(outcome).not_before == NOW + RELAY_FAULT.first_ms
+    assert decided(outcome).not_before == NOW + RELAY_FAULT.first_ms
 
 
 def test_the_lack_of_a_relay_is_looked_at_again_soon() -> None:
     outcome = Deferred(reason="no relay", phase=Phase.ROUTE, speaker=Speaker.SELF)
-    assert _decide(outcome).not_before == NOW + RELAY_FAULT.first_ms
+    assert decided(outcome).not_before == NOW + RELAY_FAULT.first_ms
 
 
 def test_a_deferral_past_the_end_of_life_expires() -> None:
     outcome = Deferred(reason="x", phase=Phase.DATA, speaker=Speaker.DESTINATION)
-    settlement = _decide(outcome, claim=_claim(expires_at=NOW))
+    settlement = decided(outcome, claim=a_claim(expires_at=NOW))
     assert (settlement.target, settlement.event) == (State.EXPIRED, "expired")
 
 
@@ -137,20 +99,20 @@ def test_a_deferral_past_the_end_of_life_expires() -> None:
 def test_doubt_follows_its_policy(
     policy: InDoubtPolicy, target: State, reason: HeldReason | None
 ) -> None:
-    settlement = _decide(InDoubt(reason="silence"), in_doubt=policy)
+    settlement = decided(InDoubt(reason="silence"), in_doubt=policy)
     assert (settlement.target, settlement.reason) == (target, reason)
     assert settlement.event == "in_doubt"
     assert settlement.data["policy"] == policy.value
 
 
 def test_doubt_at_the_end_of_life_is_not_sent_again() -> None:
-    settlement = _decide(InDoubt(reason="silence"), claim=_claim(expires_at=NOW))
+    settlement = decided(InDoubt(reason="silence"), claim=a_claim(expires_at=NOW))
     assert settlement.target is State.FAILED
 
 
 def test_an_abandoned_attempt_is_due_at_once_and_recorded() -> None:
     settlement = abandoned(
-        _claim(attempts=2), Abandoned(reason="killed"), RECORD, now=NOW, crashed=True
+        a_claim(attempts=2), Abandoned(reason="killed"), RECORD, now=NOW, crashed=True
     )
     assert settlement.crashed
     assert (settlement.target, settlement.not_before) == (State.QUEUED, NOW)
@@ -159,8 +121,8 @@ def test_an_abandoned_attempt_is_due_at_once_and_recorded() -> None:
 
 
 def test_expired_and_poisoned_claims_record_no_attempt() -> None:
-    assert expired(_claim()).attempt is None
-    settlement = poisoned(_claim(crashes=3))
+    assert expired(a_claim()).attempt is None
+    settlement = poisoned(a_claim(crashes=3))
     assert (settlement.target, settlement.reason) == (State.HELD, HeldReason.POISON)
 
 
