@@ -45,8 +45,11 @@ class Api:
     def delete(self, path: str) -> dict[str, Any]:
         return self._call("DELETE", path)
 
-    def rows(self, path: str, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """Every row of a list, page after page, at most `limit`."""
+    def rows(
+        self, path: str, *, limit: int | None = None, cursor: str = "id"
+    ) -> Iterator[dict[str, Any]]:
+        """Every row of a list, page after page, at most `limit`; `cursor` is the field that its
+        pages go by."""
         after: str | None = None
         left = limit
         while left is None or left > 0:
@@ -57,11 +60,12 @@ class Api:
                 left -= len(data)
             if not data or not page.get("has_more"):
                 return
-            after = str(data[-1]["id"])
+            after = str(data[-1][cursor])
 
-    def find(self, path: str, wanted: str, *, noun: str) -> dict[str, Any]:
+    def find(self, path: str, wanted: str, *, noun: str, cursor: str = "id") -> dict[str, Any]:
         """The row of a list whose id or name is `wanted`; a name that several bear is refused."""
-        found = [row for row in self.rows(path) if wanted in (row.get("id"), row.get("name"))]
+        rows = self.rows(path, cursor=cursor)
+        found = [row for row in rows if wanted in (row.get("id"), row.get("name"))]
         if not found:
             raise Failed(f"there is no {noun} {wanted}")
         if len(found) > 1:

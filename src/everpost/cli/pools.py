@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from everpost.cli.changes import changes, remove
 from everpost.cli.client import Api, connected, path_of
 from everpost.cli.exits import Wrong
 from everpost.cli.root import Group
@@ -105,9 +106,7 @@ def show(api: Api, out: Printer, pool: str) -> None:
 @connected
 def set_(api: Api, out: Printer, *, pool: str, **given: Any) -> None:
     """Change POOL (its id or name). With --tier all tiers are given anew."""
-    body = _body(**given)
-    if not body:
-        raise Wrong("say what to change")
+    body = changes(_body(**given))
     row = api.find("/pools", pool, noun="pool")
     changed = api.patch(path_of("pools", row["id"]), body)
     if out.as_json:
@@ -119,10 +118,6 @@ def set_(api: Api, out: Printer, *, pool: str, **given: Any) -> None:
 @command.command("remove")
 @click.argument("pool")
 @connected
-def remove(api: Api, out: Printer, pool: str) -> None:
+def remove_(api: Api, out: Printer, pool: str) -> None:
     """Forget POOL; its relays stay."""
-    row = api.find("/pools", pool, noun="pool")
-    answer = api.delete(path_of("pools", row["id"]))
-    if out.as_json:
-        out.json(answer)
-    out.line(f"Removed pool {row['name']}.")
+    remove(api, out, api.find("/pools", pool, noun="pool"), noun="pool")

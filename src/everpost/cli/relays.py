@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
+from everpost.cli.changes import changes, remove
 from everpost.cli.client import Api, connected, path_of
-from everpost.cli.exits import Wrong
 from everpost.cli.relay_options import FIELDS, body_of, relay_options
 from everpost.cli.relay_test import try_relay
 from everpost.cli.root import Group
@@ -68,12 +68,7 @@ def set_(
     body = body_of(**given)
     if address is not None:
         body["url"] = address
-    again = dict.fromkeys(name.replace("-", "_") for name in defaults)
-    for name in sorted(again.keys() & body.keys()):
-        raise Wrong(f"{name} is given a value and its default")
-    body |= again
-    if not body:
-        raise Wrong("say what to change")
+    body = changes(body, unset=defaults, clash="its default")
     row = api.find("/relays", relay, noun="relay")
     changed = without(api.patch(path_of("relays", row["id"]), body), "password")
     if out.as_json:
@@ -226,10 +221,6 @@ def test(
 @command.command("remove")
 @click.argument("relay")
 @connected
-def remove(api: Api, out: Printer, relay: str) -> None:
+def remove_(api: Api, out: Printer, relay: str) -> None:
     """Forget RELAY. Mail that waits for it goes to the others."""
-    row = api.find("/relays", relay, noun="relay")
-    answer = api.delete(path_of("relays", row["id"]))
-    if out.as_json:
-        out.json(answer)
-    out.line(f"Removed relay {row['name']}.")
+    remove(api, out, api.find("/relays", relay, noun="relay"), noun="relay")

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
+from everpost.cli.changes import changes, remove
 from everpost.cli.client import Api, connected, path_of
-from everpost.cli.exits import Failed, Wrong
 from everpost.cli.root import Group
 from everpost.cli.show import Printer
 
@@ -41,11 +41,7 @@ def command() -> None:
 
 
 def _find(api: Api, wanted: str) -> dict[str, Any]:
-    rows = list(api.get("/routes").get("data") or [])
-    for row in rows:
-        if wanted in (row.get("id"), row.get("name")):
-            return dict(row)
-    raise Failed(f"there is no route {wanted}")
+    return api.find("/routes", wanted, noun="route", cursor="position")
 
 
 def _body(**own: Any) -> dict[str, Any]:
@@ -77,7 +73,7 @@ def add(api: Api, out: Printer, **given: Any) -> None:
 @connected
 def list_(api: Api, out: Printer) -> None:
     """List the routes, in the order in which they are tried."""
-    rows = list(api.get("/routes").get("data") or [])
+    rows = list(api.rows("/routes", cursor="position"))
     if out.as_json:
         out.json(rows)
         return
@@ -120,12 +116,7 @@ def show(api: Api, out: Printer, route: str) -> None:
 @connected
 def set_(api: Api, out: Printer, *, route: str, anything: tuple[str, ...], **given: Any) -> None:
     """Change ROUTE (its id or name)."""
-    body, free = _body(**given), dict.fromkeys(name.replace("-", "_") for name in anything)
-    for name in sorted(free.keys() & body.keys()):
-        raise Wrong(f"{name} is given a value and taken away")
-    body |= free
-    if not body:
-        raise Wrong("say what to change")
+    body = changes(_body(**given), unset=anything, clash="taken away")
     _told(out, api.patch(path_of("routes", _find(api, route)["id"]), body), "Changed")
 
 
@@ -142,13 +133,9 @@ def move(api: Api, out: Printer, *, route: str, position: int) -> None:
 @command.command("remove")
 @click.argument("route")
 @connected
-def remove(api: Api, out: Printer, route: str) -> None:
+def remove_(api: Api, out: Printer, route: str) -> None:
     """Forget ROUTE. Its mail goes by the next that fits."""
-    row = _find(api, route)
-    answer = api.delete(path_of("routes", row["id"]))
-    if out.as_json:
-        out.json(answer)
-    out.line(f"Removed route {row['name']}.")
+    remove(api, out, _find(api, route), noun="route")
 
 
 @command.command("explain")

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
+from everpost.cli.changes import changes
 from everpost.cli.client import Api, connected, path_of
-from everpost.cli.exits import Wrong
 from everpost.cli.root import Group
 from everpost.cli.show import Printer, duration
 
@@ -54,13 +54,8 @@ def list_(api: Api, out: Printer) -> None:
 @connected
 def set_(api: Api, out: Printer, *, stream: str, no_pool: bool, **given: Any) -> None:
     """Change STREAM (its name)."""
-    body = {name: value for name, value in given.items() if value is not None}
-    if no_pool:
-        if "pool" in body:
-            raise Wrong("--pool and --no-pool exclude each other")
-        body["pool"] = None
-    if not body:
-        raise Wrong("say what to change")
+    said = {name: value for name, value in given.items() if value is not None}
+    body = changes(said, unset=["pool"] if no_pool else (), clash="taken away")
     changed = api.patch(path_of("streams", stream), body)
     if out.as_json:
         out.json(changed)
