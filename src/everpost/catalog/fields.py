@@ -36,17 +36,19 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return f"<{type(self).__name__} {', '.join(said(self))}>"
 
 
+_URL = _say(
+    "`smtp://` or `smtps://`, with user, password, port; or `mx`: straight to the MX hosts of each"
+    " destination.",
+    "smtp://mail.example:587",
+)
+_ROUTES_NAME = _say("Its name.", "to-example")
+_ROUTES_POOL = _say("The pool, by id or name.", "newsletters")
+
+
 class RelayFields(_Said, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What of a relay may change."""
 
-    url: Annotated[
-        str | UnsetType,
-        _say(
-            "`smtp://` or `smtps://`, with user, password, port; or `mx`: straight to the MX hosts"
-            " of each destination.",
-            "smtp://mail.example:587",
-        ),
-    ] = UNSET
+    url: Annotated[str | UnsetType, _URL] = UNSET
     name: Annotated[_Text, _say("Default: the host.")] = UNSET
     state: Annotated[
         Literal["enabled", "draining", "disabled"] | UnsetType | None,
@@ -130,14 +132,7 @@ class RelayFields(_Said, kw_only=True, frozen=True, forbid_unknown_fields=True):
 class NewRelay(RelayFields, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A mail server that Everpost hands mail to."""
 
-    url: Annotated[
-        str,
-        _say(
-            "`smtp://` or `smtps://`, with user, password, port; or `mx`: straight to the MX hosts"
-            " of each destination.",
-            "smtp://mail.example:587",
-        ),
-    ]
+    url: Annotated[str, _URL]
 
 
 _Tiers = Annotated[
@@ -180,8 +175,8 @@ class NewPool(PoolFields, kw_only=True, frozen=True, forbid_unknown_fields=True)
 class RouteFields(_Said, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What of a route may change."""
 
-    name: Annotated[str | UnsetType, _say("Its name.", "to-example")] = UNSET
-    pool: Annotated[str | UnsetType, _say("The pool, by id or name.", "newsletters")] = UNSET
+    name: Annotated[str | UnsetType, _ROUTES_NAME] = UNSET
+    pool: Annotated[str | UnsetType, _ROUTES_POOL] = UNSET
     position: Annotated[
         _Count, _say("Its place in the list, from 1; later ones move on. Default: the end.")
     ] = UNSET
@@ -203,8 +198,8 @@ class RouteFields(_Said, kw_only=True, frozen=True, forbid_unknown_fields=True):
 class NewRoute(RouteFields, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which mail goes to which pool: the first route that fits in all that it says decides."""
 
-    name: Annotated[str, _say("Its name.", "to-example")]
-    pool: Annotated[str, _say("The pool, by id or name.", "newsletters")]
+    name: Annotated[str, _ROUTES_NAME]
+    pool: Annotated[str, _ROUTES_POOL]
 
 
 class StreamFields(_Said, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -64,3 +64,19 @@ def test_letting_go_twice_counts_once() -> None:
     hands.let_go([one])
     assert len(hands) == 0
     assert hands.busy() == ()
+
+
+def test_another_projects_mail_waits_behind_a_full_claim_each_time() -> None:
+    """I17: while several have mail claims are half as large, and for a while after; one that is
+    alone gets them whole again."""
+    hands = Hands(window=WINDOW, batch=BATCH)
+    alone = hands.room()
+    hands.hold(claim(1, "a.test", project=1))
+    other = claim(2, "a.test", project=2)
+    hands.hold(other)
+    assert hands.room() <= alone // 2
+    hands.let_go([other])
+    assert hands.room() <= alone // 2
+    for _ in range(100):
+        last = hands.room()
+    assert last > alone // 2
