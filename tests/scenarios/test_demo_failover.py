@@ -1,5 +1,6 @@
-"""F59: `make demo-failover`, shortened: one relay is killed, one becomes slow, one refuses every MAIL,
-and each comes back. What it measures is judged here but for what a busy machine decides, the p99.
+"""F59: `make demo-failover`, shortened: one relay is killed, one becomes slow, one refuses every
+MAIL, and each comes back. What it measures is judged here, but for what a busy machine decides: the
+p99.
 
 Invariants: I1, I4, I17, I19.
 """
