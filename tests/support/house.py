@@ -18,6 +18,8 @@ from tests.support.waiting import wait_until
 __all__ = ["KEY", "Answer", "House"]
 
 KEY = "ep_test0first0k_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+_ROOT = Path(__file__).parents[2]
+_INSIDE = Path(__file__).with_name("inside")
 _READY = re.compile(rb"Everpost is ready at http://([0-9.]+):(\d+)")
 
 
@@ -41,7 +43,8 @@ class House:
     """`with House(tmp_path) as house: house.post("/emails", {...})`.
 
     `settings` are environment overrides (`EVERPOST_…`); `key` None lets the server make one;
-    `prefix` is a program that becomes the server after its work (`strace -D …`, `unshare …`).
+    `prefix` is a program that becomes the server after its work (`strace -D …`, `unshare …`);
+    `inside` names modules that are loaded into each of the server's processes first.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class House:
         key: str | None = KEY,
         processes: int = 2,
         prefix: Sequence[str] = (),
+        inside: Sequence[str] = (),
     ) -> None:
         self.data = data
         self.key = key or ""
@@ -59,6 +63,7 @@ class House:
         self._settings = dict(settings or {})
         self._processes = processes
         self._prefix = prefix
+        self._inside = inside
         self._process: subprocess.Popen[bytes] | None = None
         self.host = "127.0.0.1"
         self.port = 0
@@ -85,6 +90,9 @@ class House:
             "EVERPOST_DNS_TIMEOUT_S": "0.5",
             **self._settings,
         }
+        if self._inside:
+            environment["INSIDE"] = " ".join(self._inside)
+            environment["PYTHONPATH"] = os.pathsep.join((str(_INSIDE), str(_ROOT)))
         if self._given_key:
             environment["EVERPOST_FIRST_API_KEY"] = self._given_key
         with self.log.open("ab") as log:

@@ -19,15 +19,17 @@ PACKAGES = {
     "knot": "/usr/sbin/knotd",
     "strace": "/usr/bin/strace",
     "curl": "/usr/bin/curl",
+    "e2fsprogs": "/usr/sbin/mkfs.ext4",
     "haproxy": "/usr/sbin/haproxy",
     "libemail-mime-perl": "/usr/share/perl5/Email/MIME.pm",
+    "libfaketime": "/usr/lib/*/faketime/libfaketime.so.1",
     "nginx-light": "/usr/sbin/nginx",
     "openssl": "/usr/bin/openssl",
     "mount": "/usr/bin/mount",
     "unbound": "/usr/sbin/unbound",
     "util-linux": "/usr/bin/prlimit",
 }
-"""Debian package -> a program that it brings."""
+"""Debian package -> a program (or file) that it brings, as a pattern."""
 
 
 def missing() -> list[str]:
@@ -35,7 +37,7 @@ def missing() -> list[str]:
     return [
         package
         for package, program in PACKAGES.items()
-        if not Path(program).exists() and shutil.which(Path(program).name) is None
+        if not any(Path("/").glob(program[1:])) and shutil.which(Path(program).name) is None
     ]
 
 

@@ -46,6 +46,7 @@ class HeldReason(StrEnum):
     IN_DOUBT = "in_doubt"
     POISON = "poison"
     RESTORE = "restore"
+    DAMAGED = "damaged"
 
 
 class InDoubtPolicy(StrEnum):

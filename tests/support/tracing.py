@@ -1,0 +1,36 @@
+"""System calls of a running process that fail, come late or kill, by strace's injection."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["injecting"]
+
+
+@contextmanager
+def injecting(pid: int, *injections: str, trace: str = "") -> Iterator[None]:
+    """In the block, the process and its threads meet `injections`, such as
+    `fdatasync:error=EIO:when=6` or `pwrite64:error=EROFS`. `trace`: which calls are looked at at
+    all, where that is not plain from these."""
+    strace = shutil.which("strace")
+    assert strace, "this test needs strace: apt-get install strace"
+    calls = trace or ",".join(dict.fromkeys(each.split(":")[0] for each in injections))
+    tracer = subprocess.Popen(
+        [
+            *(strace, "-f", "-p", str(pid), "-e", f"trace={calls}", "-e", "signal=none"),
+            *(word for each in injections for word in ("-e", f"inject={each}")),
+            *("--output", "/dev/null"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert tracer.stderr is not None
+    try:
+        while "attached" not in (line := tracer.stderr.readline()):
+            assert line, "strace could not attach"
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(timeout=20)
+        tracer.stderr.close()
