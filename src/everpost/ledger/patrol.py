@@ -8,7 +8,7 @@ never stops, since a store that is always busy must be checked, too.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -84,11 +84,19 @@ class Patrol:
     """`rate`: messages a second; `every_s`: a pass begins no sooner after the one before began."""
 
     def __init__(
-        self, *, owner: Id, store: Books, clock: Clock, rate: float, every_s: float
+        self,
+        *,
+        owner: Id,
+        store: Books,
+        clock: Clock,
+        rate: float,
+        every_s: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._owner = owner
         self._store = store
         self._clock = clock
+        self._sleep = sleep
         self._every_ms = int(every_s * 1000)
         self._slice = max(1, min(int(rate * _SLICE_S), _MOST))
         self._pause_s = self._slice / rate
@@ -104,7 +112,7 @@ class Patrol:
         try:
             while True:
                 due = self._clock.monotonic() + pause
-                await asyncio.sleep(pause)
+                await self._sleep(pause)
                 began = self._clock.monotonic()
                 try:
                     pause = self._pause_s if await self.step() else self._idle_s
