@@ -278,6 +278,7 @@ MENDED = {
     "owner forgotten": set(),
     "owner lost": set(),
     "deadline lost": set(),
+    "never due": set(),
     "orphan content": set(),
     "orphan events": set(),
     "orphan attempt": set(),

@@ -56,7 +56,7 @@ def command(
     if not store.is_file():
         raise Failed(f"there is no store at {store}; `everpost serve` makes it")
     try:
-        repaired = _repair(settings) if repair else None
+        repaired = _repair(settings, as_json=as_json) if repair else None
         outcome = _verify(store, processes or min(os.cpu_count() or 1, 4), as_json=as_json)
     except (StoreError, OSError) as error:
         raise Failed(f"{store} cannot be checked: {error}") from error
@@ -87,10 +87,10 @@ def _progress(doing: str, *, on: bool) -> Iterator[Callable[[int, int], None]]:
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(doing, total=None)
-        yield lambda done, of: progress.update(task, completed=done, total=of)
+        yield lambda done, of: progress.update(task, completed=done, total=of or None)
 
 
-def _repair(settings: "Settings") -> "Repaired":
+def _repair(settings: "Settings", *, as_json: bool) -> "Repaired":
     from everpost.clock import SystemClock
     from everpost.ids import IdMaker
     from everpost.ledger import repair
@@ -109,7 +109,14 @@ def _repair(settings: "Settings") -> "Repaired":
         await store.open()
         try:
             owner = IdMaker(clock.now, secrets.token_bytes)()
-            return await repair(store, owner=owner, clock=clock, folder=places.set_aside)
+            with _progress("mending", on=not as_json and sys.stderr.isatty()) as each:
+                return await repair(
+                    store,
+                    owner=owner,
+                    clock=clock,
+                    folder=places.set_aside,
+                    each=lambda done: each(done, 0),
+                )
         finally:
             await store.close()
 
@@ -204,7 +211,7 @@ def _remedy(outcome: "Outcome", kind: str) -> str:
 def _show_repairs(out: Printer, repaired: "Repaired") -> None:
     out.line(
         f"Repaired: {repaired.held} recipients held, {repaired.taken_back} claims taken back, "
-        f"{repaired.set_aside} rows set aside, {repaired.tallies} tallies corrected."
+        f"{repaired.queued} queued where they are found, {repaired.set_aside} rows set aside, {repaired.tallies} tallies corrected."
     )
     if repaired.set_aside:
         out.line(f"What was set aside is in {repaired.kept_in}")

@@ -7,6 +7,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import msgspec
@@ -16,6 +18,7 @@ from everpost.ledger import Checked, Findings, check_store, walk
 from everpost.ledger.walk import FIRST
 from everpost.recovery.supervisor import die_with_parent
 from everpost.store.auditing import Totals
+from everpost.store.interface import StoreError
 from everpost.store.sqlite import Auditor
 
 __all__ = ["Outcome", "verify_store"]
@@ -76,17 +79,23 @@ def _together(
     ranges = [(path, *pair) for pair in zip((FIRST, *bounds), ends, strict=True)]
     checked, findings = Checked(), Findings()
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, initializer=_begin) as pool:
-        rest = pool.apply_async(_check_rest, (path,))
-        pieces = pool.imap_unordered(_check_range, ranges)
-        for done, (piece, found) in enumerate(pieces, 1):
-            checked.merge(piece)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+    try:
+        rest = pool.submit(_check_rest, path)
+        pieces = [pool.submit(_check_range, span) for span in ranges]
+        for done, piece in enumerate(as_completed(pieces), 1):
+            some, found = piece.result()
+            checked.merge(some)
             findings.merge(found)
             each(done, len(ranges) + 1)
-        last, found, totals = rest.get()
-        checked.merge(last)
+        some, found, totals = rest.result()
+        checked.merge(some)
         findings.merge(found)
         each(len(ranges) + 1, len(ranges) + 1)
+    except BrokenProcessPool as error:
+        raise StoreError("a process that checks it was killed; try --processes 1") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
     return Outcome(checked, findings, totals, 0.0)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from everpost.ids import Id
 from everpost.ledger.findings import Finding
-from everpost.model.states import LIVE, TERMINAL, TRANSITIONS, InDoubtPolicy, State, Verb
+from everpost.model.states import TERMINAL, TRANSITIONS, InDoubtPolicy, State, Verb
 from everpost.store.auditing import (
     ACCEPTED,
     AttemptFacts,
@@ -177,9 +177,9 @@ def _of_recipient(book: _Book, row: RecipientFacts, workers: frozenset[Id]) -> I
         has = "no" if row.settled_at is None else "a"
         text = f"it is {row.state} and has {has} time of its end"
         yield book.finding("end_undated", text, recipient=row.n)
-    if state in LIVE and row.due not in (0, 1):
+    if state is State.QUEUED and row.due not in (0, 1):
         text = f"its mark for being due is {row.due}"
-        yield book.finding("due_impossible", text, recipient=row.n)
+        yield book.finding("due_impossible", text, recipient=row.n, mends=True)
 
 
 def _of_claim(book: _Book, row: RecipientFacts, workers: frozenset[Id]) -> Iterator[Finding]:

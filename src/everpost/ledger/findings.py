@@ -40,7 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "claim_incomplete": Kind("I13", "claimed without an owner or a deadline", "take back"),
     "owner_left": Kind("I13", "not claimed, and yet it has an owner or a deadline"),
     "end_undated": Kind("I2", "ended without the time of its end, or not ended with one"),
-    "due_impossible": Kind("I1", "queued where no claim finds it"),
+    "due_impossible": Kind("I1", "queued where no claim finds it", "queue"),
     "orphan_content": Kind("I20", "content of a message that is not there", "set aside"),
     "orphan_events": Kind("I20", "events of a message that is not there", "set aside"),
     "orphan_attempts": Kind("I20", "attempts of a message that is not there", "set aside"),

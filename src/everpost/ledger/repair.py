@@ -39,15 +39,18 @@ class Repairs(msgspec.Struct, frozen=True):
 
     hold: Sequence[tuple[Id, int | None]] = ()
     take_back: Sequence[tuple[Id, int]] = ()
+    queue: Sequence[tuple[Id, int]] = ()
     set_aside: Sequence[Id] = ()
 
 
 class Repaired(msgspec.Struct):
-    """What was done: recipients held and taken back, rows set aside and the file that has them,
-    tallies corrected. `busy`: another repair is under way, so the tallies were left alone."""
+    """What was done: recipients held, claims taken back, recipients queued where they are found,
+    rows set aside and the file that has them, tallies corrected. `busy`: another repair is under
+    way, so the tallies were left alone."""
 
     held: int = 0
     taken_back: int = 0
+    queued: int = 0
     set_aside: int = 0
     kept_in: str | None = None
     tallies: int = 0
@@ -62,6 +65,7 @@ def plan(found: Sequence[Finding]) -> Repairs:
     """Pure."""
     hold: dict[tuple[Id, int | None], None] = {}
     take_back: dict[tuple[Id, int], None] = {}
+    queue: dict[tuple[Id, int], None] = {}
     set_aside: dict[Id, None] = {}
     for finding in found:
         message, n = finding.message, finding.recipient
@@ -72,11 +76,13 @@ def plan(found: Sequence[Finding]) -> Repairs:
                 hold[message, n] = None
             case "take back" if n is not None:
                 take_back[message, n] = None
+            case "queue" if n is not None:
+                queue[message, n] = None
             case "set aside":
                 set_aside[message] = None
             case _:
                 pass
-    return Repairs(list(hold), list(take_back), list(set_aside))
+    return Repairs(list(hold), list(take_back), list(queue), list(set_aside))
 
 
 def decide_claim(claim: Claim, in_doubt: InDoubtPolicy | None, *, now: int) -> Settlement:
@@ -112,16 +118,17 @@ async def repair(
     each: Callable[[int], None] = lambda _: None,
 ) -> Repaired:
     """Go through the whole store and mend what is safe; `folder` gets the file of rows that are set
-    aside. A live store may be mended: each repair looks again, in its transaction. Raises
-    StoreError, OSError."""
-    repaired = Repaired()
+    aside, `each` hears how many messages were seen. A live store may be mended: each repair looks
+    again, in its transaction. Raises StoreError, OSError."""
+    repaired, seen = Repaired(), 0
     aside = _Aside(folder, clock.now())
     try:
         at: Id | None = FIRST
         while at is not None:
             page = await store.audit_page(at, limit=AUDIT_PAGE)
             await _mend(store, plan(judge(page)), repaired, aside, clock)
-            each(len(page.messages))
+            seen += len(page.messages)
+            each(seen)
             at = page.upto
     finally:
         aside.close()
@@ -142,6 +149,8 @@ async def _mend(
         repaired.taken_back += await store.take_back(settlements, actor=ACTOR)
     if repairs.hold:
         repaired.held += await store.hold_damaged(repairs.hold, actor=ACTOR)
+    if repairs.queue:
+        repaired.queued += await store.queue_anew(repairs.queue, actor=ACTOR)
     if repairs.set_aside:
         kept_in = aside.write(await store.orphans(repairs.set_aside))
         repaired.set_aside += await store.drop_orphans(

@@ -165,6 +165,11 @@ class Mending(Protocol):
         many recipients."""
         ...
 
+    async def queue_anew(self, recipients: Sequence[tuple[Id, int]], *, actor: str) -> int:
+        """Of these (message, n), put what is queued and out of every claim's sight into its sight;
+        how many."""
+        ...
+
     async def orphans(self, messages: Sequence[Id]) -> Sequence[Mapping[str, Any]]:
         """The contents, events and attempts of messages that have neither a message's row nor
         recipients: each as its columns, and its table as "table"."""

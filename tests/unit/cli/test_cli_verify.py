@@ -98,7 +98,8 @@ def test_a_store_with_and_without_faults(run: Run, data: Path) -> None:
     assert "Repaired: 2 recipients held" in result.stdout
     found = json.loads(run("verify", "--data", data, "--repair", "--json").stdout)
     assert found["repaired"] == {
-        "held": 0, "taken_back": 0, "set_aside": 0, "kept_in": None, "tallies": 0, "busy": False,
+        "held": 0, "taken_back": 0, "queued": 0, "set_aside": 0, "kept_in": None, "tallies": 0,
+        "busy": False,
     }  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def test_what_was_set_aside_and_what_was_left_to_another_is_said(
     result = run("verify", "--data", data, "--repair")
     assert result.exit_code == 0
     assert f"What was set aside is in {data / 'set-aside'}" in result.stdout
-    monkeypatch.setattr(verify_command, "_repair", lambda _settings: Repaired(busy=True))
+    monkeypatch.setattr(verify_command, "_repair", lambda *_, **__: Repaired(busy=True))
     assert "Another repair is under way" in run("verify", "--data", data, "--repair").stdout
 
 

@@ -172,8 +172,9 @@ def test_how_a_finding_reads() -> None:
 
 def test_only_what_is_said_to_be_mended_is_planned() -> None:
     found = [Finding(kind, "", 1, ID, 1, mends=False) for kind in KINDS]
-    assert plan(found) == Repairs([], [], [])
+    assert plan(found) == Repairs([], [], [], [])
     everything = plan([Finding(kind, "", 1, ID, 1, mends=True) for kind in KINDS] * 2)
     assert everything.hold == [(ID, 1)]
     assert everything.take_back == [(ID, 1)]
+    assert everything.queue == [(ID, 1)]
     assert everything.set_aside == [ID]

@@ -15,10 +15,19 @@ from everpost.store.sqlite.moves import Moves, Row, json_text, rows_by_key
 from everpost.store.sqlite.settling import Rescue
 from everpost.store.sqlite.work import Transaction, fetch_all
 
-__all__ = ["drop_orphans", "hold_damaged", "mend_tallies", "orphans", "take_back", "unowned"]
+__all__ = [
+    "drop_orphans",
+    "hold_damaged",
+    "mend_tallies",
+    "orphans",
+    "queue_anew",
+    "take_back",
+    "unowned",
+]
 
 _RECIPIENTS = SQL["audited_recipients"]
 _UNOWNED = SQL["unowned_claim"]
+_QUEUE_ANEW = SQL["queue_anew"]
 _IS_ORPHAN = SQL["is_orphan"]
 _ORPHANS = {
     "contents": SQL["orphan_contents"],
@@ -80,6 +89,17 @@ def take_back(tx: Transaction, settlements: Sequence[Settlement], *, actor: str)
             works.append(Rescue(owner, [settlement]))
             _note(tx, actor, "take_back", text(settlement.message), recipients=[settlement.n])
     return sum(written[0] for written in Rescue.run(tx, works))
+
+
+def queue_anew(tx: Transaction, recipients: Sequence[tuple[Id, int]], *, actor: str) -> int:
+    queued = 0
+    for message, n in recipients:
+        tx.db.execute(_QUEUE_ANEW, {"now": tx.now, "message": message, "n": n})
+        if tx.db.changes():
+            _note(tx, actor, "queue", text(message), recipients=[n])
+            queued += 1
+    tx.queued += queued
+    return queued
 
 
 def orphans(db: apsw.Connection, messages: Sequence[Id]) -> Sequence[Mapping[str, Any]]:

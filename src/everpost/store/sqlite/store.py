@@ -333,6 +333,9 @@ class SqliteStore:
     async def take_back(self, settlements: Sequence[Settlement], *, actor: str) -> int:
         return await self._do(lambda tx: repairs.take_back(tx, settlements, actor=actor))
 
+    async def queue_anew(self, recipients: Sequence[tuple[Id, int]], *, actor: str) -> int:
+        return await self._do(lambda tx: repairs.queue_anew(tx, recipients, actor=actor))
+
     async def orphans(self, messages: Sequence[Id]) -> Sequence[Mapping[str, Any]]:
         return await self._read(lambda db: repairs.orphans(db, messages))
 

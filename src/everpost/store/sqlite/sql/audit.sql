@@ -88,6 +88,10 @@ WHERE r.message = ? AND r.n = ? AND r.state = 'claimed' AND (
   r.owner IS NULL OR r.deadline IS NULL OR r.owner NOT IN (SELECT id FROM workers)
 );
 
+-- name: queue_anew
+UPDATE recipients SET due = not_before <= :now
+WHERE message = :message AND n = :n AND state = 'queued' AND due NOT IN (0, 1);
+
 -- name: is_orphan
 WITH RECURSIVE p (project) AS (
   SELECT (SELECT project FROM messages ORDER BY project LIMIT 1)
