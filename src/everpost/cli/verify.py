@@ -211,7 +211,8 @@ def _remedy(outcome: "Outcome", kind: str) -> str:
 def _show_repairs(out: Printer, repaired: "Repaired") -> None:
     out.line(
         f"Repaired: {repaired.held} recipients held, {repaired.taken_back} claims taken back, "
-        f"{repaired.queued} queued where they are found, {repaired.set_aside} rows set aside, {repaired.tallies} tallies corrected."
+        f"{repaired.queued} queued where they are found, {repaired.set_aside} rows set aside, "
+        f"{repaired.tallies} tallies corrected."
     )
     if repaired.set_aside:
         out.line(f"What was set aside is in {repaired.kept_in}")

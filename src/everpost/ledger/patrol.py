@@ -118,7 +118,7 @@ class Patrol:
                     pause = self._pause_s if await self.step() else self._idle_s
                 except StoreError as error:
                     telemetry.event("ledger.patrol_failed", error=str(error))
-                    pause = self._idle_s
+                    pause = self._idle_s * _GIVE_WAY
                 if began - due > _LATE_S or self._clock.monotonic() - began > _LONG_S:
                     pause *= _GIVE_WAY
         finally:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -10,10 +12,11 @@ import pytest
 from click.testing import Result
 
 from everpost.cli import verify as verify_command
+from everpost.cli import verifying
 from everpost.cli.verifying import verify_store
 from everpost.ids import Id
-from everpost.ledger import Repaired
-from everpost.store.interface import Store
+from everpost.ledger import Checked, Finding, Findings, Repaired
+from everpost.store.interface import Store, StoreError
 from everpost.store.sqlite import SqliteStore
 from tests.conformance.making import HandClock, make_id, message
 
@@ -138,3 +141,37 @@ def test_many_processes_find_what_one_does(data: Path) -> None:
     assert together.findings.counts == alone.findings.counts
     assert alone.findings.total == 3
     assert {f.text for f in together.findings.kept} == {f.text for f in alone.findings.kept}
+
+
+def test_a_process_that_checks_is_killed(
+    run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(data, 5)
+    monkeypatch.setattr(verifying, "_begin", partial(os._exit, 1))
+    with pytest.raises(StoreError, match="was killed"):
+        verify_store(data / "everpost.db", processes=2, each=lambda *_: None, small=0)
+
+
+def test_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with verify_command._progress("checking", on=True) as each:
+        each(1, 2)
+        each(7, 0)
+    with verify_command._progress("silent", on=False) as each:
+        each(1, 2)
+    said = capsys.readouterr()
+    assert "checking" in said.err
+    assert "silent" not in said.err
+
+
+def test_totals_that_cannot_be_read(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(data, 1)
+    findings = Findings()
+    findings.add([Finding("store_damaged", "torn")])
+    torn = verifying.Outcome(Checked(complete=False), findings, None, 0.1)
+    monkeypatch.setattr(verifying, "verify_store", lambda *_, **__: torn)
+    result = run("verify", "--data", data)
+    assert result.exit_code == 1
+    assert "Not all could be read" in result.stdout
+    document = json.loads(run("verify", "--data", data, "--json").stdout)
+    assert (document["consistent"], document["totals"]) == (False, [])

@@ -225,7 +225,7 @@ def test_it_gives_way_to_a_busy_machine_and_survives_a_store_that_is_away(tmp_pa
         one.cancel()
         with pytest.raises(asyncio.CancelledError):
             await one
-        assert slept == [0.25, 0.25, 0.25, 2.5, 0.25, 0.25, 1.0, 0.25, 0.25]
+        assert slept == [0.25, 0.25, 0.25, 2.5, 0.25, 0.25, 10.0, 0.25, 0.25]
         # it has said where it is, and given the lease back
         _, notes = await store.noted([LEAD])
         assert notes[0].data["after"] == ids[13].hex()
