@@ -1,5 +1,5 @@
-"""Whatever is done in whatever order: nothing is lost, nothing counted twice, no gap in a timeline
-(I5, I20)."""
+"""Whatever is done in whatever order: nothing is lost, nothing counted twice, no gap in a timeline,
+and the ledger finds nothing wrong (I5, I20)."""
 
 import asyncio
 import contextlib
@@ -17,20 +17,29 @@ from hypothesis.stateful import (
 )
 
 from everpost.ids import Id
+from everpost.ledger import Findings, check_store, walk
 from everpost.model.states import TERMINAL, HeldReason, State, Verb, allowed
-from everpost.store.interface import Claim, Settlement
+from everpost.store.interface import Claim, Settlement, WorkerRow
 from tests.conformance.engines import Engine
-from tests.conformance.making import claims, make_id, message, settlement
+from tests.conformance.making import START, attempt, claims, make_id, message, settlement
 
 MakeEngine = Callable[[], contextlib.AbstractContextManager[Engine]]
 TARGETS = [s for s in State if allowed(State.CLAIMED, Verb.SETTLE, s)]
 RESCUES = [s for s in State if allowed(State.CLAIMED, Verb.RESCUE, s)]
 
 
+_EVENTS = {State.QUEUED: "deferred", State.HELD: "held"}
+
+
 def _to(claim: Claim, target: State, now: int, wait: int) -> Settlement:
+    """As dispatch writes it; of every other recipient an attempt was made."""
+    tried = claim.n % 2 == 0
     return settlement(
         claim,
         target,
+        event=_EVENTS.get(target, target.value),
+        data={"attempt": claim.attempts + 1} if tried else {},
+        record=attempt() if tried else None,
         not_before=now + wait if target is State.QUEUED else None,
         reason=HeldReason.IN_DOUBT if target is State.HELD else None,
     )
@@ -51,15 +60,25 @@ class Mailroom(RuleBasedStateMachine):
         for store in self.stores:
             self.runner.run(store.open())
         self.owners = [make_id(), make_id()]
+        for pid, owner in enumerate(self.owners):
+            worker = WorkerRow(owner, "dispatch", pid, "boot", f"dots-{pid}.log", START, START)
+            self.runner.run(self.stores[0].register(worker))
         self.messages: list[Id] = []
         self.claims: list[tuple[int, Claim]] = []
         self.accepted = 0
         self.ended: dict[tuple[Id, int], State] = {}
 
     def teardown(self) -> None:
-        for store in self.stores:
-            self.runner.run(store.close())
-        self.stack.close()
+        try:
+            findings = Findings()
+            checked = self.runner.run(walk(self.stores[1], findings, limit=3))
+            self.runner.run(check_store(self.stores[1], findings))
+            assert findings.kept == []
+            assert checked.recipients == self.accepted
+        finally:
+            for store in self.stores:
+                self.runner.run(store.close())
+            self.stack.close()
 
     @initialize(n=st.integers(1, 4))
     def first(self, n: int) -> None:

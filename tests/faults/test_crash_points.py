@@ -34,6 +34,7 @@ def _types(house: House, id_: str) -> list[str]:
 
 def _gapless(house: House, id_: str) -> None:
     assert [e["seq"] for e in house.events(id_)] == list(range(1, len(house.events(id_)) + 1))
+    assert house.findings() == []
 
 
 def test_w0_killed_before_the_claim(tmp_path: Path) -> None:

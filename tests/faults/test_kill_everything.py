@@ -172,5 +172,6 @@ def _check(house: House, far: FarEnd, history: History) -> None:
             id_ = history.acknowledged[key]
             in_doubt = [e for e in house.events(id_) if e["type"] == "in_doubt"]
             assert count - 1 <= len(in_doubt), f"{key}: {count} copies, {house.events(id_)}"
+    assert house.findings() == []
     same_id = {m.recipients[0]: m.message_id for m in far.complete}
     assert all(same_id[m.recipients[0]] == m.message_id for m in far.complete)

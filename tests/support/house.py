@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from everpost.cli.verifying import verify_store
+from everpost.ledger.findings import said
 from tests.support.waiting import wait_until
 
 __all__ = ["KEY", "Answer", "House"]
@@ -275,6 +277,11 @@ class House:
         assert answer.status in (200, 201), answer
         found: dict[str, Any] = answer.json
         return found
+
+    def findings(self) -> list[str]:
+        """What is wrong with its books, as `everpost verify` finds it; it may be running."""
+        outcome = verify_store(self.data / "everpost.db", processes=1, each=lambda *_: None)
+        return [said(finding) for finding in outcome.findings.kept]
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`everpost WORDS --data …` as a user on this machine runs it."""

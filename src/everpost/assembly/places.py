@@ -21,6 +21,11 @@ class Places:
         return self.data / "everpost.db"
 
     @property
+    def set_aside(self) -> Path:
+        """Rows that `everpost verify --repair` took out of the store."""
+        return self.data / "set-aside"
+
+    @property
     def master_key(self) -> Path:
         return self.data / "master.key"
 

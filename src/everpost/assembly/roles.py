@@ -15,6 +15,7 @@ from everpost.assembly.canary import open_canary
 from everpost.assembly.dispatching import open_dispatch, rescuer_of
 from everpost.assembly.doors import open_doors
 from everpost.assembly.node import Node, open_node
+from everpost.assembly.patrol import open_patrol
 from everpost.assembly.tasks import beside
 from everpost.config import Settings
 from everpost.monitoring.metrics import Metrics
@@ -79,6 +80,7 @@ async def _run(
             if "upkeep" in roles:
                 await stack.enter_async_context(_upkeep(node, dispatchers))
                 await stack.enter_async_context(open_canary(node))
+                await stack.enter_async_context(open_patrol(node))
             if "dispatch" in roles:
                 await stack.enter_async_context(open_dispatch(node))
             if "api" in roles:

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "sandbox": ("sandbox", "Read mail that was captured, not sent."),
     "config": ("config", "Show, check and explain the settings."),
     "db": ("db", "The store's file."),
+    "verify": ("verify", "Check that nothing accepted is lost, and mend what is safe."),
     "doctor": ("doctor", "Check this machine and its network."),
     "loadtest": ("loadtest", "Find out what a server bears."),
     "sink": ("sink", "A mail server that swallows mail, for tests."),

@@ -16,6 +16,7 @@ from everpost.ids import Id
 from everpost.model.message import NewMessage
 from everpost.model.outcome import AttemptRecord, Ending
 from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.store.auditing import Auditing, Mending
 from everpost.store.catalog_rows import (
     ApiKeyRow,
     Catalog,
@@ -311,6 +312,17 @@ class Recovery(Protocol):
         """Like settle, by Verb.RESCUE."""
         ...
 
+    async def unowned(
+        self, recipients: Sequence[tuple[Id, int]]
+    ) -> Sequence[tuple[Claim, InDoubtPolicy | None]]:
+        """Of these (message, n), the claims that no registered worker owns, or that lack an owner
+        or a deadline, with the message's in-doubt policy; None: the message is gone."""
+        ...
+
+    async def take_back(self, settlements: Sequence[Settlement], *, actor: str) -> int:
+        """Settle such claims; how many."""
+        ...
+
     async def purge(self, *, before: int, limit: int) -> int:
         """Remove idempotency records (`limit` at most), notes, seats and budgets that ended before
         `before`; how many."""
@@ -449,7 +461,18 @@ class Keys(Protocol):
 
 
 class Store(
-    Accepting, Claiming, Controls, Recovery, Reading, Outbox, Catalog, Sharing, Keys, Protocol
+    Accepting,
+    Claiming,
+    Controls,
+    Recovery,
+    Reading,
+    Outbox,
+    Auditing,
+    Mending,
+    Catalog,
+    Sharing,
+    Keys,
+    Protocol,
 ):
     """All slices together: what an engine offers and `assembly` hands out in parts."""
 

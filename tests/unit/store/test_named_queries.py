@@ -5,12 +5,14 @@ import pytest
 from everpost.store.queries import CHUNK, Rows, load, sizes
 from everpost.store.sqlite import (
     accepting,
+    auditing,
     catalog,
     claiming,
     controls,
     moves,
     reading,
     recovery,
+    repairs,
     sharing,
 )
 from everpost.store.sqlite.connection import SQL
@@ -38,7 +40,18 @@ def test_a_name_that_comes_twice(tmp_path: Path) -> None:
 def test_a_query_that_nobody_uses_is_noticed() -> None:
     used = "".join(
         Path(str(module.__file__)).read_text()
-        for module in (accepting, catalog, claiming, controls, moves, reading, recovery, sharing)
+        for module in (
+            accepting,
+            auditing,
+            catalog,
+            claiming,
+            controls,
+            moves,
+            reading,
+            recovery,
+            repairs,
+            sharing,
+        )
     )
     folder = Path(str(catalog.__file__)).parent
     used += (folder / "work.py").read_text() + (folder / "writer.py").read_text()

@@ -6,6 +6,7 @@ process that dies, stops or meets a full disk leaves the others' data whole. Pol
 here, nor any knowledge of HTTP, SMTP or what is inside sealed content.
 """
 
+from everpost.store.sqlite.auditing import Auditor
 from everpost.store.sqlite.store import SqliteStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["Auditor", "SqliteStore"]

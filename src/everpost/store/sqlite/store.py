@@ -14,6 +14,7 @@ from everpost.ids import Id
 from everpost.model.message import Durability, NewMessage
 from everpost.model.shares import Ask, Grant
 from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.store.auditing import AuditPage, PartsPage, Totals
 from everpost.store.interface import (
     Accepted,
     ApiKeyRow,
@@ -40,8 +41,9 @@ from everpost.store.interface import (
     WorkerRow,
 )
 from everpost.store.sharing import Note
-from everpost.store.sqlite import catalog, claiming, controls, reading, recovery, sharing
+from everpost.store.sqlite import catalog, claiming, controls, reading, recovery, repairs, sharing
 from everpost.store.sqlite.accepting import Accept
+from everpost.store.sqlite.auditing import Auditor
 from everpost.store.sqlite.checkpoint import Checkpointer
 from everpost.store.sqlite.claiming import ClaimWork, Taken
 from everpost.store.sqlite.connection import as_store_error, connect
@@ -88,6 +90,7 @@ class SqliteStore:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._checkpointer: Checkpointer | None = None
+        self._auditor = Auditor(path)
 
     # -- its life ----------------------------------------------------------------------------------
 
@@ -118,6 +121,7 @@ class SqliteStore:
             await self._writer.close()
         if self._reader is not None:
             await self._reader.close()
+        await self._auditor.close()
         if self._checkpointer is not None:
             await asyncio.to_thread(self._checkpointer.close)
 
@@ -300,6 +304,48 @@ class SqliteStore:
 
     async def mark_published(self, consumer: str, position: int) -> None:
         await self._do(lambda tx: recovery.mark_published(tx, consumer, position))
+
+    # -- auditing ----------------------------------------------------------------------------------
+
+    async def audit_page(self, after: Id, *, limit: int, upto: Id | None = None) -> AuditPage:
+        return await self._auditor.audit_page(after, limit=limit, upto=upto)
+
+    async def audit_parts(self, after: int, *, limit: int) -> PartsPage:
+        return await self._auditor.audit_parts(after, limit=limit)
+
+    async def audit_totals(self) -> Totals:
+        return await self._auditor.audit_totals()
+
+    async def audit_bounds(self, pieces: int) -> Sequence[Id]:
+        return await self._auditor.audit_bounds(pieces)
+
+    async def engine_check(self) -> Sequence[str]:
+        return await self._auditor.engine_check()
+
+    async def hold_damaged(self, recipients: Sequence[tuple[Id, int | None]], *, actor: str) -> int:
+        return await self._do(lambda tx: repairs.hold_damaged(tx, recipients, actor=actor))
+
+    async def unowned(
+        self, recipients: Sequence[tuple[Id, int]]
+    ) -> Sequence[tuple[Claim, InDoubtPolicy | None]]:
+        return await self._read(lambda db: repairs.unowned(db, recipients))
+
+    async def take_back(self, settlements: Sequence[Settlement], *, actor: str) -> int:
+        return await self._do(lambda tx: repairs.take_back(tx, settlements, actor=actor))
+
+    async def queue_anew(self, recipients: Sequence[tuple[Id, int]], *, actor: str) -> int:
+        return await self._do(lambda tx: repairs.queue_anew(tx, recipients, actor=actor))
+
+    async def orphans(self, messages: Sequence[Id]) -> Sequence[Mapping[str, Any]]:
+        return await self._read(lambda db: repairs.orphans(db, messages))
+
+    async def drop_orphans(self, messages: Sequence[Id], *, actor: str, kept_in: str) -> int:
+        return await self._do(
+            lambda tx: repairs.drop_orphans(tx, messages, actor=actor, kept_in=kept_in)
+        )
+
+    async def mend_tallies(self, differences: Mapping[tuple[int, str], int], *, actor: str) -> None:
+        await self._do(lambda tx: repairs.mend_tallies(tx, differences, actor=actor))
 
     # -- sharing -----------------------------------------------------------------------------------
 

@@ -8,15 +8,13 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import apsw
 
+from everpost.store.auditing import ACCEPTED
 from everpost.store.queries import Rows, sizes
 from everpost.store.sqlite.connection import SQL
 
 __all__ = ["ACCEPTED", "Single", "Transaction", "Work", "fetch_all", "fetch_rows", "write_rows"]
 
 T = TypeVar("T")
-
-ACCEPTED = "accepted"
-"""The tally of all recipients that were ever accepted, beside those of the states."""
 
 _ADD_TALLY = Rows(SQL["add_tallies"])
 
