@@ -27,6 +27,7 @@ __all__ = [
     "event",
     "gauge",
     "histogram",
+    "raised",
     "set_log",
 ]
 
@@ -119,6 +120,11 @@ _ALARMS: dict[str, Alarm] = {}
 def alarm(name: str) -> Alarm:
     """The one alarm of this name in this process."""
     return _ALARMS.setdefault(name, Alarm(name))
+
+
+def raised() -> tuple[str, ...]:
+    """Names of the alarms that stand in this process."""
+    return tuple(each.name for each in tuple(_ALARMS.values()) if each.raised)
 
 
 class _Target(Protocol):
