@@ -7,12 +7,16 @@ line on stderr), never sentences; values of secret fields never reach them.
 
 import atexit
 import json
+import math
+import os
+import select
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, Protocol, TextIO
 
 __all__ = [
     "METRICS",
@@ -23,6 +27,7 @@ __all__ = [
     "event",
     "gauge",
     "histogram",
+    "raised",
     "set_log",
 ]
 
@@ -117,45 +122,151 @@ def alarm(name: str) -> Alarm:
     return _ALARMS.setdefault(name, Alarm(name))
 
 
+def raised() -> tuple[str, ...]:
+    """Names of the alarms that stand in this process."""
+    return tuple(each.name for each in tuple(_ALARMS.values()) if each.raised)
+
+
+class _Target(Protocol):
+    """Where lines go. `write` raises OSError or ValueError; then the line counts as dropped."""
+
+    def write(self, line: str) -> None: ...
+
+
+class _Stream:
+    """A stream that somebody else opened. Where it has a descriptor, lines are written past its
+    buffer: what a full disk refused would stay in there, and half a line come out later."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._out = _Descriptor(-1)
+
+    def write(self, line: str) -> None:
+        try:
+            self._out.fd = self._stream.fileno()  # asked each time: its owner may have closed it
+        except OSError:  # in memory
+            self._stream.write(line)
+            self._stream.flush()
+        else:
+            self._out.write(line)
+
+
+class _File:
+    """A file by its path, opened when there is something to write, and anew when it has been
+    renamed or removed (as logrotate does), both seen within a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._out: _Descriptor | None = None
+        self._looked = -math.inf
+
+    def write(self, line: str) -> None:
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_S:
+            self._looked = now
+            self._look()
+        if self._out is None:
+            raise FileNotFoundError(self._path)
+        self._out.write(line)
+
+    def _look(self) -> None:
+        if self._out is not None:
+            here = os.fstat(self._out.fd)
+            try:
+                there = os.stat(self._path)
+            except OSError:
+                there = None
+            if there is not None and os.path.samestat(here, there):
+                return
+            os.close(self._out.fd)
+            self._out = None
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._out = _Descriptor(os.open(self._path, flags, 0o644))
+
+
+class _Descriptor:
+    """Writes whole lines: one that was torn by a full disk is ended before the next."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._torn = False
+
+    def write(self, line: str) -> None:
+        data = ("\n" + line if self._torn else line).encode()
+        done = 0
+        while done < len(data):
+            try:
+                done += os.write(self.fd, data[done:])
+            except BlockingIOError:  # somebody who has it, too, made it non-blocking
+                poll = select.poll()
+                poll.register(self.fd, select.POLLOUT)
+                poll.poll(_LOOK_S * 1000)
+            except OSError:
+                self._torn = self._torn or done > 0
+                raise
+        self._torn = False
+
+
 class _Writer:
-    """Writes lines in a thread of its own, so that a log nobody reads stops nothing (F86). What
-    does not fit the queue is dropped and counted."""
+    """Writes lines in a thread of its own, so that a log nobody reads, or whose disk is full, stops
+    nothing (F86). What does not fit the queue and what cannot be written is dropped and counted,
+    and the next line that gets through is followed by one that says how many."""
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[TextIO, str]] = deque()
+        self._lines: deque[tuple[_Target, str]] = deque()
         self._ready = threading.Condition()
         self._thread: threading.Thread | None = None
         self._dropped = 0
 
-    def put(self, stream: TextIO, line: str) -> None:
+    def put(self, target: _Target, line: str) -> None:
         with self._ready:
-            if len(self._lines) >= _MOST_LINES:
-                self._dropped += 1
-                return
-            self._lines.append((stream, line))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-                self._thread.start()
-                atexit.register(self._flush)
-            self._ready.notify()
+            fits = len(self._lines) < _MOST_LINES
+            if fits:
+                self._lines.append((target, line))
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                    self._thread.start()
+                    atexit.register(self._flush)
+                self._ready.notify()
+        if not fits:
+            self._drop()
+
+    def _drop(self) -> None:
+        with self._ready:
+            self._dropped += 1
+        _DROPPED.add(1)
+        alarm(_ALARM_NAME).raise_()
 
     def _run(self) -> None:
         while True:
             with self._ready:
                 while not self._lines:
                     self._ready.wait()
-                stream, line = self._lines[0]
-                dropped, self._dropped = self._dropped, 0
-            if dropped:
-                line += json.dumps({"event": "log.dropped", "lines": dropped}) + "\n"
+                target, line = self._lines[0]
             try:
-                stream.write(line)
-                stream.flush()
+                target.write(line)
             except (OSError, ValueError):
-                pass
+                self._drop()
+            else:
+                self._say_dropped(target)
             with self._ready:
                 self._lines.popleft()
                 self._ready.notify_all()
+
+    def _say_dropped(self, target: _Target) -> None:
+        """A line got through: say how many before it did not. The alarm ends when all of those
+        have been told of, and the queue is not about to overflow again."""
+        dropped = self._dropped
+        if dropped:
+            try:
+                target.write(_line("log.dropped", {"lines": dropped}))
+            except (OSError, ValueError):
+                return
+        with self._ready:
+            self._dropped -= dropped
+            caught_up = not self._dropped and len(self._lines) <= _MOST_LINES // 2
+        if caught_up and alarm(_ALARM_NAME).raised:
+            alarm(_ALARM_NAME).clear()
 
     def _flush(self) -> None:
         """At the end of the process: a moment for what is still queued."""
@@ -165,27 +276,42 @@ class _Writer:
 
 _MOST_LINES = 10_000
 _LAST_MOMENT_S = 0.5
+_LOOK_S = 1.0
+_ALARM_NAME = "log_dropped"
+_DROPPED = counter("everpost_log_dropped_total", "Lines of the log that could not be written")
 _writer = _Writer()
 _SECRET = frozenset({"password", "secret", "token", "key", "authorization", "api_key"})
-_log: TextIO | None = sys.stderr
+
+
+def _target(to: TextIO | Path | None) -> _Target | None:
+    if to is None:
+        return None
+    return _File(to) if isinstance(to, Path) else _Stream(to)
+
+
+_log: _Target | None = _target(sys.stderr)
 _context: dict[str, object] = {}
 
 
-def set_log(stream: TextIO | None, **context: object) -> None:
-    """Send events to `stream` (None: nowhere) with `context` fields in each."""
+def set_log(to: TextIO | Path | None, **context: object) -> None:
+    """Send events to a stream or a file (None: nowhere) with `context` fields in each. A file that
+    is renamed or removed is made anew, its directory is not."""
     global _log  # noqa: PLW0603  one process, one log
-    _log = stream
+    _log = _target(to)
     _context.clear()
     _context.update(context)
 
 
 def event(name: str, **fields: object) -> None:
     """Log one event. A log that cannot be written is dropped, never waited for."""
-    if _log is None:
-        return
+    if _log is not None:
+        _writer.put(_log, _line(name, fields))
+
+
+def _line(name: str, fields: Mapping[str, object]) -> str:
     record: dict[str, Any] = {"at": round(time.time(), 3), "event": name, **_context}
     record.update((k, "[secret]" if k in _SECRET else _plain(v)) for k, v in fields.items())
-    _writer.put(_log, json.dumps(record, ensure_ascii=True) + "\n")
+    return json.dumps(record, ensure_ascii=True) + "\n"
 
 
 def _plain(value: object) -> object:

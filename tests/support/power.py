@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.support.house import House
+from tests.support.waiting import wait_until
 
 __all__ = ["Host"]
 
@@ -69,9 +70,14 @@ class Host:
         finally:
             os.close(file)
         house.kill()
-        _run("umount", str(self._mount))
+        # A process whose first thread is gone may still be ending its others.
+        wait_until(self._off, seconds=10, what="the disk to be let go")
         self._on()
         self.cuts += 1
+
+    def _off(self) -> bool:
+        done = subprocess.run(["umount", str(self._mount)], capture_output=True, check=False)
+        return done.returncode == 0
 
     def _on(self) -> None:
         _run("mount", "-o", "loop", str(self._image), str(self._mount))

@@ -31,6 +31,17 @@ def injecting(pid: int, *injections: str, trace: str = "") -> Iterator[None]:
             assert line, "strace could not attach"
         yield
     finally:
-        tracer.terminate()
-        tracer.wait(timeout=20)
+        _end(tracer)
         tracer.stderr.close()
+
+
+def _end(tracer: subprocess.Popen[str]) -> None:
+    """A process that was killed ends strace, too. Told to detach while it dies, strace waits for
+    ever for its first thread, and that one for the others, which wait for strace: then only a kill
+    sets them free."""
+    tracer.terminate()
+    try:
+        tracer.wait(timeout=2)
+    except subprocess.TimeoutExpired:
+        tracer.kill()
+        tracer.wait(timeout=20)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -55,12 +56,8 @@ def run(
 
 
 def _log_to(settings: Settings, roles: Sequence[str]) -> None:
-    stream = (
-        open(settings.log.file, "a", encoding="utf-8")  # noqa: SIM115  for this process's life
-        if settings.log.file
-        else sys.stderr
-    )
-    telemetry.set_log(stream, roles="+".join(roles), pid=os.getpid())
+    file = settings.log.file
+    telemetry.set_log(Path(file) if file else sys.stderr, roles="+".join(roles), pid=os.getpid())
 
 
 async def _run(

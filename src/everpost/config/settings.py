@@ -299,7 +299,12 @@ class IntakeSettings:
 class LogSettings:
     """The log: events with fields, one JSON object a line."""
 
-    file: str = setting("", "File to append to. Empty: standard error.", form="a path, or empty")
+    file: str = setting(
+        "",
+        "File to append to; made anew within a second when it has been renamed or removed (as "
+        "logrotate does), its directory is not. Empty: standard error.",
+        form="a path, or empty",
+    )
 
 
 @dataclass(frozen=True, slots=True)

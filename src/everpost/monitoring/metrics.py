@@ -12,9 +12,11 @@ Emit from the event loop's thread: counts added by other threads at the same mom
 import asyncio
 import os
 import re
+import struct
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -26,59 +28,91 @@ __all__ = ["Metrics"]
 _Labels = tuple[str, ...]
 _FILES = ("counter", "histogram", "gauge_livemax", "gauge_livesum")
 _FILE_BYTES = 512 * 1024
+_ENTRY_BYTES = 64
+"""More than a value takes in its file beside its key."""
 _PROCESS = re.compile(r"[a-z0-9-]+")
 
 
 class Metrics:
-    """This process' end of the metrics. Make one a process, before work begins."""
+    """This process' end of the metrics. Make one a process, before work begins. A directory that
+    cannot be used stops no work: it goes on uncounted until the directory can."""
 
     def __init__(self, directory: Path, process: str) -> None:
         """Attach to every declared metric. `process` is unique among running processes."""
         if not _PROCESS.fullmatch(process):
             raise ValueError(f"{process!r} is no name for a process' metrics")
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._process = process
-        forget(directory, process)
-        try:
-            _allocate(directory, process)
-        except OSError as error:  # no room: work goes on, uncounted
-            telemetry.event("metrics.off", error=str(error))
-            self._on = False
-        else:
-            self._on = True
-        self._registry = _registry(directory, process)
+        self._registry: Any = None
         self._cells: list[_Counter | _Gauge | _Histogram] = []
         self._attached: set[str] = set()
         self._flushing = threading.Lock()
+        self._off = telemetry.alarm("metrics_off")
+        self._troubles: dict[str, str] = {}
         self.attach()
 
     def attach(self) -> None:
-        """Attach to metrics declared since; rooms imported later declare theirs later."""
-        if not self._on:
-            return
+        """Attach to metrics declared since; rooms imported later declare theirs later. Makes the
+        files when they are not there, or no more: they begin at 0 then, as after a restart."""
         with self._flushing:
-            for name, metric in tuple(telemetry.METRICS.items()):
-                if name not in self._attached:
-                    self._attached.add(name)
-                    self._cells.append(_CELLS[metric.kind](metric, self._registry))
+            try:
+                self._open()
+                for name, metric in tuple(telemetry.METRICS.items()):
+                    if name not in self._attached:
+                        self._cells.append(_CELLS[metric.kind](metric, self._registry))
+                        self._attached.add(name)
+            except OSError as error:
+                self._note("attach", error)
+            else:
+                self._note("attach", None)
+
+    def _open(self) -> None:
+        """Raises OSError."""
+        if self._registry is not None and all(path.exists() for path in self._paths()):
+            return
+        self._registry = None
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        forget(self._directory, self._process)
+        for path in self._paths():
+            _allocate(path)
+        registry = _registry(self._directory, self._process)
+        for cell in self._cells:
+            cell.renew(registry)
+        self._registry = registry
+
+    def _paths(self) -> Iterator[Path]:
+        return (self._directory / f"{kind}_{self._process}.db" for kind in _FILES)
 
     def flush(self) -> None:
-        """Carry what was added since to the shared files. Any thread may call it."""
+        """Carry what was added since to the shared files; what finds no room there is carried
+        later. Any thread may call it."""
         with self._flushing:
+            trouble = None
             for cell in self._cells:
-                cell.flush()
+                try:
+                    cell.flush()
+                except OSError as error:
+                    trouble = error
+            self._note("flush", trouble)
+
+    def _note(self, step: str, trouble: Exception | None) -> None:
+        """The alarm stands while any step has trouble."""
+        if trouble is None:
+            self._troubles.pop(step, None)
+        else:
+            self._troubles[step] = repr(trouble)
+        if self._troubles:
+            self._off.raise_(error=next(iter(self._troubles.values())))
+        else:
+            self._off.clear()
 
     async def run(self, period: float = 1.0) -> None:
         """Flush for ever; the last flush is on cancellation."""
         try:
             while True:
                 await asyncio.sleep(period)
-                try:
-                    self.attach()
-                    self.flush()
-                except OSError as error:  # no descriptor for a file: work goes on, uncounted
-                    telemetry.event("metrics.flush_failed", error=str(error))
+                self.attach()
+                self.flush()
         finally:
             self.flush()
 
@@ -91,40 +125,61 @@ class Metrics:
         self.attach()
         self.flush()
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
         if facts is not None:
             registry.register(_Queue(facts))
-        return generate_latest(registry)
+        try:
+            MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+        except _UNREADABLE as error:
+            telemetry.event("metrics.unreadable", error=repr(error))
+            registry = CollectorRegistry()
+            if facts is not None:
+                registry.register(_Queue(facts))
+            return generate_latest(registry)
 
     def alarms(self) -> tuple[str, ...]:
-        """Names of the alarms that stand in any process."""
+        """Names of the alarms that stand in any process; of this one, when the files of the others
+        cannot be read."""
         from prometheus_client.multiprocess import MultiProcessCollector
 
+        self.attach()
         self.flush()
         files = [str(path) for path in self._directory.glob("gauge_*.db")]
-        merged = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        return tuple(
-            sorted(
-                sample.labels["name"]
-                for family in merged
-                if family.name == "everpost_alarm"
-                for sample in family.samples
-                if sample.value
-            )
-        )
-
-
-def _allocate(directory: Path, process: str) -> None:
-    """Make the files with room for all their values. They are mapped into memory: a page that the
-    disk has no block for would kill the process (SIGBUS) at its first touch. Raises OSError."""
-    for kind in _FILES:
-        fd = os.open(
-            directory / f"{kind}_{process}.db", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
         try:
-            os.posix_fallocate(fd, 0, _FILE_BYTES)
-        finally:
-            os.close(fd)
+            merged = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        except _UNREADABLE as error:
+            telemetry.event("metrics.unreadable", error=repr(error))
+            merged = ()
+        elsewhere = {
+            sample.labels["name"]
+            for family in merged
+            if family.name == "everpost_alarm"
+            for sample in family.samples
+            if sample.value
+        }
+        return tuple(sorted(elsewhere | set(telemetry.raised())))
+
+
+_UNREADABLE = (OSError, ValueError, RuntimeError, struct.error)
+"""What prometheus_client raises when files or their directory go away, or are torn."""
+
+
+def _allocate(path: Path) -> None:
+    """Make a file with room for its values, or leave one as it was. Files are mapped into memory: a
+    page that the disk has no block for would kill the process (SIGBUS) at its first touch. Raises
+    OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(fd).st_size
+        try:
+            os.posix_fallocate(fd, 0, max(size, _FILE_BYTES))
+        except OSError:
+            os.ftruncate(fd, size)  # what was allocated of it is missed elsewhere
+            if not size:  # a reader would stumble over it
+                path.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(fd)
 
 
 def forget(directory: Path, process: str) -> None:
@@ -138,18 +193,36 @@ def _registry(directory: Path, process: str) -> Any:
     "Multiprocess mode", names both settings)."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     from prometheus_client import CollectorRegistry, values
+    from prometheus_client.mmap_dict import MmapedDict
 
+    class Allocated(MmapedDict):
+        """Grows by blocks that the disk has given, or raises OSError; the library's own would grow
+        by a hole, which kills as `_allocate` says."""
+
+        def _init_value(self, key: str) -> None:
+            needed = self._used + 4 * len(key) + _ENTRY_BYTES
+            if needed > self._capacity:
+                os.posix_fallocate(self._f.fileno(), 0, 2 * self._capacity)
+            super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    values.MmapedDict = Allocated  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
     return CollectorRegistry()
 
 
 class _Counter:
     def __init__(self, metric: telemetry.Metric, registry: Any) -> None:
+        self._metric = metric
+        self._pending: dict[_Labels, float] = {}
+        self.renew(registry)
+        metric.add = self._add
+
+    def renew(self, registry: Any) -> None:
+        """Count in new files from now on."""
         from prometheus_client import Counter
 
+        metric = self._metric
         self._counter = Counter(metric.name, metric.help, metric.labels, registry=registry)
-        self._pending: dict[_Labels, float] = {}
-        metric.add = self._add
 
     def _add(self, amount: float, *labels: str) -> None:
         pending = self._pending
@@ -160,23 +233,34 @@ class _Counter:
 
     def flush(self) -> None:
         pending, self._pending = self._pending, {}
-        for labels, amount in tuple(pending.items()):  # an emitter may hold it still
-            (self._counter.labels(*labels) if labels else self._counter).inc(amount)
+        try:
+            while pending:
+                labels, amount = pending.popitem()
+                (self._counter.labels(*labels) if labels else self._counter).inc(amount)
+        finally:  # a series without room is given up, the others keep their counts
+            for labels, amount in pending.items():
+                self._add(amount, *labels)
 
 
 class _Gauge:
     def __init__(self, metric: telemetry.Metric, registry: Any) -> None:
+        self._metric = metric
+        self._values: dict[_Labels, float] = {}
+        self._changed: set[_Labels] = set()
+        self.renew(registry)
+        metric.set = self._set
+        metric.add = self._add
+
+    def renew(self, registry: Any) -> None:
         from prometheus_client import Gauge
 
+        metric = self._metric
         # An alarm stands if it stands anywhere; other gauges add up over the live processes.
         mode: Any = "livemax" if metric.name == "everpost_alarm" else "livesum"
         self._gauge = Gauge(
             metric.name, metric.help, metric.labels, registry=registry, multiprocess_mode=mode
         )
-        self._values: dict[_Labels, float] = {}
-        self._changed: set[_Labels] = set()
-        metric.set = self._set
-        metric.add = self._add
+        self._changed.update(self._values)
 
     def _set(self, value: float, *labels: str) -> None:
         if self._values.get(labels) != value:
@@ -195,14 +279,19 @@ class _Gauge:
 
 class _Histogram:
     def __init__(self, metric: telemetry.Metric, registry: Any) -> None:
+        self._metric = metric
+        self._bounds = metric.buckets
+        self._pending: dict[_Labels, list[float]] = {}
+        self.renew(registry)
+        metric.observe = self._observe
+
+    def renew(self, registry: Any) -> None:
         from prometheus_client import Histogram
 
+        metric = self._metric
         self._histogram = Histogram(
             metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets
         )
-        self._bounds = metric.buckets
-        self._pending: dict[_Labels, list[float]] = {}
-        metric.observe = self._observe
 
     def _observe(self, seconds: float, *labels: str) -> None:
         """Counts a bucket, the sum last."""
@@ -214,13 +303,21 @@ class _Histogram:
 
     def flush(self) -> None:
         pending, self._pending = self._pending, {}
-        for labels, cell in tuple(pending.items()):
-            child = self._histogram.labels(*labels) if labels else self._histogram
-            # The library can only observe one value at a time; these are its own two fields.
-            for bucket, count in zip(child._buckets, cell, strict=False):
-                if count:
-                    bucket.inc(count)
-            child._sum.inc(cell[-1])
+        try:
+            while pending:
+                self._carry(*pending.popitem())
+        finally:
+            for labels, cell in pending.items():
+                now = self._pending.get(labels)
+                self._pending[labels] = cell if now is None else list(map(add, now, cell))
+
+    def _carry(self, labels: _Labels, cell: list[float]) -> None:
+        child = self._histogram.labels(*labels) if labels else self._histogram
+        # The library can only observe one value at a time; these are its own two fields.
+        for bucket, count in zip(child._buckets, cell, strict=False):
+            if count:
+                bucket.inc(count)
+        child._sum.inc(cell[-1])
 
 
 _CELLS: Mapping[str, Any] = {"counter": _Counter, "gauge": _Gauge, "histogram": _Histogram}

@@ -1,7 +1,9 @@
 """Metrics across processes, in processes of their own: they attach to the whole process."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +125,95 @@ def test_process_name_cannot_leave_the_directory(tmp_path: Path) -> None:
         except ValueError:
             continue
         raise AssertionError(name)
+
+
+def _on_small_disk(folder: Path, code: str, *, kib: int) -> subprocess.CompletedProcess[str]:
+    """As `_run`, with the directory on a disk of its own; may fail."""
+    folder.mkdir()
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    mount = f"mount -t tmpfs -o size={kib}k none '{folder}' && exec \"$@\""
+    return subprocess.run(
+        [
+            *("unshare", "--mount", *user, "--", "sh", "-c", mount, "sh"),
+            *(sys.executable, "-W", "error", "-c", PRELUDE + code, str(folder)),
+        ],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+HOLES = """
+import mmap
+with open(directory / "hole", "a+b") as file:
+    file.truncate(1 << 20)
+    m = mmap.mmap(file.fileno(), 1 << 20)
+    for at in range(0, 1 << 20, 4096):
+        m[at] = 1
+"""
+
+
+def test_a_full_disk_kills_who_writes_into_a_hole(tmp_path: Path) -> None:
+    """What all the care is for; on this machine, too."""
+    assert _on_small_disk(tmp_path / "m", HOLES, kib=256).returncode == -signal.SIGBUS
+
+
+def test_a_full_disk_stops_the_counting_and_nothing_else(tmp_path: Path) -> None:
+    """More series than the disk has room for: the file grows once, the rest is uncounted."""
+    code = """
+telemetry.set_log(None)
+m = Metrics(directory, "api")
+PLAIN.add(1)
+for n in range(8000):
+    SENT.add(1, f"{n:0200d}")
+m.flush()
+print(telemetry.raised(), [round(p.stat().st_blocks / 2) for p in directory.glob("counter*")])
+PLAIN.add(1)
+m.flush()
+samples = m.exposition().decode()
+print("everpost_test_plain_total 2.0" in samples, samples.count("everpost_test_sent_total{") > 500)
+"""
+    done = _on_small_disk(tmp_path / "m", code, kib=2560)
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines() == ["('metrics_off',) [1024]", "True True"]
+
+
+def test_no_room_at_the_start_is_made_up_for_later(tmp_path: Path) -> None:
+    code = """
+telemetry.set_log(None)
+filler = directory / "filler"
+filler.write_bytes(bytes(2 << 20))
+m = Metrics(directory, "api")
+print(telemetry.raised())
+OPEN.set(3)
+filler.unlink()
+m.attach()
+OPEN.set(4)
+SENT.add(2, "a")
+print(telemetry.raised())
+shown = m.exposition().decode()
+print("everpost_test_open 4.0" in shown, 'everpost_test_sent_total{kind="a"} 2.0' in shown)
+"""
+    done = _on_small_disk(tmp_path / "m", code, kib=2560)
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines() == ["('metrics_off',)", "()", "True True"]
+
+
+def test_the_directory_is_removed_or_a_file_lies_in_its_place(tmp_path: Path) -> None:
+    """Counts begin at 0 in new files, gauges are as they were."""
+    code = """
+import shutil
+telemetry.set_log(None)
+m = Metrics(directory, "api")
+OPEN.set(3)
+PLAIN.add(5)
+m.flush()
+shutil.rmtree(directory)
+directory.write_text("")
+m.attach(); m.flush()
+print(telemetry.raised(), m.alarms(), m.exposition())
+directory.unlink()
+PLAIN.add(1)
+shown = m.exposition().decode()
+print(m.alarms(), "everpost_test_open 3.0" in shown, "everpost_test_plain_total 1.0" in shown)
+"""
+    shown = _run(tmp_path / "m", code).splitlines()
+    assert shown == ["('metrics_off',) ('metrics_off',) b''", "() True True"]
