@@ -1,5 +1,5 @@
-"""What became of accepted emails: lists, one email, its recipients and timeline; and the two things
-that a caller may still do with one, move it and cancel it."""
+"""What became of accepted emails: lists, one email, its recipients and timeline; and what a caller
+may still do with one: move it, cancel it, hold it and let it go."""
 
 from everpost import ids
 from everpost.api import moments, views
@@ -16,6 +16,7 @@ from everpost.api.shapes import (
     SandboxAnswer,
 )
 from everpost.model.errors import Invalid, Missing, NotFound
+from everpost.model.states import HeldReason
 from everpost.store.interface import AttemptRow, MessageRow
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "events",
     "get_email",
     "get_sandbox_email",
+    "hold",
     "list_emails",
     "list_sandbox_emails",
     "recipients",
+    "release",
     "reschedule",
 ]
 
@@ -109,6 +112,25 @@ async def cancel(services: Services, request: Request) -> EmailRef:
     if not await services.controls.cancel(request.credential.project, id_):
         await _row(services, request)
         raise Invalid("This email is not waiting to be sent any more, at least not to everybody.")
+    return EmailRef(ids.text(id_))
+
+
+async def hold(services: Services, request: Request) -> EmailRef:
+    """Hold an email: nothing of it goes out until it is released. 422 when no recipient waits."""
+    id_ = request.id_of(_ABSENT)
+    if not await services.controls.hold(request.credential.project, id_, HeldReason.OPERATOR):
+        await _row(services, request)
+        raise Invalid("No recipient of this email is waiting to be sent to.")
+    return EmailRef(ids.text(id_))
+
+
+async def release(services: Services, request: Request) -> EmailRef:
+    """Queue what is held of an email, due at once, whatever it was held for: an operator, an
+    attempt in doubt, a process that died of it, damage. 422 when nothing of it is held."""
+    id_ = request.id_of(_ABSENT)
+    if not await services.controls.release(request.credential.project, id_):
+        await _row(services, request)
+        raise Invalid("No recipient of this email is held.")
     return EmailRef(ids.text(id_))
 
 

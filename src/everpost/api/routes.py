@@ -154,6 +154,14 @@ NATIVE: tuple[Route, ...] = (
         right=Right.CONTROL, absent=True,
     ),
     Route(
+        "POST", "/emails/{id}/hold", messages.hold, _EMAILS, "Hold an email",
+        right=Right.CONTROL, absent=True,
+    ),
+    Route(
+        "POST", "/emails/{id}/release", messages.release, _EMAILS, "Let a held email go",
+        right=Right.CONTROL, absent=True,
+    ),
+    Route(
         "GET", "/emails/{id}/recipients", messages.recipients, _EMAILS, "See every attempt",
         right=_READ, absent=True,
     ),

@@ -107,6 +107,7 @@ class Shelf:
         self.rows: dict[str, dict[Any, Any]] = {}
         self.messages_: list[NewMessage] = []
         self.cancelled: set[Id] = set()
+        self.held: set[Id] = set()
         self.moved: dict[Id, int] = {}
         self.keys: dict[tuple[int, str], IdempotencyKey] = {}
         self.audits: list[dict[str, Any]] = []
@@ -308,10 +309,18 @@ class Shelf:
         return len(found.recipients)
 
     async def hold(self, project: int, message: Id, reason: HeldReason) -> int:
-        return 0
+        found = self._find(project, message)
+        if found is None or found.id in self.held:
+            return 0
+        self.held.add(found.id)
+        return len(found.recipients)
 
     async def release(self, project: int, message: Id) -> int:
-        return 0
+        found = self._find(project, message)
+        if found is None or found.id not in self.held:
+            return 0
+        self.held.remove(found.id)
+        return len(found.recipients)
 
 
 class NoRecords:

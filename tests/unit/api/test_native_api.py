@@ -136,6 +136,8 @@ def test_another_tenants_object_is_no_object(door: Door, route: Route) -> None:
     malformed = _ask(door, route, key="tenant", id_="%2e%2e%2f'OR'1'='1")
     assert theirs.status == 404
     assert theirs.body == nobody.body == malformed.body
+    if route.path.endswith("/release"):
+        assert door.ask("POST", f"/emails/{ids[noun]}/hold").status == 200
     assert _ask(door, route, id_=ids[noun]).status == 200
 
 
@@ -339,6 +341,16 @@ def test_reschedule_moves_and_cancel_ends(door: Door) -> None:
     assert door.ask("POST", f"/emails/{id_}/cancel").status == 422
     again = {"scheduled_at": "2026-11-26T00:00:00Z"}
     assert door.ask("PATCH", f"/emails/{id_}", again).status == 422
+
+
+def test_hold_stops_and_release_lets_go(door: Door) -> None:
+    id_ = door.send()
+    assert door.ask("POST", f"/emails/{id_}/release").status == 422  # nothing is held
+    assert door.ask("POST", f"/emails/{id_}/hold").json == {"id": id_, "object": "email"}
+    assert len(door.store.held) == 1
+    assert door.ask("POST", f"/emails/{id_}/hold").status == 422  # nothing waits
+    assert door.ask("POST", f"/emails/{id_}/release", {}).json == {"id": id_, "object": "email"}
+    assert not door.store.held
 
 
 @pytest.mark.parametrize("body", [{}, {"scheduled_at": None}, {"scheduled_at": "never"}, []])
