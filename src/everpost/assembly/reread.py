@@ -1,5 +1,5 @@
 """Reads the configuration again, in a process of its own so that the supervisor stays small: its
-one argument is the origin as JSON. Prints one JSON object: `values` as environment, or `problems`."""
+one argument is the origin as JSON. Prints one JSON object: `values` (environment) or `problems`."""
 
 import json
 import os
