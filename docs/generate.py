@@ -26,6 +26,7 @@ from everpost.config import reference
 from everpost.delivery import classify, shaping, sites
 from everpost.model.outcome import Mark, Phase
 from everpost.model.states import LIVE, TERMINAL, TRANSITIONS, State
+from everpost.monitoring.metrics import RESTARTS_HELP
 
 __all__ = ["PAGES", "REFERENCE", "changed", "main", "page"]
 
@@ -259,7 +260,9 @@ def _metrics() -> str:
         "| metric | kind | labels | meaning |",
         "|---|---|---|---|",
     ]
+    scraped = telemetry.Metric("everpost_restarts_total", "counter", RESTARTS_HELP, ("name",))
     ours = {name: m for name, m in telemetry.METRICS.items() if name.startswith("everpost_")}
+    ours[scraped.name] = scraped
     for name, metric in sorted(ours.items()):
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         lines.append(f"| `{name}` | {metric.kind} | {labels} | {_cell(metric.help)} |")

@@ -6,18 +6,19 @@ not live here. Imports are late, so that the supervisor's process stays small.
 
 from collections.abc import Mapping, Sequence
 
-from everpost.config import Settings
+from everpost.config import Origin, Settings
 
 __all__ = ["ROLES", "run_roles", "serve"]
 
 ROLES = ("api", "dispatch", "upkeep")
 
 
-def serve(settings: Settings) -> int:
-    """Run everything on this machine under a supervisor; the exit code."""
+def serve(settings: Settings, origin: Origin) -> int:
+    """Run everything on this machine under a supervisor; the exit code. `origin`: where the
+    settings are read again at a reload."""
     from everpost.assembly.house import serve as run
 
-    return run(settings)
+    return run(settings, origin)
 
 
 def run_roles(

@@ -32,6 +32,7 @@ from everpost.monitoring.health import Facts, Health, HealthLimits
 from everpost.monitoring.metrics import Metrics
 from everpost.monitoring.room import Room
 from everpost.net.listener import Endpoint, adopt, listen
+from everpost.recovery.children import read_children
 from everpost.store.interface import MessageRow, StoreError
 
 __all__ = ["open_doors"]
@@ -99,7 +100,7 @@ def _services(
 
     async def exposition() -> bytes:
         facts = await node.store.facts()
-        return await asyncio.to_thread(metrics.exposition, facts)
+        return await asyncio.to_thread(metrics.exposition, facts, _restarts(node))
 
     return Services(
         intake=intake_of(node),
@@ -140,6 +141,15 @@ def _services(
             schedule_days=settings.intake.schedule_days,
         ),
     )
+
+
+def _restarts(node: Node) -> dict[str, int]:
+    """By child, as the supervisor counts them; without one there are none."""
+    try:
+        facts = read_children(node.places.children)
+    except OSError:
+        return {}
+    return {} if facts is None else {child.name: child.restarts for child in facts.children}
 
 
 def _http_limits(settings: Settings) -> HttpLimits:

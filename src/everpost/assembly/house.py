@@ -6,15 +6,21 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from everpost import telemetry
 from everpost.assembly.banner import banner
 from everpost.assembly.places import Places
-from everpost.config import Settings
-from everpost.config.load import environment_name, keys
+from everpost.assembly.reread import values_of
+from everpost.clock import SystemClock
+from everpost.config import Origin, Settings, load, unchangeable
 from everpost.net.listener import Endpoint, ListenError, hand_over, listen
-from everpost.recovery.supervisor import Child, Supervisor
+from everpost.net.waker import Waker
+from everpost.recovery.reloading import Plan, Reader
+from everpost.recovery.spawning import Child
+from everpost.recovery.supervisor import Report, Supervisor
+from everpost.recovery.watching import Patience
 
 __all__ = ["serve"]
 
@@ -25,7 +31,7 @@ _LONGEST_DATA = 80
 bytes in all (unix(7))."""
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, origin: Origin) -> int:
     """Until SIGTERM. The exit code: 0 after a clean end, 1 on a fault, 4 when already running."""
     places = Places(settings.node.data.absolute())
     lock = _take(places)
@@ -37,11 +43,11 @@ def serve(settings: Settings) -> int:
     except ListenError as error:
         _say(f"Everpost {error}. Give another address with --listen or --admin-listen.")
         return 1
-    environment = {**os.environ, **_environment(settings, places)}
-    prepared = _prepare(environment)
+    given = dict(os.environ)
+    prepared = _prepare(_environment(given, settings, places))
     if prepared is None:
         return 1
-    os.environ.update(environment)
+    given.pop("EVERPOST_FIRST_API_KEY", None)
     os.environ.pop("EVERPOST_FIRST_API_KEY", None)
 
     def on_ready() -> None:
@@ -52,13 +58,78 @@ def serve(settings: Settings) -> int:
         }
         print(banner(settings, places, addresses, prepared), flush=True)  # noqa: T201
 
+    house = _House(settings, places, given, {n: hand_over(sock) for n, sock in sockets.items()})
     supervisor = Supervisor(
-        _children(settings, sockets), drain_s=settings.node.drain_s, on_ready=on_ready
+        house.plan(settings), reader=house.reader(origin), report=house.report(origin, on_ready)
     )
     code = supervisor.run()
     places.operator_socket.unlink(missing_ok=True)
+    places.children.unlink(missing_ok=True)
     telemetry.event("serve.ended", code=code)
     return code
+
+
+class _House:
+    """What the supervisor is given: `given` is the environment as this command found it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        places: Places,
+        given: Mapping[str, str],
+        inherited: Mapping[str, int],
+    ) -> None:
+        self._settings = settings
+        self._places = places
+        self._given = given
+        self._inherited = inherited
+        self._upkeep = Waker(places.run, "upkeep")
+
+    def plan(self, settings: Settings) -> Plan:
+        """What runs under these settings."""
+        # The environment holds every setting; no file may contradict it in a child.
+        program = [sys.executable, "-m", "everpost", "run", f"--config={os.devnull}"]
+        environment = _environment(self._given, settings, self._places)
+        doors = Child("api", [*program, "api", "upkeep"], environment, self._inherited)
+        dispatchers = (
+            Child(f"dispatch-{n}", [*program, "dispatch"], environment)
+            for n in range(1, settings.node.dispatchers + 1)
+        )
+        return Plan(
+            children=(doors, *dispatchers),
+            drain_s=settings.node.drain_s,
+            patience=Patience(hung_s=settings.node.hung_s, start_s=settings.node.start_s),
+        )
+
+    def reader(self, origin: Origin) -> Reader:
+        words = json.dumps(
+            {"file": str(origin.file) if origin.file else None, "options": dict(origin.options)}
+        )
+        command = [sys.executable, "-m", "everpost.assembly.reread", words]
+        return Reader(command, self._given, self._decide)
+
+    def _decide(self, said: bytes) -> Plan | tuple[str, ...]:
+        """What the reader printed, as a plan; or why this server cannot take it."""
+        found = json.loads(said)
+        if "problems" in found:
+            return tuple(found["problems"])
+        wanted = load(Path(os.devnull), found["values"], {})
+        return unchangeable(self._settings, wanted) or self.plan(wanted)
+
+    def report(self, origin: Origin, ready: Callable[[], None]) -> Report:
+        return Report(
+            file=self._places.children,
+            origin=(str(origin.file) if origin.file else None, dict(origin.options)),
+            now=SystemClock().now,
+            ready=ready,
+            lost=self._lost,
+            ended=self._places.forget_gauges,
+        )
+
+    def _lost(self) -> None:
+        """Upkeep looks at once after what a dead process had in hand."""
+        self._upkeep.forget()
+        self._upkeep.wake()
 
 
 def _take(places: Places) -> int | str:
@@ -98,15 +169,13 @@ def _bind(settings: Settings, places: Places) -> Mapping[str, socket.socket]:
     return sockets
 
 
-def _environment(settings: Settings, places: Places) -> Mapping[str, str]:
-    """The settings as environment, so that every child has the very same."""
-    values = {
-        environment_name(key): str(getattr(getattr(settings, key.section), key.name))
-        for key in keys()
+def _environment(given: Mapping[str, str], settings: Settings, places: Places) -> Mapping[str, str]:
+    return {
+        **given,
+        **values_of(settings),
+        "EVERPOST_NODE_DATA": str(places.data),
+        "PROMETHEUS_MULTIPROC_DIR": str(places.metrics),
     }
-    values["EVERPOST_NODE_DATA"] = str(places.data)
-    values["PROMETHEUS_MULTIPROC_DIR"] = str(places.metrics)
-    return values
 
 
 def _prepare(environment: Mapping[str, str]) -> Mapping[str, object] | None:
@@ -122,19 +191,6 @@ def _prepare(environment: Mapping[str, str]) -> Mapping[str, object] | None:
         return None
     prepared: Mapping[str, object] = json.loads(done.stdout)
     return prepared
-
-
-def _children(settings: Settings, sockets: Mapping[str, socket.socket]) -> list[Child]:
-    # The environment holds every setting; no file may contradict it in a child.
-    program = [sys.executable, "-m", "everpost", "run", f"--config={os.devnull}"]
-    inherited = {name: hand_over(sock) for name, sock in sockets.items()}
-    return [
-        Child("api", [*program, "api", "upkeep", "--name=api"], inherited),
-        *(
-            Child(f"dispatch-{n}", [*program, "dispatch", f"--name=dispatch-{n}"])
-            for n in range(1, settings.node.dispatchers + 1)
-        ),
-    ]
 
 
 def _say(message: str) -> None:

@@ -41,7 +41,17 @@ class Places:
     def operator_socket(self) -> Path:
         return self.run / "admin.sock"
 
+    @property
+    def children(self) -> Path:
+        return self.run / "children.json"
+
     def make(self) -> None:
         """Make the directories, readable by their owner alone."""
         for folder in (self.data, self.run, self.metrics):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def forget_gauges(self, label: str) -> None:
+        """Of a process that ended: they say how things are, and it is no more. (By name: the
+        metrics' own code is more than the supervisor should load.)"""
+        for path in self.metrics.glob(f"gauge_*_{label}.db"):
+            path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from everpost.config import load
 from everpost.dispatch.dots import is_alive
 from everpost.model.errors import Refusal
 from everpost.recovery.rescuer import Rescuer
-from everpost.recovery.supervisor import die_with_parent
+from everpost.recovery.spawning import die_with_parent
 from everpost.security import SealingError, token_hash
 from everpost.store.interface import StoreError
 

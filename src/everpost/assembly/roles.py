@@ -21,8 +21,9 @@ from everpost.assembly.tasks import beside
 from everpost.config import Settings
 from everpost.monitoring.metrics import Metrics
 from everpost.net.descriptors import raise_limit
-from everpost.net.wake import WakeListener, Waker
-from everpost.recovery.supervisor import die_with_parent
+from everpost.net.wake import WakeListener
+from everpost.net.waker import Waker
+from everpost.recovery.spawning import BEAT, DRAINING, READY, die_with_parent
 from everpost.recovery.upkeep import Upkeep
 from everpost.security import SealingError
 from everpost.store.interface import StoreError
@@ -30,6 +31,13 @@ from everpost.store.interface import StoreError
 __all__ = ["run"]
 
 _REFRESH_S = 0.5
+
+_BEAT_S = 1.0
+_BEATS = 5
+"""At least so many in the time after which silence is taken for death."""
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_FIRST = "300"
+"""Of 1000: it counts as if it held three tenths of the machine's memory on top (proc(5))."""
 
 _COLLECT_AFTER = (10_000, 10, 10)
 """New objects before the youngest are looked through, and how many such looks before the older."""
@@ -47,6 +55,8 @@ def run(
         die_with_parent(parent_pipe)
     _log_to(settings, roles)
     raise_limit()
+    if "api" not in roles:
+        _be_the_first_to_go()
     metrics = Metrics(settings.node.data / "run" / "metrics", name)
     try:
         return uvloop.run(_run(settings, roles, inherited, metrics))
@@ -61,6 +71,18 @@ def _log_to(settings: Settings, roles: Sequence[str]) -> None:
 
 
 async def _run(
+    settings: Settings, roles: Sequence[str], inherited: Mapping[str, int], metrics: Metrics
+) -> int:
+    """A sign of life every second, from before the store is opened until it is closed."""
+    pipe = inherited.get("notify")
+    if pipe is None:
+        return await _play(settings, roles, inherited, metrics)
+    os.set_blocking(pipe, False)
+    async with beside(_beat(pipe, settings.node.hung_s)):
+        return await _play(settings, roles, inherited, metrics)
+
+
+async def _play(
     settings: Settings, roles: Sequence[str], inherited: Mapping[str, int], metrics: Metrics
 ) -> int:
     stop = asyncio.Event()
@@ -85,8 +107,9 @@ async def _run(
             await stack.enter_async_context(beside(_refresh(node, dispatchers)))
             await stack.enter_async_context(beside(metrics.run()))
             _settle_memory()
-            _tell_ready(inherited)
+            _say(inherited.get("notify"), READY)
             await stop.wait()
+            _say(inherited.get("notify"), DRAINING)
             telemetry.event("role.draining")
     finally:
         await node.store.close()
@@ -102,10 +125,27 @@ def _settle_memory() -> None:
     gc.set_threshold(*_COLLECT_AFTER)
 
 
-def _tell_ready(inherited: Mapping[str, int]) -> None:
-    if "notify" in inherited:
-        os.write(inherited["notify"], b"ready\n")
-        os.close(inherited["notify"])
+async def _beat(pipe: int, hung_s: float) -> None:
+    """From the event loop, so that it stops when the loop does."""
+    pause = min(_BEAT_S, hung_s / _BEATS) if hung_s else _BEAT_S
+    while True:
+        _say(pipe, BEAT)
+        await asyncio.sleep(pause)
+
+
+def _say(pipe: int | None, word: bytes) -> None:
+    """To the supervisor. It may be paused (the pipe is full) or gone (we are about to be killed):
+    nobody waits for it."""
+    if pipe is not None:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(pipe, word)
+
+
+def _be_the_first_to_go() -> None:
+    """When memory runs out, the kernel ends a process that delivers before the one that accepts:
+    what it had in hand is taken over, and mail whose composing ate the memory is found out."""
+    with contextlib.suppress(OSError):
+        _OOM_SCORE.write_text(_FIRST, encoding="ascii")
 
 
 async def _refresh(node: Node, dispatchers: Waker) -> None:
@@ -130,6 +170,7 @@ async def _upkeep(node: Node, dispatchers: Waker) -> AsyncIterator[None]:
         dispatch=dispatchers,
         clock=node.clock,
         data=node.places.data,
+        children=node.places.children,
         round_s=node.settings.store.checkpoint_s,
     )
     try:

@@ -1,4 +1,4 @@
-"""`everpost config`: show, check and explain the settings."""
+"""`everpost config`: show, check, explain and reload the settings."""
 
 import os
 from dataclasses import fields
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from everpost.cli.client import json_option
+from everpost.cli.reload import command as reload_command
 from everpost.cli.root import Group
 from everpost.cli.setup import node_options, traced
 from everpost.cli.show import Printer
@@ -20,7 +21,7 @@ __all__ = ["command"]
 
 @click.group(cls=Group, name="config")
 def command() -> None:
-    """Show, check and explain the settings."""
+    """Show, check, explain and reload the settings."""
 
 
 @command.command("show")
@@ -69,6 +70,9 @@ def check(config: Path | None, data: Path | None, as_json: bool) -> None:
         out.json({"ok": True, "file": str(loaded.file) if loaded.file else None})
         return
     out.line(f"The settings are in order ({loaded.file or 'no file'}).")
+
+
+command.add_command(reload_command)
 
 
 @command.command("sample")

@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "projects": ("projects", "The tenants of this server."),
     "apply": ("apply", "Make what there is what a file says."),
     "sandbox": ("sandbox", "Read mail that was captured, not sent."),
-    "config": ("config", "Show, check and explain the settings."),
+    "config": ("config", "Show, check, explain and reload the settings."),
     "db": ("db", "The store's file."),
     "verify": ("verify", "Check that nothing accepted is lost, and mend what is safe."),
     "doctor": ("doctor", "Check this machine and its network."),

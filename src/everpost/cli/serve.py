@@ -9,6 +9,7 @@ from everpost.assembly import serve
 from everpost.cli.exits import EPILOG
 from everpost.cli.root import Command
 from everpost.cli.setup import node_options, settings_of
+from everpost.config import Origin
 
 __all__ = ["command"]
 
@@ -42,16 +43,17 @@ def command(
 
     The first start makes an API key and prints it once; EVERPOST_FIRST_API_KEY sets it instead.
     Options win over the environment (EVERPOST_SECTION_SETTING), that over the configuration file.
+
+    SIGTERM ends it after the work in hand; SIGHUP reads the configuration again, as `everpost
+    config reload` does.
     """
-    settings = settings_of(
-        config,
-        os.environ,
-        {
-            "node.data": data,
-            "http.listen": listen,
-            "http.admin_listen": admin_listen,
-            "store.durability": durability,
-            "node.processes": processes,
-        },
-    )
-    ctx.exit(serve(settings))
+    options: dict[str, str | int | None] = {
+        "node.data": None if data is None else str(data.absolute()),
+        "http.listen": listen,
+        "http.admin_listen": admin_listen,
+        "store.durability": durability,
+        "node.processes": processes,
+    }
+    settings = settings_of(config, os.environ, options)
+    given = {name: value for name, value in options.items() if value is not None}
+    ctx.exit(serve(settings, Origin(None if config is None else config.absolute(), given)))

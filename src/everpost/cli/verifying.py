@@ -16,7 +16,7 @@ import msgspec
 from everpost.ids import Id
 from everpost.ledger import Checked, Findings, check_store, walk
 from everpost.ledger.walk import FIRST
-from everpost.recovery.supervisor import die_with_parent
+from everpost.recovery.spawning import die_with_parent
 from everpost.store.auditing import Totals
 from everpost.store.interface import StoreError
 from everpost.store.sqlite import Auditor

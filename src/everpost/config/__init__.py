@@ -6,6 +6,7 @@ never passes silently. Nothing here opens a socket or a store. What the cluster 
 keys, domains, relays) lives in the store and must not become a setting; no secret is a setting.
 """
 
+from everpost.config.changing import Origin, unchangeable
 from everpost.config.describe import Described, describe, reference, sample
 from everpost.config.load import FILE_NAME, ConfigError, Loaded, load, trace
 from everpost.config.settings import (
@@ -34,6 +35,7 @@ __all__ = [
     "Loaded",
     "LogSettings",
     "Node",
+    "Origin",
     "Settings",
     "StoreSettings",
     "describe",
@@ -41,4 +43,5 @@ __all__ = [
     "reference",
     "sample",
     "trace",
+    "unchangeable",
 ]

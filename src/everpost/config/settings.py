@@ -72,6 +72,21 @@ class Node:
         low=0,
         high=3600,
     )
+    hung_s: float = setting(
+        15.0,
+        "A process that gives no sign of life for so long is killed and replaced; what it had in "
+        "hand is taken over. 0: never (to look at one with a debugger).",
+        unit="seconds",
+        low=0,
+        high=3600,
+    )
+    start_s: float = setting(
+        120.0,
+        "A process that is not ready so long after its start is killed and started again.",
+        unit="seconds",
+        low=1,
+        high=3600,
+    )
     public_url: str = setting(
         "",
         "Address under which users reach the API, for links in answers and mail. "

@@ -81,10 +81,10 @@ class Attempts:
             self._check_lifetime(work)
             self._dots.mark(Step.COMPOSING, dots)
             content = await self._renderer.open(claimed, claimed.sealed)
-            self._dots.mark(Step.CARRYING, dots)
             render = self._renderer.for_message(claimed, content)
-            if claimed.sandbox:
+            if claimed.sandbox:  # composed like all mail: a crash of that counts (F36)
                 return await self._capture(claimed, render, started)
+            self._dots.mark(Step.CARRYING, dots)
             return await self._hand_over(work, content, render, dots)
         except CannotRender as error:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())

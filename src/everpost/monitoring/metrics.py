@@ -116,25 +116,29 @@ class Metrics:
         finally:
             self.flush()
 
-    def exposition(self, facts: QueueFacts | None = None) -> bytes:
+    def exposition(
+        self, facts: QueueFacts | None = None, restarts: Mapping[str, int] | None = None
+    ) -> bytes:
         """All processes' metrics as text (Prometheus exposition format 0.0.4), with the queue's
-        facts as gauges. Reads files: call it in a thread."""
+        facts as gauges and the supervisor's `restarts` by child. Reads files: call it in a
+        thread."""
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
         self.attach()
         self.flush()
         registry = CollectorRegistry()
-        if facts is not None:
-            registry.register(_Queue(facts))
+        scraped = _scraped(facts, restarts)
+        for each in scraped:
+            registry.register(each)
         try:
             MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
             return generate_latest(registry)
         except _UNREADABLE as error:
             telemetry.event("metrics.unreadable", error=repr(error))
             registry = CollectorRegistry()
-            if facts is not None:
-                registry.register(_Queue(facts))
+            for each in scraped:
+                registry.register(each)
             return generate_latest(registry)
 
     def alarms(self) -> tuple[str, ...]:
@@ -350,3 +354,29 @@ class _Queue:
                 "everpost_recipients_accepted", "Recipients ever accepted", facts.accepted
             ),
         )
+
+
+RESTARTS_HELP = "Child processes started anew since the server's start, as the supervisor counts"
+
+
+class _Restarts:
+    """What the supervisor has counted: it has no metrics of its own."""
+
+    def __init__(self, restarts: Mapping[str, int]) -> None:
+        self._restarts = restarts
+
+    def collect(self) -> Sequence[Any]:
+        from prometheus_client.core import CounterMetricFamily
+
+        family = CounterMetricFamily("everpost_restarts", RESTARTS_HELP, labels=["name"])
+        for name, count in self._restarts.items():
+            family.add_metric([name], count)
+        return (family,)
+
+
+def _scraped(facts: QueueFacts | None, restarts: Mapping[str, int] | None) -> Sequence[Any]:
+    """What is asked for at a scrape, beside the processes' files."""
+    return (
+        *(() if facts is None else (_Queue(facts),)),
+        *((_Restarts(restarts),) if restarts else ()),
+    )

@@ -2,71 +2,86 @@
 
 It holds the listening sockets and hands them down, so that no connection is lost when a child is
 replaced. It opens no store and keeps no mail: it must be the last thing that can go wrong.
+`watching` decides what is done about a child, `reloading` how a new configuration is read.
 """
 
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from everpost import telemetry
+from everpost.recovery.children import (
+    ChildFacts,
+    Children,
+    Reload,
+    ReloadState,
+    write_children,
+)
+from everpost.recovery.reloading import Plan, Reader, Reading, Roll
+from everpost.recovery.spawning import DRAINING, Child, Running, spawn
+from everpost.recovery.watching import (
+    Record,
+    Verdict,
+    backoff_s,
+    ended,
+    judge,
+    slept,
+    steadied,
+)
 
-__all__ = ["Child", "Supervisor", "backoff_s"]
+__all__ = ["Report", "Supervisor"]
 
-_RESTARTS = telemetry.counter("everpost_restarts_total", "Child processes restarted", ("name",))
-_HEALTHY_S = 10.0
-_FIRST_S = 0.1
-_CAP_S = 30.0
-_READY = b"ready"
+_LOOK_S = 1.0
 _MARGIN_S = 10.0
 """What a child may take beyond the drain to say goodbye to relays and close its store."""
 
 
-def backoff_s(failures: int) -> float:
-    """Seconds before the next start after `failures` short lives in a row (0: at once)."""
-    return 0.0 if failures == 0 else min(_FIRST_S * 2.0 ** (failures - 1), _CAP_S)
-
-
 @dataclass(frozen=True, slots=True)
-class Child:
-    """A process to keep. `command` without the plumbing options; `sockets` by name."""
+class Report:
+    """Where the supervisor says how things are: a file, with the configuration's `origin` (its file
+    and the options that win over it), and calls. `lost` once a process is gone that may have had
+    mail in hand, `ended` with its label."""
 
-    name: str
-    command: Sequence[str]
-    sockets: Mapping[str, int] = field(default_factory=dict)
+    file: Path
+    origin: tuple[str | None, dict[str, str | int]]
+    now: Callable[[], int]
+    ready: Callable[[], None]
+    lost: Callable[[], None]
+    ended: Callable[[str], None]
 
 
-class _Running:
-    """One incarnation of a child."""
+class _Slot:
+    """A child from life to life. While it is replaced, `successor` starts beside `running`."""
 
-    def __init__(self, child: Child, process: subprocess.Popen[bytes], notify: int) -> None:
+    def __init__(self, child: Child) -> None:
         self.child = child
-        self.process = process
-        self.notify = notify
-        self.started = time.monotonic()
-        self.pidfd = os.pidfd_open(process.pid)
-        self.ready = False
+        self.record = Record()
+        self.running: Running | None = None
+        self.successor: Running | None = None
+        self.restarts = self.hung_kills = self.late_kills = 0
+        self.last_exit: int | None = None
+        self.next_start_at: int | None = None
 
 
 class Supervisor:
-    """`on_ready` is called once, when every child has said that it is ready."""
+    """`plan` is what runs until a reload brings another."""
 
-    def __init__(
-        self, children: Sequence[Child], *, drain_s: float, on_ready: Callable[[], None]
-    ) -> None:
-        self._children = children
-        self._drain_s = drain_s
-        self._on_ready = on_ready
+    def __init__(self, plan: Plan, *, reader: Reader, report: Report) -> None:
+        self._plan = plan
+        self._reader = reader
+        self._report = report
         self._selector = selectors.DefaultSelector()
-        self._running: dict[str, _Running] = {}
-        self._failures: dict[str, int] = {}
-        self._due: dict[str, float] = {}
-        self._stopping = False
-        self._announced = False
+        self._slots = {child.name: _Slot(child) for child in plan.children}
+        self._leaving: list[Running] = []
+        self._stopping = self._announced = self._asked = False
+        self._reading: Reading | None = None
+        self._roll: Roll | None = None
+        self._reload = Reload()
+        self._told: Children | None = None
         # The children watch the read end: it closes when this process is gone, however it went.
         self._life_read, self._life_write = os.pipe()
 
@@ -79,146 +94,317 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         self._selector.register(wake_read, selectors.EVENT_READ, "signal")
-        for child in self._children:
-            self._start(child)
+        for slot in self._slots.values():
+            slot.running = self._spawn(slot.child)
+        self._tell()
         while not self._stopping:
-            for key, _ in self._selector.select(self._patience()):
-                self._handle(key.data, key.fd)
-            self._restart_due()
+            self._turn()
         return self._drain()
 
+    def _turn(self) -> None:
+        before, patience = time.monotonic(), self._patience()
+        self._take_in(patience)
+        now = time.monotonic()
+        if slept(asked_s=patience, passed_s=now - before):
+            telemetry.event("supervisor.slept", seconds=round(now - before, 1))
+            for each in self._processes():
+                each.excuse(now)
+        self._look_after(now)
+        self._start_due(now)
+        self._go_on_reloading(now)
+        self._tell()
+
     def _on_signal(self, number: int, _frame: object) -> None:
-        if number != signal.SIGHUP:
+        if number == signal.SIGHUP:
+            self._asked = True
+        else:
             self._stopping = True
 
-    def _start(self, child: Child) -> None:
-        notify_read, notify_write = os.pipe()
-        pass_fds = (*child.sockets.values(), self._life_read, notify_write)
-        plumbing = [
-            f"--inherit={name}={fd}"
-            for name, fd in (*child.sockets.items(), ("notify", notify_write))
-        ]
-        try:
-            process = subprocess.Popen(  # noqa: S603  our own program
-                [*child.command, *plumbing, f"--parent-pipe={self._life_read}"],
-                pass_fds=pass_fds,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
-            )
-        except OSError:
-            os.close(notify_read)
-            raise
-        finally:
-            os.close(notify_write)
-        running = _Running(child, process, notify_read)
-        self._running[child.name] = running
+    # -- processes ---------------------------------------------------------------------------------
+
+    def _processes(self) -> Iterator[Running]:
+        for slot in self._slots.values():
+            yield from (each for each in (slot.running, slot.successor) if each is not None)
+        yield from self._leaving
+
+    def _spawn(self, child: Child) -> Running:
+        """Raises OSError. Of several that run for one child each has a label of its own: two may
+        not write one file of metrics."""
+        taken = {each.label for each in self._processes()}
+        labels = (child.name, *(f"{child.name}-{letter}" for letter in "bcdefgh"))
+        label = next((each for each in labels if each not in taken), None)
+        if label is None:
+            raise OSError(f"too many processes of {child.name} are still ending")
+        running = spawn(child, label, self._life_read)
         self._selector.register(running.pidfd, selectors.EVENT_READ, ("ended", running))
-        self._selector.register(notify_read, selectors.EVENT_READ, ("notify", running))
-        telemetry.event("child.started", child=child.name, child_pid=process.pid)
+        self._selector.register(running.notify, selectors.EVENT_READ, ("heard", running))
+        return running
 
-    def _handle(self, data: object, fd: int) -> None:
-        if data == "signal":
-            os.read(fd, 4096)
-            return
-        assert isinstance(data, tuple)
-        what, running = data
-        if what == "notify":
-            if running.notify >= 0:
-                self._notified(running)
-        else:
-            self._ended(running)
+    def _take_in(self, patience: float) -> None:
+        for key, _ in self._selector.select(patience):
+            if key.data == "signal":
+                os.read(key.fd, 4096)
+            elif key.data == "read":
+                self._read()
+            else:
+                what, running = key.data
+                if what == "ended":
+                    self._ended(running)
+                elif running.notify >= 0:
+                    self._heard(running)
 
-    def _notified(self, running: _Running) -> None:
-        if os.read(running.notify, 64).startswith(_READY):
-            running.ready = True
-            if not self._announced and all(
-                c.name in self._running and self._running[c.name].ready for c in self._children
-            ):
-                self._announced = True
-                self._on_ready()
-        self._selector.unregister(running.notify)
-        os.close(running.notify)
-        running.notify = -1
+    def _heard(self, running: Running) -> None:
+        was_ready = running.life.ready
+        said = running.hear()
+        if not said:
+            self._hear_no_more(running)
+        elif running.life.ready and not was_ready:
+            self._ready(running)
+        slot = self._slots.get(running.child.name)
+        if DRAINING in said and slot is not None and slot.running is running:
+            self._replace_leaving(slot, running)
 
-    def _ended(self, running: _Running) -> None:
-        code = self._reap(running)
-        name = running.child.name
-        lived = time.monotonic() - running.started
-        failures = 0 if lived >= _HEALTHY_S else self._failures.get(name, 0) + 1
-        self._failures[name] = failures
-        self._due[name] = time.monotonic() + backoff_s(failures)
-        _RESTARTS.add(1, name)
-        telemetry.event("child.ended", child=name, code=code, lived_s=round(lived, 1))
-
-    def _reap(self, running: _Running) -> int:
-        code = running.process.wait()
-        self._selector.unregister(running.pidfd)
-        os.close(running.pidfd)
+    def _hear_no_more(self, running: Running) -> None:
         if running.notify >= 0:
             self._selector.unregister(running.notify)
             os.close(running.notify)
             running.notify = -1
-        del self._running[running.child.name]
-        return code
 
-    def _patience(self) -> float | None:
-        if not self._due:
-            return None
-        return max(min(self._due.values()) - time.monotonic(), 0)
+    def _ready(self, running: Running) -> None:
+        slot = self._slots.get(running.child.name)
+        if slot is not None and slot.successor is running:
+            self._succeed(slot, running)
+        if not self._announced and all(
+            slot.running is not None and slot.running.life.ready for slot in self._slots.values()
+        ):
+            self._announced = True
+            self._report.ready()
 
-    def _restart_due(self) -> None:
+    def _replace_leaving(self, slot: _Slot, running: Running) -> None:
+        """Somebody told it to end, or it did itself: another starts while it finishes its work."""
+        if not self._stopping:
+            running.deadline = time.monotonic() + self._plan.drain_s + _MARGIN_S
+            self._leaving.append(running)
+            slot.running = None
+            self._over(slot, running)
+
+    def _over(self, slot: _Slot, running: Running) -> None:
         now = time.monotonic()
-        for child in self._children:
-            if self._due.get(child.name, now + 1) <= now and not self._stopping:
-                del self._due[child.name]
-                self._try_start(child)
+        self._schedule(slot, ended(slot.record, running.life, now=now), now)
+        slot.restarts += 1
 
-    def _try_start(self, child: Child) -> None:
-        """A machine that cannot fork just now is no reason to give up the other children."""
+    def _schedule(self, slot: _Slot, record: Record, now: float) -> None:
+        slot.record = record
+        wait_s = None if record.due is None else max(record.due - now, 0)
+        slot.next_start_at = None if wait_s is None else self._report.now() + int(wait_s * 1000)
+
+    def _ended(self, running: Running) -> None:
+        code = running.process.wait()
+        self._selector.unregister(running.pidfd)
+        os.close(running.pidfd)
+        self._hear_no_more(running)
+        lived = round(time.monotonic() - running.life.started, 1)
+        telemetry.event("child.ended", child=running.child.name, code=code, lived_s=lived)
+        self._report.ended(running.label)
+        if code != 0:
+            self._report.lost()
+        slot = self._slots.get(running.child.name)
+        if running in self._leaving:
+            self._leaving.remove(running)
+        elif slot is not None and slot.running is running:
+            slot.running = None
+            self._over(slot, running)
+        elif slot is not None and slot.successor is running:
+            slot.successor = None
+            self._give_up(f"{running.child.name} did not start with it (exit code {code})")
+        if slot is not None:
+            slot.last_exit = code
+
+    def _look_after(self, now: float) -> None:
+        for slot in self._slots.values():
+            if slot.running is not None:
+                slot.record = steadied(slot.record, slot.running.life)
+        for running in self._processes():
+            if running.killed:
+                continue
+            verdict = judge(running.life, self._plan.patience, now=now)
+            if verdict is not Verdict.FINE:
+                self._put_down(running, verdict, now)
+            elif running.deadline is not None and now > running.deadline:
+                telemetry.event("child.killed", child=running.child.name)
+                running.kill()
+
+    def _put_down(self, running: Running, verdict: Verdict, now: float) -> None:
+        slot = self._slots.get(running.child.name)
+        life = running.life
+        silent = now - (life.started if life.heard is None else life.heard)
+        telemetry.event(
+            f"child.{verdict.value}",
+            child=running.child.name,
+            child_pid=running.process.pid,
+            silent_s=round(silent, 1),
+            state=running.state,
+        )
+        if slot is not None:
+            slot.hung_kills += verdict is Verdict.HUNG
+            slot.late_kills += verdict is Verdict.LATE
+        running.kill()
+
+    def _patience(self) -> float:
+        dues = [s.record.due for s in self._slots.values() if s.record.due is not None]
+        if not dues:
+            return _LOOK_S
+        return min(max(min(dues) - time.monotonic(), 0), _LOOK_S)
+
+    def _start_due(self, now: float) -> None:
+        for slot in self._slots.values():
+            due = slot.record.due
+            if due is None or due > now or self._stopping:
+                continue
+            try:
+                slot.running = self._spawn(slot.child)
+            except OSError as error:
+                # A machine that cannot fork just now is no reason to give up the other children.
+                failures = slot.record.short_lives + 1
+                self._schedule(slot, Record(failures, now + backoff_s(failures)), now)
+                telemetry.event("child.start_failed", child=slot.child.name, error=str(error))
+            else:
+                self._schedule(slot, Record(slot.record.short_lives), now)
+
+    def _retire(self, running: Running) -> None:
+        running.tell_to_end(time.monotonic() + self._plan.drain_s + _MARGIN_S)
+        self._leaving.append(running)
+
+    # -- a new configuration -----------------------------------------------------------------------
+
+    def _go_on_reloading(self, now: float) -> None:
+        if self._reading is not None:
+            if now > self._reading.deadline:
+                self._reading.kill()
+        elif self._roll is not None:
+            self._go_on_rolling(self._roll)
+        elif self._asked and self._announced:
+            self._asked = False
+            self._begin_to_read()
+
+    def _begin_to_read(self) -> None:
+        self._reload = Reload(self._reload.number + 1, ReloadState.READING, at=self._report.now())
+        telemetry.event("config.reloading", number=self._reload.number)
         try:
-            self._start(child)
+            self._reading = Reading(self._reader)
         except OSError as error:
-            telemetry.event("child.start_failed", child=child.name, error=str(error))
-            self._failures[child.name] = failures = self._failures.get(child.name, 0) + 1
-            self._due[child.name] = time.monotonic() + backoff_s(failures)
+            self._conclude(ReloadState.REFUSED, (f"the configuration cannot be read: {error}",))
+        else:
+            self._selector.register(self._reading.pidfd, selectors.EVENT_READ, "read")
+
+    def _read(self) -> None:
+        reading, self._reading = self._reading, None
+        assert reading is not None
+        self._selector.unregister(reading.pidfd)
+        found = reading.result()
+        if isinstance(found, Plan):
+            self._reload = Reload(self._reload.number, ReloadState.ROLLING, at=self._report.now())
+            self._roll = Roll(found, list(found.children))
+        else:
+            self._conclude(ReloadState.REFUSED, found)
+
+    def _go_on_rolling(self, roll: Roll) -> None:
+        """Starts the next successor once the last one serves."""
+        if any(slot.successor is not None for slot in self._slots.values()):
+            return
+        if roll.todo:
+            child = roll.todo.pop(0)
+            slot = self._slots.setdefault(child.name, _Slot(child))
+            try:
+                slot.successor = self._spawn(child)
+            except OSError as error:
+                self._give_up(f"{child.name} cannot be started: {error}")
+            return
+        for name in [name for name in self._slots if name not in roll.names]:
+            gone = self._slots.pop(name)
+            if gone.running is not None:
+                self._retire(gone.running)
+        self._plan, self._roll = roll.plan, None
+        self._conclude(ReloadState.FAILED if roll.back else ReloadState.APPLIED, roll.why)
+
+    def _succeed(self, slot: _Slot, running: Running) -> None:
+        """It serves: the one before it may end."""
+        if slot.running is not None:
+            self._retire(slot.running)
+        slot.child = running.child
+        slot.running, slot.successor = running, None
+        self._schedule(slot, Record(), time.monotonic())
+        slot.restarts += 1
+        if self._roll is not None:
+            self._roll.done.append(slot.child.name)
+
+    def _give_up(self, why: str) -> None:
+        """A successor does not start: back to what was."""
+        roll = self._roll
+        if roll is None:
+            return
+        telemetry.event("config.reload_failed", number=self._reload.number, why=why)
+        if not roll.back:
+            self._roll = roll.turned(self._plan, (why,))
+            return
+        # Not even the old ones start now. What lives goes on; what ends is started as it was.
+        for child in self._plan.children:
+            self._slots[child.name].child = child
+        roll.todo.clear()
+        roll.why = (*roll.why, why)
+
+    def _conclude(self, state: ReloadState, why: tuple[str, ...]) -> None:
+        self._reload = Reload(self._reload.number, state, why, self._report.now())
+        telemetry.event(f"config.{state.value}", number=self._reload.number, why=why)
+
+    # -- telling, ending ---------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Write how things are, if that has changed."""
+        file, options = self._report.origin
+        children = tuple(_facts(slot) for slot in self._slots.values())
+        facts = Children(os.getpid(), children, self._reload, file, options)
+        if facts == self._told:
+            return
+        self._told = facts
+        try:
+            write_children(self._report.file, facts)
+        except OSError as error:
+            telemetry.event("supervisor.cannot_tell", error=str(error))
 
     def _drain(self) -> int:
         """SIGTERM to all, wait for the deadline, SIGKILL to what is left."""
-        telemetry.event("supervisor.draining", children=len(self._running))
-        for running in self._running.values():
-            running.process.terminate()
-        deadline = time.monotonic() + self._drain_s + _MARGIN_S
+        telemetry.event("supervisor.draining", children=len(list(self._processes())))
+        if self._reading is not None:
+            self._reading.kill()
+        deadline = time.monotonic() + self._plan.drain_s + _MARGIN_S
+        for slot in self._slots.values():
+            slot.record = Record()
+        for running in self._processes():
+            running.tell_to_end(deadline)
         killed = False
-        while self._running:
-            left = deadline - time.monotonic()
-            if left <= 0 and not killed:
+        while left := list(self._processes()):
+            patience = deadline - time.monotonic()
+            if patience <= 0 and not killed:
                 killed = True
-                for running in self._running.values():
+                for running in left:
                     telemetry.event("child.killed", child=running.child.name)
-                    running.process.kill()
-            for key, _ in self._selector.select(max(left, 0) if not killed else None):
-                if key.data == "signal":
-                    os.read(key.fd, 4096)
-                elif key.data[0] == "ended":
-                    self._reap(key.data[1])
-                elif key.data[1].notify >= 0:
-                    self._notified(key.data[1])
+                    running.kill()
+            self._take_in(max(patience, 0) if not killed else _LOOK_S)
         return 1 if killed else 0
 
 
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(parent_pipe: int | None = None) -> None:
-    """In a child: be killed when the supervisor dies, also if it died before this call (then the
-    pipe, where there is one, has ended)."""
-    import ctypes
-    import select
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if (
-        parent_pipe is not None and select.select([parent_pipe], [], [], 0)[0]
-    ):  # end of file: it is gone already
-        sys.exit(0)
+def _facts(slot: _Slot) -> ChildFacts:
+    running = slot.running
+    return ChildFacts(
+        name=slot.child.name,
+        pid=0 if running is None else running.process.pid,
+        ready=running is not None and running.life.ready,
+        restarts=slot.restarts,
+        short_lives=slot.record.short_lives,
+        loops=slot.record.loops,
+        hung_kills=slot.hung_kills,
+        late_kills=slot.late_kills,
+        next_start_at=slot.next_start_at,
+        last_exit=slot.last_exit,
+    )

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from everpost import telemetry
 from everpost.clock import Clock
-from everpost.net.wake import WakeListener, Waker
+from everpost.net.wake import WakeListener
+from everpost.net.waker import Waker
+from everpost.recovery.children import Children, read_children
 from everpost.recovery.rescuer import Rescuer
 from everpost.store.directory import Directory
 from everpost.store.interface import Recovery, StoreError
@@ -19,7 +21,8 @@ _PURGE_LIMIT = 5_000
 
 
 class Upkeep:
-    """One process does this; every other may start doing it when that one is gone."""
+    """One process does this; every other may start doing it when that one is gone. `children`: what
+    the supervisor writes of itself (`recovery.children`)."""
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Upkeep:
         dispatch: Waker,
         clock: Clock,
         data: Path,
+        children: Path,
         round_s: float = 1.0,
     ) -> None:
         self._store = store
@@ -40,6 +44,7 @@ class Upkeep:
         self._dispatch = dispatch
         self._clock = clock
         self._data = data
+        self._children = children
         self._round_s = round_s
 
     async def run(self) -> None:
@@ -70,6 +75,7 @@ class Upkeep:
             relay.state == "enabled" for relay in self._directory.now.relays
         )
         _stand(telemetry.alarm("no_relay"), stands=no_way_out)
+        _alarm_of(read_children(self._children))
 
 
 def _free_bytes(path: Path) -> int:
@@ -77,8 +83,17 @@ def _free_bytes(path: Path) -> int:
     return stat.f_bavail * stat.f_frsize
 
 
-def _stand(alarm: telemetry.Alarm, *, stands: bool) -> None:
+def _alarm_of(facts: Children | None) -> None:
+    """What the supervisor has to report. Without one (roles run by hand) nothing stands."""
+    looping = [] if facts is None else [child.name for child in facts.children if child.loops]
+    _stand(telemetry.alarm("crash_loop"), stands=bool(looping), children=looping)
+    refused = facts is not None and facts.reload.refused
+    why = facts.reload.why if facts is not None else ()
+    _stand(telemetry.alarm("config_refused"), stands=refused, why=why)
+
+
+def _stand(alarm: telemetry.Alarm, *, stands: bool, **fields: object) -> None:
     if stands:
-        alarm.raise_()
+        alarm.raise_(**fields)
     else:
         alarm.clear()

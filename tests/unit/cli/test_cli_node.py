@@ -22,7 +22,7 @@ Run = Callable[..., Result]
 def test_options_of_serve_win(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
 
-    def serve(settings: Settings) -> int:
+    def serve(settings: Settings, origin: object) -> int:
         seen.append(settings)
         return 4
 

@@ -5,7 +5,7 @@ import pytest
 from everpost.dispatch.dots import Dot, Step
 from everpost.model.states import InDoubtPolicy, State, Verb, allowed
 from everpost.recovery.rescuer import decide_rescue
-from everpost.recovery.supervisor import backoff_s
+from everpost.recovery.watching import backoff_s
 from everpost.store.interface import Claim
 
 NOW = 5_000_000
