@@ -1,5 +1,5 @@
-"""How much a claim costs, counted in steps of SQLite's virtual machine: the same however much waits
-behind it (F37)."""
+"""F37: very many rows wait, due or deferred. How much a claim costs, counted in steps of SQLite's
+virtual machine, is the same however much waits behind it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,3 +191,13 @@ def test_facts_and_the_next_due_time_of_a_long_queue(db: apsw.Connection) -> Non
     _fill(db, route=lane("r.test"), due=1, n=15_000)
     assert _steps(db, lambda: next_due(db, now=START)) <= middle + 5
     assert facts(db, now=START).due == 10_000
+
+
+@pytest.mark.parametrize("due", [0, 1])
+def test_ten_times_as_many_rows_make_no_claim_dearer(db: apsw.Connection, due: int) -> None:
+    _fill(db, route=lane("r.test"), due=due, n=MANY // 10)
+    taken, few = _claim(db, limit=100)
+    _fill(db, route=lane("r.test"), due=due)
+    again, many = _claim(db, limit=100)
+    assert len(taken) == len(again)
+    assert many <= few * 1.1 + 5
