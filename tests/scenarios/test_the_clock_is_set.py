@@ -43,14 +43,14 @@ def test_a_step_that_is_held_off_and_taken_back(tmp_path: Path, step: int) -> No
         before = time.time()
         ids = [house.send() for _ in range(20)]
         for id_ in ids:
-            house.wait_status(id_, "delivered", seconds=10)
+            house.wait_status(id_, "delivered", seconds=30)
         assert house.post("/emails", draft, **{"Idempotency-Key": "once"}).json == first.json
         created = datetime.fromisoformat(house.get(f"/emails/{ids[0]}").json["created_at"])
         assert abs(created.timestamp() - before) < 60
         clock.step(-step)
         wait_until(lambda: _has(house, "clock.step_taken_back"), seconds=10, what=house.tail)
         assert house.recipients(later)[0]["status"] == "scheduled"
-        house.wait_status(str(first.json["id"]), "delivered", seconds=10)
+        house.wait_status(str(first.json["id"]), "delivered", seconds=30)
         states = house.get("/status").json["states"]
         assert (states["delivered"], states["queued"], states["expired"]) == (21, 1, 0)
         house.stop()
@@ -72,9 +72,9 @@ def test_steps_that_stay_are_adopted_and_mail_goes_on(tmp_path: Path) -> None:
             clock.step(step)
             wait_until(
                 lambda n=n: _has(house, "clock.step_adopted", 3 * n),  # type: ignore[misc]
-                seconds=15, what=house.tail,
+                seconds=30, what=house.tail,
             )  # fmt: skip
-            house.wait_status(house.send(), "delivered", seconds=10)
-            house.wait_status(soon, "delivered", seconds=10)
+            house.wait_status(house.send(), "delivered", seconds=30)
+            house.wait_status(soon, "delivered", seconds=30)
         states = house.get("/status").json["states"]
         assert (states["delivered"], states["queued"], states["claimed"]) == (3, 0, 0)
