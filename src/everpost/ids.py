@@ -18,6 +18,10 @@ DAY_MS = 86_400_000
 _TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
+_SET_BACK_MS = 60_000
+"""An id tells when something was made: where the clock was set back further, order gives way."""
+
+
 class IdMaker:
     """Makes UUIDv7 ids, ascending within one process even inside one millisecond.
 
@@ -36,7 +40,7 @@ class IdMaker:
 
     def __call__(self) -> Id:
         now = self._now()
-        if now > self._last:
+        if now > self._last or now < self._last - _SET_BACK_MS:
             self._last, self._counter = now, 0
         else:  # same millisecond, or the clock stepped back: stay ascending
             self._counter += 1

@@ -14,6 +14,7 @@ from everpost.store.interface import Claim, Claimed, Settlement
 __all__ = [
     "DAY",
     "START",
+    "UP",
     "HandClock",
     "attempt",
     "claims",
@@ -28,23 +29,33 @@ __all__ = [
 
 START = 1_800_000_000_000
 DAY = 86_400_000
+UP = 50_000_000
+"""Steady time: the host came up half a day ago."""
 
 make_id = IdMaker(lambda: START)
 
 
 class HandClock:
-    """Wall time moves by hand; durations are real."""
+    """Time passes by hand, on both lines; `step` sets the wall clock alone. Durations are real."""
 
-    def __init__(self, now: int = START) -> None:
+    def __init__(self, now: int = START, *, steady: int = UP) -> None:
         self.time = now
+        self.up = steady
 
     def now(self) -> int:
         return self.time
+
+    def steady(self) -> int:
+        return self.up
 
     def monotonic(self) -> float:
         return time.monotonic()
 
     def pass_(self, ms: int) -> None:
+        self.time += ms
+        self.up += ms
+
+    def step(self, ms: int) -> None:
         self.time += ms
 
 

@@ -3,11 +3,17 @@
 import asyncio
 from collections import Counter
 
+import pytest
+
 from everpost.model.message import Priority
+from everpost.model.shares import Ask
 from everpost.model.states import State
+from everpost.store.interface import WorkerRow
 from tests.conformance.engines import Engine
 from tests.conformance.making import (
+    DAY,
     START,
+    UP,
     attempt,
     claims,
     deferred,
@@ -38,7 +44,7 @@ def test_what_a_claim_holds(engine: Engine) -> None:
                 (2, 1, "b@two.test", "1/transactional/two.test"),
             ]
             first = taken.claims[0]
-            assert (first.deadline, first.created_at) == (START + LEASE, START)
+            assert (first.deadline, first.created_at) == (UP + LEASE, START)
             assert (first.attempts, first.crashes) == (0, 0)
             assert await store.claim(owner, limit=10, lease_ms=LEASE) == []
             facts = await store.facts()
@@ -64,14 +70,68 @@ def test_nothing_is_claimed_before_its_time(engine: Engine) -> None:
 
 
 def test_a_clock_that_steps_back_sends_nothing_early(engine: Engine) -> None:
+    """I22: what was never due waits for its moment; what was due does not wait again."""
+
     async def scene() -> None:
         async with engine.opened() as store:
-            engine.clock.pass_(7_200_000)
-            await store.accept(1, [message(not_before=engine.clock.now())])
-            engine.clock.pass_(-7_200_000)
-            assert await store.claim(make_id(), limit=10, lease_ms=LEASE) == []
-            engine.clock.pass_(7_200_000)
-            assert len(await store.claim(make_id(), limit=10, lease_ms=LEASE)) == 1
+            engine.clock.step(7_200_000)
+            due, later = message(not_before=engine.clock.now()), message(not_before=START + DAY)
+            await store.accept(1, [due, later])
+            engine.clock.step(-7_200_000)
+            assert await store.next_due() == START
+            assert (await store.facts()).oldest_due_ms == 0
+            (taken,) = await store.claim(make_id(), limit=10, lease_ms=LEASE)
+            assert taken.message == due.id
+            assert await store.next_due() == START + DAY
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("step", [7_200_000, -7_200_000])
+def test_a_wall_clock_that_is_set_between_all_verbs(engine: Engine, step: int) -> None:
+    """F19, I22: claims, leads and seats hold as long as they would have, and no longer."""
+
+    async def scene() -> None:
+        async with engine.opened() as store:
+            await store.accept(1, [message(not_before=START), message(not_before=START)])
+            owner = make_id()
+            held = triples(await store.claim(owner, limit=9, lease_ms=LEASE))
+            assert await store.lead("probes", owner, lease_ms=LEASE) == 1
+            seats = Ask("relay/1", "seats", 9, 9)
+            (mine,) = await store.share(owner, [seats], lease_ms=LEASE)
+            engine.clock.step(step)
+            assert await store.claims_of(None, expired_only=True, limit=9) == []
+            assert await store.lead("probes", make_id(), lease_ms=LEASE) is None
+            (theirs,) = await store.share(make_id(), [seats], lease_ms=LEASE)
+            assert mine.amount + theirs.amount <= 9
+            assert await store.extend(owner, held, lease_ms=LEASE) == [True, True]
+            engine.clock.step(-step)
+            engine.clock.pass_(LEASE - 1)
+            engine.clock.step(step)
+            assert await store.claims_of(None, expired_only=True, limit=9) == []
+            engine.clock.pass_(1)
+            assert len(await store.claims_of(None, expired_only=True, limit=9)) == 2
+            assert await store.lead("probes", make_id(), lease_ms=LEASE) == 2
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("left", [START, UP + 30 * DAY])
+def test_deadlines_of_an_earlier_run_of_the_host(engine: Engine, left: int) -> None:
+    """Further ahead than any lease, or in wall time as older releases wrote them: they hold only
+    for a worker that is known, who is rescued when it is gone."""
+
+    async def scene() -> None:
+        known, unknown = make_id(), make_id()
+        engine.clock.up = left
+        async with engine.opened() as store:
+            await store.register(WorkerRow(known, "dispatch", 1, "boot", "dots", START, START))
+            for owner in (known, unknown):
+                await store.accept(1, [message()])
+                await store.claim(owner, limit=1, lease_ms=LEASE)
+            engine.clock.up = UP
+            expired = await store.claims_of(None, expired_only=True, limit=9)
+            assert [owner for owner, _, _ in expired] == [unknown]
 
     asyncio.run(scene())
 

@@ -13,7 +13,7 @@ from everpost.model.shares import Ask, Grant
 from everpost.store.interface import Store, WorkerRow
 from everpost.store.sharing import Note
 from tests.conformance.engines import Engine
-from tests.conformance.making import DAY, START, make_id
+from tests.conformance.making import DAY, START, UP, make_id
 
 LEASE = 6_000
 SHARED = [HealthCheck.function_scoped_fixture]  # it makes a new database for every example
@@ -176,7 +176,7 @@ def test_who_comes_alone_has_all_seats_and_shares_when_another_comes(engine: Eng
         async with engine.opened() as store, engine.opened() as other:
             one, two = make_id(), make_id()
             alone = await _one(store, one, _seats(50, cap=20))
-            assert alone == Grant("relay/1", 20, START + LEASE, left=0)
+            assert alone == Grant("relay/1", 20, UP + LEASE, left=0)
             assert (await _one(other, two, _seats(50, cap=20))).amount == 0
             engine.clock.pass_(2_000)
             shared = await _one(store, one, _seats(50, cap=20, used=4))

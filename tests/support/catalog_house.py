@@ -34,6 +34,9 @@ class Time:
     def now(self) -> int:
         return self.at
 
+    def steady(self) -> int:
+        return self.at
+
     def monotonic(self) -> float:
         return self.at / 1000
 

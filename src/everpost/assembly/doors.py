@@ -53,20 +53,17 @@ def _admission(node: Node) -> Admission:
 
 
 def _health(node: Node, room: Room) -> Health:
-    origin = node.clock.now() / 1000 - node.clock.monotonic()
-
     async def gather() -> Facts:
         await node.store.revision()
         free = await asyncio.to_thread(free_bytes, node.places.data)
         now = node.directory.now
-        off = node.clock.now() / 1000 - node.clock.monotonic() - origin
         return Facts(
             store_writable=await _writable(node),
             free_bytes=free,
             disk_low=room.low,
             relays=sum(relay.state == "enabled" for relay in now.relays),
             sandbox=not now.relays and not now.domains,
-            clock_off_ms=int(off * 1000),
+            clock_off_ms=node.clock.off_ms,
         )
 
     limits = HealthLimits(free_bytes=node.settings.limits.free_bytes)

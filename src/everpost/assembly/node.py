@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from everpost.assembly.dns import resolver_for
 from everpost.assembly.places import Places
-from everpost.clock import Clock, SystemClock
+from everpost.assembly.wall import open_clock
+from everpost.clock import SettlingClock
 from everpost.config import Settings
 from everpost.ids import IdMaker
 from everpost.net.resolver import Resolver
@@ -26,7 +27,7 @@ class Node:
 
     settings: Settings
     places: Places
-    clock: Clock
+    clock: SettlingClock
     ids: IdMaker
     rng: random.Random
     store: SqliteStore
@@ -46,7 +47,8 @@ async def open_node(
     MasterKeyError."""
     places = Places(settings.node.data)
     places.make()
-    clock = SystemClock()
+    boot = _boot_id()
+    clock = open_clock(places.clock, boot=boot, settle_s=settings.node.clock_settle_s)
     store = SqliteStore(
         places.store,
         clock=clock,
@@ -80,7 +82,7 @@ async def open_node(
         sealer=sealer,
         directory=directory,
         resolver=resolver_for(settings, clock),
-        boot=_boot_id(),
+        boot=boot,
     )
 
 

@@ -38,6 +38,10 @@ class Places:
         return self.run / "metrics"
 
     @property
+    def clock(self) -> Path:
+        return self.run / "clock.json"
+
+    @property
     def operator_socket(self) -> Path:
         return self.run / "admin.sock"
 

@@ -18,6 +18,7 @@ from everpost.assembly.doors import open_doors
 from everpost.assembly.node import Node, open_node
 from everpost.assembly.patrol import open_patrol
 from everpost.assembly.tasks import beside
+from everpost.assembly.wall import watch_clock
 from everpost.config import Settings
 from everpost.monitoring.metrics import Metrics
 from everpost.net.descriptors import raise_limit
@@ -149,10 +150,12 @@ def _be_the_first_to_go() -> None:
 
 
 async def _refresh(node: Node, dispatchers: Waker) -> None:
-    """See changes of settings within half a second; look for restarted neighbours."""
+    """See changes of settings within half a second, and steps of the wall clock; look for restarted
+    neighbours."""
     while True:
         await asyncio.sleep(_REFRESH_S)
         dispatchers.forget()
+        watch_clock(node.clock)
         try:
             await node.directory.refresh()
         except StoreError as error:

@@ -87,6 +87,14 @@ class Node:
         low=1,
         high=3600,
     )
+    clock_settle_s: float = setting(
+        600.0,
+        "How long the wall clock must stand where a step of more than 1.5 seconds has put it, "
+        "before schedules, lifetimes and records follow. 0: they follow at once.",
+        unit="seconds",
+        low=0,
+        high=86_400,
+    )
     public_url: str = setting(
         "",
         "Address under which users reach the API, for links in answers and mail. "

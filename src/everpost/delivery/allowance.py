@@ -148,6 +148,11 @@ class _Budget:
             return self.cap
         return min(self.cap * (wall % _DAY_MS + _DAY_MS // 24) // _DAY_MS, self.cap)
 
+    def look(self, wall: int) -> None:
+        """The wall clock may have been set past the moment from which there is more."""
+        if 0 < self.closed_wall <= wall:
+            self.closed_until, self.closed_wall = min(self.closed_until, self.asked_at), 0
+
     def next_release(self, wall: int) -> int:
         """When a plan releases one more."""
         start = wall - wall % _DAY_MS
@@ -168,6 +173,7 @@ class _Budget:
         return Ask(self.name, "budget", cap, min(needed, self.cap), window_ms=self.window_ms)
 
     def grant(self, grant: Grant, *, asked_at: float, wall: int) -> None:
+        # The wall clock may have been set between the question and the answer.
         ends_in = min(max(grant.until - wall, 0), self.window_ms)
         if grant.until != self.window_end:  # what was left of the last window is void
             self.here = 0
@@ -178,12 +184,13 @@ class _Budget:
         self.hungry = not grant.amount
         if grant.left > 0:
             self.closed_until = -_NEVER if grant.amount else asked_at + _AGAIN_S
+            self.closed_wall = 0
             return
         more = min(grant.until, self.next_release(wall)) if self.plan else grant.until
         if more != self.closed_wall:
             self.booked = 0
         self.closed_wall = more
-        self.closed_until = asked_at + max(more - wall, 1) / 1000
+        self.closed_until = asked_at + min(max(more - wall, 1), self.window_ms) / 1000
 
     def book(self) -> int:
         """When one that is turned away now may come: after those that were turned away before."""
@@ -233,6 +240,7 @@ class Allowance:
             budget = known.get(f"{name}/{what}")
             if budget is None or budget.cap != cap:
                 budget = _Budget(f"{name}/{what}", cap, window_ms, plan=what == "plan")
+            budget.look(wall)
             budgets.append(budget)
         self._budgets = budgets
 

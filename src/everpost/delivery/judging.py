@@ -31,7 +31,6 @@ class Judge:
         self._news: dict[bytes, Lane] = {}
         self._unwelcome: dict[bytes, float] = {}  # since when, in monotonic seconds
         self._compare_at = 0.0
-        self._origin = clock.now() / 1000 - clock.monotonic()
         self.on_news: Callable[[], None] | None = None
 
     # --- attempts ---------------------------------------------------------------------------------
@@ -132,7 +131,7 @@ class Judge:
 
     def standing(self) -> Sequence[Standing]:
         """What this process saw of each relay in the last minute."""
-        now = self._clock.monotonic()
+        now, wall = self._clock.monotonic(), self._clock.now()
         found: list[Standing] = []
         for lane in self._lanes:
             tried, worked, faults = lane.meter.counts(now)
@@ -143,7 +142,7 @@ class Judge:
                     tried=tried,
                     worked=worked,
                     faults=faults,
-                    worked_at=None if last is None else int((self._origin + last) * 1000),
+                    worked_at=None if last is None else wall - int((now - last) * 1000),
                     in_flight=lane.in_flight,
                     sessions=lane.in_flight + len(lane.idle),
                     latency_ms=lane.meter.percentiles(now) if worked else {},

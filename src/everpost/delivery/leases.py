@@ -26,6 +26,10 @@ _MOST_WOKEN = 64
 """Relays of one pool that are asked for at once when its mail finds none awake."""
 
 
+_LOOK_S = 60.0
+"""Where something is held or spent it is looked at so often, since the wall clock may be set."""
+
+
 class Leases:
     """`lanes` tell who wants in; `keeper` closes the sessions that there are no seats for."""
 
@@ -187,7 +191,9 @@ class Leases:
             lane.ask_at = allowance.ask_at(hungry, now=now, wall=wall)
             at = allowance.ask_at(load, now=now, wall=wall)
             soonest = min(soonest, at, allowance.lapse_at(now))
-        return None if soonest == math.inf else max(soonest - now, 0.0)
+        if soonest == math.inf:
+            return None
+        return min(max(soonest - now, 0.0), _LOOK_S)
 
     def lapse_in(self) -> float | None:
         """Seconds until something that is held ends; None: nothing is held."""

@@ -142,6 +142,13 @@ class _Cooldown(msgspec.Struct):
     why: str = ""
 
 
+def _longest(told: _Cooldown) -> int:
+    """What a site that has earned so many strikes and stops was stopped for at most."""
+    pause = min(PAUSE_MS << max(told.strikes - 1, 0), LONGEST_PAUSE_MS)
+    stop = min(STOP_MS << max(told.stops - 1, 0), LONGEST_STOP_MS)
+    return max(pause, stop) if told.stops else pause
+
+
 class _Grey(msgspec.Struct):
     relay: str
     passed: bool
@@ -345,12 +352,14 @@ class Shaper:
         relay, _, site = one.key.partition("/")
         path = (bytes.fromhex(relay), site)
         state = self._paths.get(path)
-        if told.until <= now or (state is not None and state.until >= told.until):
+        # A clock that was set back since then makes nothing later than it can be (I22).
+        until = min(told.until, now + _longest(told))
+        if until <= now or (state is not None and state.until >= until):
             return
         if state is None:
             state = self._new(path, now)
         state.limit, state.won, state.cut_at = 1, 0, now
-        state.until = told.until + OTHERS_LATER_MS
+        state.until = until + OTHERS_LATER_MS
         state.strikes, state.stops = told.strikes, told.stops
         state.blocked_at = now if told.blocked else None
         state.why = told.why

@@ -112,7 +112,7 @@ class Attempts:
             self._dots.mark(Step.DOT, dots)
             # Last of all, after the mark: a process that was paused beyond its lease has lost its
             # claims to another (F35).
-            if self._clock.now() >= self._deadline(work):
+            if self._clock.steady() >= self._deadline(work):
                 raise LeaseLost
             work.dotted = True
 
@@ -136,7 +136,7 @@ class Attempts:
             raise LifetimeOver
 
     def _deadline(self, work: Work) -> int:
-        """When the first of its claims ends, less a margin for the way to the wire."""
+        """When the first of its claims ends, in steady time, less a margin for the way out."""
         held = [self._hands.holds(claim) for claim in work.claimed.claims]
         return min(c.deadline if c is not None else 0 for c in held) - _MARGIN_MS
 

@@ -347,7 +347,7 @@ class Dispatcher:
         while True:
             await asyncio.sleep(pause)
             claims = self._hands.claims()
-            deadline = self._clock.now() + self._limits.lease_ms
+            deadline = self._clock.steady() + self._limits.lease_ms
             try:
                 kept = await self._store.extend(
                     self._owner,

@@ -32,6 +32,7 @@ _PROBES = telemetry.counter(
 )
 _NOTE_LASTS_MS = 600_000
 _FAREWELL_S = 2.0
+_LONGEST_REPORT_MS = 60_000
 _LEAST_MS = 500
 _NO_PLACE_S = 0.4
 """After so long it is asked again for a place among the relay's connections."""
@@ -137,7 +138,7 @@ class Prober:
         """Whether the lease is ours now. It is renewed at half its length, since that is a write;
         whether it is to be had is asked more often, which is none. Our trust in it counts from
         before we asked, so it ends before the lease does."""
-        began = self._clock.monotonic()
+        began = self._clock.steady() / 1000
         if began >= self._ask_again:
             term = await self._store.lead(_LEASE, self._owner, lease_ms=int(self._lease_s * 1000))
             self._ask_again = began + self._lease_s / (8 if term is None else 2)
@@ -148,7 +149,7 @@ class Prober:
                     telemetry.event("probes.lead", term=term)
                     self._version = 0
                 self._leads_until = began + self._lease_s
-        return self._leads_until is not None and self._clock.monotonic() < self._leads_until
+        return self._leads_until is not None and self._clock.steady() / 1000 < self._leads_until
 
     async def _step_down(self) -> None:
         if self._leads_until is None:
@@ -171,7 +172,10 @@ class Prober:
                 self._take(note)
             except msgspec.ValidationError as error:  # a process of another release
                 telemetry.event("health.note_unreadable", error=str(error))
-        self._reports = {k: r for k, r in self._reports.items() if r.ends_at > now}
+        # One that ends later than any does was written before the clock was set back (I22).
+        self._reports = {
+            k: r for k, r in self._reports.items() if now < r.ends_at <= now + _LONGEST_REPORT_MS
+        }
 
     def _take(self, note: Note) -> None:
         at = msgspec.convert(note.data.get("at"), int)

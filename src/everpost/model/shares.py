@@ -24,7 +24,8 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What was granted, until `until` (milliseconds): seats in all, or that many more uses. `left`:
+    """What was granted, until `until` (milliseconds; of seats in steady time, of a budget in wall
+    time): seats in all, or that many more uses. `left`:
     what the limit has left for anybody; 0: ask again in the next window, or later. Of seats, below
     0 is how many others lack.
 

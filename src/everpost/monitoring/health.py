@@ -15,8 +15,8 @@ __all__ = ["Check", "Facts", "Health", "HealthLimits", "Judgement", "judge"]
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What was found. `free_bytes`: in the data directory's file system; `clock_off_ms`: how far
-    the wall clock went from where the monotonic clock says it should be."""
+    """What was found. `free_bytes`: in the data directory's file system; `clock_off_ms`: the
+    step of the wall clock that is held off, or was adopted within the last minutes."""
 
     store_writable: bool
     free_bytes: int

@@ -1,5 +1,14 @@
-"""The store's slices. Every verb is asynchronous; times are milliseconds since 1970 UTC and come
-from the engine's own clock (the database's, or the clock that the engine was given).
+"""The store's slices. Every verb is asynchronous; times come from the engine's own clock (the
+database's, or the clock that the engine was given) and are milliseconds, on two lines:
+
+* since 1970 UTC, for all that has a date: due times, ends of lifetimes, notes, windows of budgets,
+  records;
+* steady time, for leases: a claim's deadline, the end of a seat, a lead. It is the clock's `steady`
+  in the embedded engine, where the wall clock may be set; one whose clock serves several hosts may
+  take its own time for both. Nobody but `extend`, `claims_of` and the holder itself looks at it.
+
+A lease that ends further ahead than `LONGEST_LEASE_MS` does not hold: it was left by an earlier run
+of the host, or by a release that wrote wall time.
 
 Errors:
     StoreError
@@ -34,6 +43,7 @@ from everpost.store.sharing import Note, Sharing
 
 __all__ = [
     "CLAIMED_BYTES",
+    "LONGEST_LEASE_MS",
     "Accepted",
     "Accepting",
     "ApiKeyRow",
@@ -126,10 +136,14 @@ class Accepting(Protocol):
 # --- claim and settle -----------------------------------------------------------------------------
 
 
+LONGEST_LEASE_MS = 86_400_000
+"""No lease is longer."""
+
+
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """One recipient in our hands until `deadline`. `term` fences: it names this very claim.
-    `attempts` counts earlier finished attempts, `crashes` earlier claims that ended in a crash.
-    `body_hash` and `form` come from the first attempt in that form, if any."""
+    """One recipient in our hands until `deadline`, in steady time. `term` fences: it names this
+    very claim. `attempts` counts earlier finished attempts, `crashes` earlier claims that ended in
+    a crash. `body_hash` and `form` come from the first attempt in that form, if any."""
 
     message: Id
     n: int
@@ -324,8 +338,8 @@ class Recovery(Protocol):
         ...
 
     async def purge(self, *, before: int, limit: int) -> int:
-        """Remove idempotency records (`limit` at most), notes, seats and budgets that ended before
-        `before`; how many."""
+        """Remove idempotency records (`limit` at most), notes and budgets that ended before
+        `before`, and seats that have ended; how many."""
         ...
 
     async def checkpoint(self) -> None:

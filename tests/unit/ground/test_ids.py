@@ -19,6 +19,12 @@ def test_a_clock_that_steps_back_does_not_repeat_ids() -> None:
     assert made == sorted(set(made))
 
 
+def test_a_clock_that_is_set_back_by_hours_is_not_belied_for_hours() -> None:
+    times = iter([10_000_000, 2_800_000, 2_800_001])
+    make = IdMaker(lambda: next(times))
+    assert [made_at(make()) for _ in range(3)] == [10_000_000, 2_800_000, 2_800_001]
+
+
 @given(st.integers(1, 2**48 - 1), st.binary(min_size=8, max_size=8))
 def test_an_id_tells_when_it_was_made(now: int, noise: bytes) -> None:
     id_ = IdMaker(lambda: now, lambda n: noise * (n // 8))()

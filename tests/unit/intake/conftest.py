@@ -39,6 +39,9 @@ class StoppedClock:
     def now(self) -> int:
         return self.at
 
+    def steady(self) -> int:
+        return self.at
+
     def monotonic(self) -> float:
         return self.at / 1000
 

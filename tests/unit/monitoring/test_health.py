@@ -17,6 +17,9 @@ class Clock:
     def now(self) -> int:
         return 0
 
+    def steady(self) -> int:
+        return 0
+
     def monotonic(self) -> float:
         return self.at
 

@@ -46,6 +46,9 @@ class Time:
     def now(self) -> int:
         return int(self.seconds * 1000)
 
+    def steady(self) -> int:
+        return int(self.seconds * 1000)
+
     def monotonic(self) -> float:
         return self.seconds
 

@@ -1,5 +1,5 @@
-"""How much a claim costs, counted in steps of SQLite's virtual machine: the same however much waits
-behind it (F37)."""
+"""F37: very many rows wait, due or deferred. How much a claim costs, counted in steps of SQLite's
+virtual machine, is the same however much waits behind it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from everpost.store.sqlite.claiming import ClaimWork
 from everpost.store.sqlite.reading import facts, next_due
 from everpost.store.sqlite.work import Transaction
 from everpost.store.turns import Turns
-from tests.conformance.making import START, lane, make_id, message
+from tests.conformance.making import START, UP, lane, make_id, message
 
 MANY = 20_000
 
@@ -42,7 +42,7 @@ def _steps(db: apsw.Connection, work: Callable[[], object]) -> int:
 def _accept(db: apsw.Connection, *addresses: str) -> list[Id]:
     sent = [message(address) for address in addresses]
     with db:
-        tx = Transaction(db, START)
+        tx = Transaction(db, START, steady=UP)
         Accept.run(tx, [Accept(1, sent, None, now=START, durability="committed")])
         tx.finish()
     return [m.id for m in sent]
@@ -75,9 +75,8 @@ def _claim(
 
     def run() -> None:
         if work.wanted(db):
-            taken.extend(
-                t.claimed.message for t in ClaimWork.run(Transaction(db, START), [work])[0]
-            )
+            tx = Transaction(db, START, steady=UP)
+            taken.extend(t.claimed.message for t in ClaimWork.run(tx, [work])[0])
 
     db.execute("BEGIN")
     steps = _steps(db, run)
@@ -163,8 +162,8 @@ def test_a_claim_beside_a_busy_project_with_very_many_lanes(db: apsw.Connection,
     taken, beside = _claim(db, busy=(busy,))
     assert taken == ids
     assert beside <= alone * 2 + 20
-    nothing = _steps(db, lambda: next_due(db, (busy, lane("r.test"))))
-    assert next_due(db, (busy, lane("r.test"))) is None
+    nothing = _steps(db, lambda: next_due(db, (busy, lane("r.test")), now=START))
+    assert next_due(db, (busy, lane("r.test")), now=START) is None
     assert nothing <= 100
 
 
@@ -179,16 +178,26 @@ def test_rows_of_an_older_release_are_left_behind(db: apsw.Connection) -> None:
     assert len(taken) == 2
     taken, _ = _claim(db, busy=("a.test", "2.test"))
     assert set(taken) == {old[0], *new}
-    assert next_due(db, ("a.test", "2.test", "163.test", "1/")) is None
+    assert next_due(db, ("a.test", "2.test", "163.test", "1/"), now=START) is None
 
 
 def test_facts_and_the_next_due_time_of_a_long_queue(db: apsw.Connection) -> None:
     _accept(db, "a@r.test")
-    few = _steps(db, lambda: (facts(db, now=START), next_due(db)))
+    few = _steps(db, lambda: (facts(db, now=START), next_due(db, now=START)))
     _fill(db, route=lane("r.test"), due=1, n=5_000)
     _fill(db, route=lane("?.test"), due=0)
-    middle = _steps(db, lambda: next_due(db))
+    middle = _steps(db, lambda: next_due(db, now=START))
     assert middle <= few
     _fill(db, route=lane("r.test"), due=1, n=15_000)
-    assert _steps(db, lambda: next_due(db)) <= middle + 5
+    assert _steps(db, lambda: next_due(db, now=START)) <= middle + 5
     assert facts(db, now=START).due == 10_000
+
+
+@pytest.mark.parametrize("due", [0, 1])
+def test_ten_times_as_many_rows_make_no_claim_dearer(db: apsw.Connection, due: int) -> None:
+    _fill(db, route=lane("r.test"), due=due, n=MANY // 10)
+    taken, few = _claim(db, limit=100)
+    _fill(db, route=lane("r.test"), due=due)
+    again, many = _claim(db, limit=100)
+    assert len(taken) == len(again)
+    assert many <= few * 1.1 + 5

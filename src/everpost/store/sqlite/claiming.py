@@ -126,7 +126,7 @@ class ClaimWork(Work[Sequence[Taken]]):
         return min(room, self._broadcast) if priority == _BROADCAST else room
 
     def _deadline(self, tx: Transaction) -> int:
-        return tx.now + self._lease_ms
+        return tx.steady + self._lease_ms
 
     def _of_priority(self, tx: Transaction, priority: int, room: int) -> list[tuple[Any, ...]]:
         """Up to `room` due rows of one priority, oldest first in each lane. Every round divides
@@ -161,9 +161,7 @@ class ClaimWork(Work[Sequence[Taken]]):
             self._turns.served((priority, stream), lanes[-1])
         taken: list[tuple[Any, ...]] = []
         for share, lanes in by_share.items():
-            values = {
-                "lanes": json_text(lanes), "priority": priority, "now": tx.now, "share": share
-            }  # fmt: skip
+            values = {"lanes": json_text(lanes), "priority": priority, "share": share}
             rows = tx.db.execute(_ROWS_OF_LANES, values).fetchall()
             if share > 1:
                 rows.sort(key=lambda row: (row[_DUE], row[:2]))
@@ -273,7 +271,7 @@ class ClaimWork(Work[Sequence[Taken]]):
     ) -> list[tuple[Any, ...]]:
         taken: list[tuple[Any, ...]] = []
         for lane in self._lanes(tx.db, priority, room):
-            values = (priority, lane, tx.now, room - len(taken))
+            values = (priority, lane, room - len(taken))
             taken += tx.db.execute(_LANE_ROWS, values).fetchall()
             if len(taken) == room:
                 break
@@ -399,7 +397,7 @@ def extend(
 ) -> Sequence[bool]:
     """Set the deadline of (message, n, term) claims anew; False where the term is stale."""
     values = [value for claim in claims for value in claim]
-    kept = set(fetch_rows(tx.db, _EXTEND, values, before=(tx.now + lease_ms, owner)))
+    kept = set(fetch_rows(tx.db, _EXTEND, values, before=(tx.steady + lease_ms, owner)))
     return [claim in kept for claim in claims]
 
 

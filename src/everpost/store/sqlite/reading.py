@@ -225,7 +225,7 @@ def facts(db: apsw.Connection, *, now: int) -> QueueFacts:
     accepted = states.pop(ACCEPTED, 0)
     most = {"most": _MOST_COUNTED}
     due = integer(db, _DUE_NOW, most) + integer(db, _DUE_UNSEEN, {"now": now, **most})
-    oldest = next_due(db)
+    oldest = next_due(db, now=now)
     return QueueFacts(
         states={state.value: states.get(state.value, 0) for state in State},
         accepted=accepted,
@@ -235,10 +235,10 @@ def facts(db: apsw.Connection, *, now: int) -> QueueFacts:
 
 
 def next_due(
-    db: apsw.Connection, busy: Sequence[str] = (), *, broadcast: bool = True
+    db: apsw.Connection, busy: Sequence[str] = (), *, broadcast: bool = True, now: int
 ) -> int | None:
     """When the earliest queued recipient is due, but for what is due already and may not be claimed
-    (see `Claiming.next_due`)."""
+    (see `Claiming.next_due`). What has been due is, though the clock was set back since."""
     values = {
         "most": _MOST_LANES,
         "priority": int(broadcast),
@@ -246,7 +246,7 @@ def next_due(
         "busy": json_text(busy),
         "busy_groups": json_text([name for name in busy if is_group(name)]),
     }
-    found = db.execute(_LANE_HEADS, values).fetchall()
-    found += db.execute(_NEXT_LATER).fetchall()
-    times = [int(row[0]) for row in found if row[0] is not None]
+    heads = db.execute(_LANE_HEADS, values).fetchall()
+    times = [min(int(row[0]), now) for row in heads if row[0] is not None]
+    times += [int(row[0]) for row in fetch_all(db, _NEXT_LATER)]
     return min(times, default=None)

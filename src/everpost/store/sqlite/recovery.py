@@ -6,7 +6,7 @@ import apsw
 
 from everpost.ids import Id
 from everpost.model.states import InDoubtPolicy
-from everpost.store.interface import Claim, EventRow, WorkerRow
+from everpost.store.interface import LONGEST_LEASE_MS, Claim, EventRow, WorkerRow
 from everpost.store.sqlite import sharing
 from everpost.store.sqlite.claiming import as_claim
 from everpost.store.sqlite.connection import SQL
@@ -58,10 +58,13 @@ def workers(db: apsw.Connection) -> Sequence[WorkerRow]:
 def claims_of(
     db: apsw.Connection, owner: Id | None, *, until: int | None, limit: int
 ) -> Sequence[tuple[Id, Claim, InDoubtPolicy]]:
-    """Claims whose deadline is not after `until` (None: all), earliest first."""
+    """Claims whose deadline is not after `until` (None: all), or is none at all, earliest
+    first."""
     deadline = _FOR_EVER if until is None else until
     if owner is None:
-        rows = db.execute(_CLAIMS_OF_ANYONE, (deadline, limit))
+        beyond = min(deadline + LONGEST_LEASE_MS, _FOR_EVER)
+        values = {"until": deadline, "beyond": beyond, "most": limit}
+        rows = db.execute(_CLAIMS_OF_ANYONE, values)
     else:
         rows = db.execute(_CLAIMS_OF_OWNER, (owner, deadline, limit))
     return [
@@ -73,16 +76,17 @@ def claims_of(
 class Purge(Work[int]):
     """One call of purge: no transaction when there is nothing to remove."""
 
-    __slots__ = ("before", "limit")
+    __slots__ = ("before", "limit", "steady")
 
-    def __init__(self, *, before: int, limit: int) -> None:
+    def __init__(self, *, before: int, steady: int, limit: int) -> None:
         super().__init__()
         self.before = before
+        self.steady = steady
         self.limit = limit
 
     def wanted(self, db: apsw.Connection) -> bool:
         records = db.execute(_PURGEABLE, (self.before,)).fetchall()
-        return bool(records) or sharing.purgeable(db, self.before)
+        return bool(records) or sharing.purgeable(db, self.before, steady=self.steady)
 
     def idle(self) -> int:
         return 0
@@ -93,7 +97,7 @@ class Purge(Work[int]):
         for work in works:
             tx.db.execute(_PURGE, (work.before, work.limit))
             records = tx.db.changes()
-            removed.append(records + sharing.purge(tx, work.before))
+            removed.append(records + sharing.purge(tx, work.before, steady=work.steady))
         return removed
 
 

@@ -9,6 +9,7 @@ import msgspec
 from everpost.ids import Id
 from everpost.model.shares import Ask, Grant
 from everpost.store.fair_shares import divide, part_of_budget
+from everpost.store.interface import LONGEST_LEASE_MS
 from everpost.store.queries import Rows
 from everpost.store.sharing import Note
 from everpost.store.sqlite.connection import SQL, integer
@@ -32,7 +33,9 @@ _DROP_SEATS = Rows(SQL["drop_seats"])
 _LEAVE = SQL["drop_seats_of_owner"]
 _BUDGETS = Rows(SQL["budgets_by_name"])
 _PUT_BUDGETS = Rows(SQL["put_budgets"])
-_PURGES = (SQL["purge_notes"], SQL["purge_seats"], SQL["purge_budgets"])
+_PURGE_NOTES = SQL["purge_notes"]
+_PURGE_SEATS = SQL["purge_seats"]
+_PURGE_BUDGETS = SQL["purge_budgets"]
 _PURGEABLE = SQL["purgeable_shares"]
 
 _TURNS = 3
@@ -96,8 +99,8 @@ def noted(
 
 
 class Lead(Work[int | None]):
-    """One call of lead; no transaction while another one holds the lease. `now` is the caller's,
-    for that look."""
+    """One call of lead; no transaction while another one holds the lease. `now` is the caller's
+    steady time, for that look."""
 
     __slots__ = ("lease_ms", "name", "now", "owner")
 
@@ -126,14 +129,14 @@ class Lead(Work[int | None]):
 
 
 def _lead(tx: Transaction, work: Lead) -> int | None:
-    end = tx.now + work.lease_ms
+    end = tx.steady + work.lease_ms
     term = 1
     for owner, last, deadline in fetch_all(tx.db, _LEASE_OF, (work.name,)):
-        if owner != work.owner and deadline > tx.now:
-            if deadline > end:  # the clock was set back; nobody is locked out for that long
+        if owner != work.owner and deadline > tx.steady:
+            if deadline > end:  # of an earlier run of the host; nobody is locked out for that long
                 tx.db.execute(_PUT_LEASE, (work.name, owner, last, end))
             return None
-        term = last if deadline > tx.now else last + 1
+        term = last if deadline > tx.steady else last + 1
     tx.db.execute(_PUT_LEASE, (work.name, work.owner, term, end))
     return term
 
@@ -188,7 +191,7 @@ class _Ledger:
         seats = dict.fromkeys(ask.name for ask in asks if ask.kind == "seats")
         budgets = dict.fromkeys(ask.name for ask in asks if ask.kind == "budget")
         for name, owner, amount, want, ends_at in fetch_rows(tx.db, _SEATS, list(seats)):
-            if ends_at > tx.now:
+            if ends_at > tx.steady:
                 self._seats.setdefault(name, {})[owner] = _Seats(amount, want, ends_at)
         for name, starts_at, granted in fetch_rows(tx.db, _BUDGETS, list(budgets)):
             self._budgets[name] = (starts_at, granted)
@@ -200,10 +203,10 @@ class _Ledger:
 
     def _grant_seats(self, owner: Id, ask: Ask, work: Share) -> Grant:
         lease_ms = work.lease_ms
-        now, until = self._tx.now, self._tx.now + lease_ms
+        now, until = self._tx.steady, self._tx.steady + lease_ms
         held = self._seats.setdefault(ask.name, {})
         for other, seats in held.items():
-            if seats.ends_at > until:  # the clock was set back; they end a lease from now
+            if seats.ends_at > until:  # of an earlier run of the host; they end a lease from now
                 self._put(ask.name, other, seats._replace(ends_at=until))
         wants = {**{o: s.want for o, s in held.items()}, owner: ask.want}
         free = max(ask.cap - sum(s.amount for o, s in held.items() if o != owner), 0)
@@ -263,16 +266,25 @@ def leave(tx: Transaction, owner: Id) -> None:
 # --- what is over ---------------------------------------------------------------------------------
 
 
-def purgeable(db: apsw.Connection, before: int) -> bool:
-    values: Mapping[str, int] = {"before": before}
+def purgeable(db: apsw.Connection, before: int, *, steady: int) -> bool:
+    values: Mapping[str, int] = {"before": before, **_over(steady)}
     return bool(fetch_all(db, _PURGEABLE, values))
 
 
-def purge(tx: Transaction, before: int) -> int:
-    """Remove notes, seats and budgets that ended before `before`; how many. There are few: one a
-    relay, site or process."""
+def purge(tx: Transaction, before: int, *, steady: int) -> int:
+    """Remove notes and budgets that ended before `before`, and seats before `steady`; how many.
+    There are few: one a relay, site or process."""
     removed = 0
-    for query in _PURGES:
-        tx.db.execute(query, (before,))
+    for query, values in (
+        (_PURGE_NOTES, {"before": before}),
+        (_PURGE_BUDGETS, {"before": before}),
+        (_PURGE_SEATS, _over(steady)),
+    ):
+        tx.db.execute(query, values)
         removed += tx.db.changes()
     return removed
+
+
+def _over(steady: int) -> Mapping[str, int]:
+    """A seat's end is before the one or after the other."""
+    return {"steady": steady, "beyond": steady + LONGEST_LEASE_MS}

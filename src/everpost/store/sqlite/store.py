@@ -202,7 +202,8 @@ class SqliteStore:
         )
 
     async def next_due(self, busy: Sequence[str] = (), *, broadcast: bool = True) -> int | None:
-        return await self._read(lambda db: reading.next_due(db, busy, broadcast=broadcast))
+        now = self._clock.now()
+        return await self._read(lambda db: reading.next_due(db, busy, broadcast=broadcast, now=now))
 
     async def extend(
         self, owner: Id, claims: Sequence[tuple[Id, int, int]], *, lease_ms: int
@@ -254,14 +255,15 @@ class SqliteStore:
     async def claims_of(
         self, owner: Id | None, *, expired_only: bool, limit: int
     ) -> Sequence[tuple[Id, Claim, InDoubtPolicy]]:
-        until = self._clock.now() if expired_only else None
+        until = self._clock.steady() if expired_only else None
         return await self._read(lambda db: recovery.claims_of(db, owner, until=until, limit=limit))
 
     async def rescue(self, owner: Id, settlements: Sequence[Settlement]) -> Sequence[bool]:
         return await self._open_writer().do(Rescue(owner, settlements))
 
     async def purge(self, *, before: int, limit: int) -> int:
-        return await self._open_writer().do(recovery.Purge(before=before, limit=limit))
+        work = recovery.Purge(before=before, steady=self._clock.steady(), limit=limit)
+        return await self._open_writer().do(work)
 
     async def checkpoint(self) -> None:
         if self._checkpointer is None:
@@ -358,7 +360,7 @@ class SqliteStore:
         return await self._read(lambda db: sharing.noted(db, kinds, after=after, now=now))
 
     async def lead(self, name: str, owner: Id, *, lease_ms: int) -> int | None:
-        work = sharing.Lead(name, owner, lease_ms=lease_ms, now=self._clock.now())
+        work = sharing.Lead(name, owner, lease_ms=lease_ms, now=self._clock.steady())
         return await self._open_writer().do(work)
 
     async def yield_lead(self, name: str, owner: Id) -> None:

@@ -57,13 +57,15 @@ def fetch_all(
 
 
 class Transaction:
-    """One write transaction. `now` is its time, `queued` counts recipients that it made due."""
+    """One write transaction. `now` is its time, `steady` the same for leases; `queued` counts
+    recipients that it made due."""
 
-    __slots__ = ("_tallies", "db", "now", "queued")
+    __slots__ = ("_tallies", "db", "now", "queued", "steady")
 
-    def __init__(self, db: apsw.Connection, now: int) -> None:
+    def __init__(self, db: apsw.Connection, now: int, *, steady: int) -> None:
         self.db = db
         self.now = now
+        self.steady = steady
         self.queued = 0
         self._tallies: Counter[tuple[int, str]] = Counter()
 

@@ -267,7 +267,7 @@ class Writer:
                     raise
 
     def _together(self, db: apsw.Connection, works: Sequence[Work[Any]]) -> list[_Outcome]:
-        tx = Transaction(db, self._clock.now())
+        tx = Transaction(db, self._clock.now(), steady=self._clock.steady())
         groups: dict[type[Work[Any]], list[Work[Any]]] = {}
         for work in works:
             groups.setdefault(type(work), []).append(work)
@@ -283,7 +283,7 @@ class Writer:
     def _each_alone(self, db: apsw.Connection, works: Sequence[Work[Any]]) -> list[_Outcome]:
         """Every verb in a savepoint of its own, still in one transaction: one flush, and only the
         guilty ones fail."""
-        tx = Transaction(db, self._clock.now())
+        tx = Transaction(db, self._clock.now(), steady=self._clock.steady())
         outcomes: list[_Outcome] = []
         for work in works:
             work.queued = 0
@@ -295,7 +295,7 @@ class Writer:
                 raise
             except Exception as error:
                 db.execute("ROLLBACK TO alone")
-                tx = Transaction(db, tx.now)
+                tx = Transaction(db, tx.now, steady=tx.steady)
                 outcomes.append((work, None, as_store_error(error)))
             else:
                 work.queued, tx.queued = tx.queued, 0

@@ -1,7 +1,8 @@
 -- Claiming. `recipients_queue` holds only what is due, in lanes (priority, route). A route reads
 -- project/stream/destination, so the queue's projects, a project's streams and a stream's lanes are
 -- found by skipping from one to the next: neither a million rows in one lane, nor ten thousand
--- lanes, nor a million rows that wait for their hour cost anything. A route of a release before
+-- lanes, nor a million rows that wait for their hour cost anything. A row that has been due stays so:
+-- a wall clock that is set back strands nothing. A route of a release before
 -- 0002 has no slash: it is a project of its own. `busy` names lanes, and by what they end with (a
 -- slash) whole projects and streams; `last` sorts after every character.
 
@@ -130,7 +131,7 @@ LIMIT :most;
 SELECT message, n, project, term, address, destination, route, attempts, crashes, not_before,
   expires_at
 FROM recipients INDEXED BY recipients_queue
-WHERE state = 'queued' AND due = 1 AND priority = ? AND route = ? AND not_before <= ?
+WHERE state = 'queued' AND due = 1 AND priority = ? AND route = ?
 ORDER BY not_before, message, n LIMIT ?;
 
 -- `share` rows of each of many lanes, in no order: a statement a lane costs several times as much.
@@ -141,7 +142,6 @@ FROM json_each(:lanes) AS lane
 CROSS JOIN recipients AS r ON (r.message, r.n) IN (
   SELECT message, n FROM recipients INDEXED BY recipients_queue
   WHERE state = 'queued' AND due = 1 AND priority = :priority AND route = lane.value
-    AND not_before <= :now
   ORDER BY not_before, message, n LIMIT :share
 );
 

@@ -35,13 +35,18 @@ JOIN messages AS m ON m.project = r.project AND m.id = r.message
 WHERE r.state = 'claimed' AND r.owner = ? AND r.deadline <= ?
 ORDER BY r.deadline LIMIT ?;
 
+-- A deadline that is further ahead than any lease is none: an earlier run of the host left it, or a
+-- release that wrote wall time. Whose worker is known is rescued when that one is gone.
 -- name: claims_of_anyone
 SELECT r.message, r.n, r.project, r.term, r.address, r.destination, r.route, r.attempts, r.crashes,
   r.not_before, r.expires_at, r.owner, r.deadline, m.in_doubt
 FROM recipients AS r INDEXED BY recipients_claimed
 JOIN messages AS m ON m.project = r.project AND m.id = r.message
-WHERE r.state = 'claimed' AND r.deadline <= ?
-ORDER BY r.deadline LIMIT ?;
+WHERE r.state = 'claimed' AND (
+    r.deadline <= :until
+    OR r.deadline > :beyond AND r.owner NOT IN (SELECT id FROM workers)
+  )
+ORDER BY r.deadline LIMIT :most;
 
 -- name: purge_idempotency
 DELETE FROM idempotency WHERE (project, key) IN (

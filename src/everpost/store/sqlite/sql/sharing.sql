@@ -61,15 +61,15 @@ ON CONFLICT (name) DO UPDATE
 SET starts_at = excluded.starts_at, ends_at = excluded.ends_at, granted = excluded.granted;
 
 -- name: purge_notes
-DELETE FROM notes WHERE expires_at < ?;
+DELETE FROM notes WHERE expires_at < :before;
 
 -- name: purge_seats
-DELETE FROM seats WHERE ends_at < ?;
+DELETE FROM seats WHERE ends_at < :steady OR ends_at > :beyond;
 
 -- name: purge_budgets
-DELETE FROM budgets WHERE ends_at < ?;
+DELETE FROM budgets WHERE ends_at < :before;
 
 -- name: purgeable_shares
 SELECT 1 WHERE EXISTS (SELECT 1 FROM notes WHERE expires_at < :before)
-  OR EXISTS (SELECT 1 FROM seats WHERE ends_at < :before)
+  OR EXISTS (SELECT 1 FROM seats WHERE ends_at < :steady OR ends_at > :beyond)
   OR EXISTS (SELECT 1 FROM budgets WHERE ends_at < :before);
