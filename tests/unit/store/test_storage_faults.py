@@ -221,19 +221,53 @@ def test_a_bit_flips_in_stored_content(database: Path) -> None:
         taken = await engine.claim(make_id(), limit=9, lease_ms=9_000)
         assert [c.message for c in claims(taken)] == [good.id]
         assert telemetry.alarm("content_corrupt").raised
-        for id_ in (bad.id, gone.id):
+        for id_, why in ((bad.id, "content checksum"), (gone.id, "content missing")):
             row = await engine.message(1, id_)
             assert row is not None
             assert row.sealed is None
-            assert {(r.state, r.reason) for r in row.recipients} == {(State.HELD, "poison")}
+            assert {(r.state, r.reason) for r in row.recipients} == {(State.HELD, "damaged")}
             events = await engine.events(1, id_)
-            assert [e.data for e in events[1:]] == [{"reason": "checksum"}] * len(row.recipients)
+            assert [e.data for e in events[1:]] == [{"reason": why}] * len(row.recipients)
         facts = await engine.facts()
         assert (facts.states["held"], facts.states["claimed"]) == (3, 1)
         await engine.close()
 
     asyncio.run(scene())
     telemetry.alarm("content_corrupt").clear()
+
+
+def test_a_bit_flips_in_an_address(database: Path) -> None:
+    """F9: mail goes to no address that the disk made; its neighbours and older rows go out."""
+    telemetry.alarm("row_corrupt").clear()
+
+    async def scene() -> None:
+        engine = _store(database)
+        await engine.open()
+        bad, old = message("a@1.test", "b@2.test"), message()
+        await engine.accept(1, [bad, old])
+        db = apsw.Connection(str(database))
+        change = "UPDATE recipients SET address = 'c@1.test' WHERE message = ? AND n = 1"
+        db.execute(change, (bad.id,))
+        db.execute("UPDATE recipients SET crc = NULL WHERE message = ?", (old.id,))
+        taken = claims(await engine.claim(make_id(), limit=9, lease_ms=9_000))
+        assert {(c.message, c.n) for c in taken} == {(bad.id, 2), (old.id, 1)}
+        assert telemetry.alarm("row_corrupt").raised
+        row = await engine.message(1, bad.id)
+        assert row is not None
+        assert (row.recipients[0].state, row.recipients[0].reason) == (State.HELD, "damaged")
+        events = await engine.events(1, bad.id)
+        assert events[-1].data == {"reason": "recipient checksum"}
+        db.execute(
+            "UPDATE recipients SET address = 'a@1.test' WHERE message = ? AND n = 1", (bad.id,)
+        )
+        db.close()
+        await engine.release(1, bad.id)
+        again = claims(await engine.claim(make_id(), limit=9, lease_ms=9_000))
+        assert [(c.message, c.n, c.address) for c in again] == [(bad.id, 1, "a@1.test")]
+        await engine.close()
+
+    asyncio.run(scene())
+    telemetry.alarm("row_corrupt").clear()
 
 
 def test_a_recipient_whose_message_is_gone(database: Path) -> None:

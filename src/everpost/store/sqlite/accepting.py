@@ -1,10 +1,11 @@
 """accept: everything of a request in one durable transaction, shared with its neighbours."""
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from everpost.ids import day
+from everpost.ids import Id, day
 from everpost.model.message import NewMessage, Priority
 from everpost.model.states import State, Verb
 from everpost.store.interface import Accepted, Conflicting, IdempotencyKey, Replayed
@@ -13,7 +14,7 @@ from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import json_text
 from everpost.store.sqlite.work import ACCEPTED, Transaction, Work, fetch_rows, write_rows
 
-__all__ = ["Accept", "Answer", "checksum"]
+__all__ = ["Accept", "Answer", "checksum", "row_crc"]
 
 Answer = Accepted | Replayed | Conflicting
 
@@ -33,6 +34,11 @@ _ACCEPTED = Accepted()
 def checksum(sealed: bytes) -> bytes:
     """BLAKE2b-128 of stored bytes: tells bit rot from a wrong key (F9)."""
     return hashlib.blake2b(sealed, digest_size=16).digest()
+
+
+def row_crc(message: Id, n: int, address: str) -> int:
+    """CRC-32 of what names a recipient: mail never goes to an address that the disk made (F9)."""
+    return zlib.crc32(b"%b%d %b" % (message, n, address.encode("utf-8", "surrogatepass")))
 
 
 class Accept(Work[Answer]):
@@ -88,6 +94,7 @@ class Accept(Work[Answer]):
             recipients += (
                 id_, n, project, to.address, to.destination, to.kind.value, priority,
                 lanes + to.destination, not_before, due, message.expires_at,
+                row_crc(id_, n, to.address),
             )  # fmt: skip
         count = len(message.recipients)
         events += (id_, 1, None, "accepted", now, f'{{"recipients":{count}}}')

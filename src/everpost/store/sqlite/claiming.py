@@ -11,7 +11,7 @@ from everpost.ids import Id, made_at
 from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb
 from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
 from everpost.store.queries import Rows
-from everpost.store.sqlite.accepting import checksum
+from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
@@ -44,7 +44,7 @@ _FEWEST_PROJECTS = 32
 _MOST_STREAMS = 16
 """Of one project, looked at in one round."""
 
-_DUE, _ROUTE = 9, 6
+_DUE, _ROUTE, _CRC = 9, 6, 11
 """Columns of `lane_rows`."""
 
 
@@ -62,6 +62,11 @@ class Taken:
         """Whether the content that came along is what was accepted."""
         sealed = self.claimed.sealed
         return sealed is None or checksum(sealed) == self.checksum
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with content that is not sound."""
+        return "content checksum" if self.checksum else "content missing"
 
 
 class ClaimWork(Work[Sequence[Taken]]):
@@ -299,8 +304,12 @@ def _with_messages(
     """The claims grouped by message, with what they share."""
     claims: dict[tuple[int, Id], list[Claim]] = {}
     tried: dict[Id, None] = {}
+    changed: list[Claim] = []
     for row in rows:
-        claim = as_claim(row, term=row[3] + 1, deadline=deadline)
+        claim = as_claim(row[:_CRC], term=row[3] + 1, deadline=deadline)
+        if row[_CRC] is not None and row[_CRC] != row_crc(claim.message, claim.n, claim.address):
+            changed.append(claim)
+            continue
         claims.setdefault((row[2], claim.message), []).append(claim)
         if claim.attempts:
             tried[claim.message] = None
@@ -308,7 +317,9 @@ def _with_messages(
     values = [value for key in claims for value in key]
     rows = fetch_rows(tx.db, _MESSAGES, values, before=(CLAIMED_BYTES,))
     found = {(row[1], row[0]): row for row in rows}
-    _hold_orphans(tx, [claim for key in claims if key not in found for claim in claims[key]])
+    _hold(tx, changed, alarm="row_corrupt", why="recipient checksum")
+    orphans = [claim for key in claims if key not in found for claim in claims[key]]
+    _hold(tx, orphans, alarm="content_corrupt", why="message missing")
     revision: Any = tx.db.execute(_REVISION).fetchall()[0][0]
     return [
         _taken(found[key], tuple(of_message), hashes.get(key[1], {}), revision)
@@ -350,15 +361,15 @@ def _taken(
     return Taken(claimed, digest or b"")
 
 
-def _hold_orphans(tx: Transaction, claims: Sequence[Claim]) -> None:
-    """Recipients whose message is gone can't be sent, nor given to anyone."""
+def _hold(tx: Transaction, claims: Sequence[Claim], *, alarm: str, why: str) -> None:
+    """Damaged recipients can't be sent, nor given to anyone."""
     if not claims:
         return
-    telemetry.alarm("content_corrupt").raise_(message=claims[0].message, error="no message row")
+    telemetry.alarm(alarm).raise_(message=claims[0].message, error=why)
     moves = Moves(tx)
     for row in rows_by_key(tx, ((claim.message, claim.n) for claim in claims)).values():
-        moves.move(row, State.HELD, reason=HeldReason.POISON)
-        moves.event(row.message, row.n, "held", json_text({"reason": "message missing"}))
+        moves.move(row, State.HELD, reason=HeldReason.DAMAGED)
+        moves.event(row.message, row.n, "held", json_text({"reason": why}))
     moves.write()
 
 

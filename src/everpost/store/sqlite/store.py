@@ -183,7 +183,7 @@ class SqliteStore:
     async def _quarantine(self, owner: Id, damaged: Sequence[Taken]) -> None:
         """Content that is not what was accepted is never sent (F9)."""
         for one in damaged:
-            telemetry.alarm("content_corrupt").raise_(message=one.claimed.message)
+            telemetry.alarm("content_corrupt").raise_(message=one.claimed.message, error=one.damage)
         await self.settle(
             owner,
             [
@@ -193,8 +193,8 @@ class SqliteStore:
                     term=claim.term,
                     target=State.HELD,
                     event="held",
-                    data={"reason": "checksum"},
-                    reason=HeldReason.POISON,
+                    data={"reason": one.damage},
+                    reason=HeldReason.DAMAGED,
                 )
                 for one in damaged
                 for claim in one.claimed.claims

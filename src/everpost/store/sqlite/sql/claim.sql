@@ -129,7 +129,7 @@ LIMIT :most;
 
 -- name: lane_rows
 SELECT message, n, project, term, address, destination, route, attempts, crashes, not_before,
-  expires_at
+  expires_at, crc
 FROM recipients INDEXED BY recipients_queue
 WHERE state = 'queued' AND due = 1 AND priority = ? AND route = ?
 ORDER BY not_before, message, n LIMIT ?;
@@ -137,7 +137,7 @@ ORDER BY not_before, message, n LIMIT ?;
 -- `share` rows of each of many lanes, in no order: a statement a lane costs several times as much.
 -- name: rows_of_lanes
 SELECT r.message, r.n, r.project, r.term, r.address, r.destination, r.route, r.attempts, r.crashes,
-  r.not_before, r.expires_at
+  r.not_before, r.expires_at, r.crc
 FROM json_each(:lanes) AS lane
 CROSS JOIN recipients AS r ON (r.message, r.n) IN (
   SELECT message, n FROM recipients INDEXED BY recipients_queue
