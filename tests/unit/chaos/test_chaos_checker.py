@@ -47,12 +47,15 @@ def test_one_key_answered_with_two_ids_is_found() -> None:
 
 
 def test_a_refused_message_must_not_arrive() -> None:
-    events = [{"kind": "invoke", "key": "a"}, {"kind": "fail", "key": "a", "status": 503}]
+    events: list[dict[str, Any]] = [
+        {"kind": "invoke", "key": "a"},
+        {"kind": "fail", "key": "a", "status": 503},
+    ]
     assert check(events, [Copy("a", "x")], {}).refused_delivered == ["a"]
 
 
 def test_a_message_of_unknown_fate_that_arrived_is_recovered() -> None:
-    events = [{"kind": "invoke", "key": "a"}, {"kind": "info", "key": "a"}]
+    events: list[dict[str, Any]] = [{"kind": "invoke", "key": "a"}, {"kind": "info", "key": "a"}]
     verdict = check(events, [Copy("a", "x")], {})
     assert verdict.good
     assert verdict.recovered == 1
