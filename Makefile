@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DATA   ?= ./data
 LISTEN ?= 127.0.0.1:8080
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev lock serve check format test test-all bench demo-failover docs clean
+.PHONY: help venv venv-dev lock serve check format test test-all bench chaos demo-failover docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,3 +69,7 @@ docs: venv-dev ## write the generated reference pages again
 
 clean: ## remove what make built (never ./data)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+
+CHAOS ?= --seed 7 --minutes 1
+chaos: venv-dev ## faults against a live server, then the books checked; needs root (CHAOS="--seed 7 --minutes 10")
+	$(BIN)/python -m tests.chaos $(CHAOS)
