@@ -337,6 +337,10 @@ class Recovery(Protocol):
         """Settle such claims; how many."""
         ...
 
+    async def held_for(self) -> frozenset[HeldReason]:
+        """The reasons for which anything is held."""
+        ...
+
     async def purge(self, *, before: int, limit: int) -> int:
         """Remove idempotency records (`limit` at most), notes and budgets that ended before
         `before`, and seats that have ended; how many."""
