@@ -313,7 +313,9 @@ class Recovery(Protocol):
 
     async def workers(self) -> Sequence[WorkerRow]: ...
 
-    async def forget(self, worker: Id) -> None: ...
+    async def forget(self, worker: Id) -> None:
+        """A process that is gone, and with it its seats (`Sharing`)."""
+        ...
 
     async def claims_of(
         self, owner: Id | None, *, expired_only: bool, limit: int

@@ -50,7 +50,9 @@ def seen(tx: Transaction, worker: Id) -> None:
 
 
 def forget(tx: Transaction, worker: Id) -> None:
+    """Its sessions ended with it: what takes its place gets its seats at once."""
     tx.db.execute(_FORGET, (worker,))
+    sharing.leave(tx, worker)
 
 
 def workers(db: apsw.Connection) -> Sequence[WorkerRow]:
