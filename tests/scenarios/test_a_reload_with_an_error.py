@@ -5,15 +5,12 @@ raise an alarm; a good one replaces every process and is in force.
 Invariants: I16.
 """
 
-import os
-import signal
 from collections.abc import Iterator
 
 import pytest
 
-from everpost.recovery.children import Children, ReloadState, read_children
+from everpost.recovery.children import Children, read_children
 from tests.support.house import House
-from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
