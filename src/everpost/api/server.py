@@ -193,9 +193,9 @@ class _Listener(uvicorn.Server):
             cast(Protocol, connection).leave()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._deadline
-        until = min(loop.time() + _LINGER_S, deadline)
-        while self.server_state.connections and loop.time() < until:
-            await asyncio.sleep(_LOOK_S)
+        for _ in range(int(min(_LINGER_S, self._deadline) / _LOOK_S)):
+            if self.server_state.connections:
+                await asyncio.sleep(_LOOK_S)
         self.config.timeout_graceful_shutdown = cast(int, max(deadline - loop.time(), 0))
         await super().shutdown()
 

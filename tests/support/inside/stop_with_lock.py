@@ -1,5 +1,5 @@
-"""A process that delivers stops for good with the store's write lock in its hand, once: the one that
-finds the file `STOP_WITH_LOCK` and takes it away."""
+"""A process that delivers stops for good with the store's write lock in its hand, once: the one
+that finds the file `STOP_WITH_LOCK` and takes it away."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ _enter = WriteLock.__enter__
 
 def _entering(self: WriteLock) -> None:
     _enter(self)
-    if any("dispatch" in word for word in sys.argv):
+    if "dispatch" in sys.argv:
         try:
             _ORDER.unlink()
         except FileNotFoundError:
