@@ -27,8 +27,18 @@ __all__ = ["Metrics"]
 
 _Labels = tuple[str, ...]
 _FILES = ("counter", "histogram", "gauge_livemax", "gauge_livesum")
-_OF_THE_HOST = frozenset({"everpost_alarm", "everpost_disk_free_bytes"})
-"""Gauges that each process would tell alike: they are not added up."""
+_OF_THE_HOST = frozenset(
+    {
+        "everpost_alarm",
+        "everpost_disk_free_bytes",
+        "everpost_ledger_findings",
+        "everpost_ledger_last_pass_seconds",
+        "everpost_store_wal_bytes",
+        "everpost_store_wal_live_bytes",
+    }
+)
+"""Gauges that two processes would tell alike, as they do while one takes the other's place: they
+are not added up."""
 _FILE_BYTES = 512 * 1024
 _ENTRY_BYTES = 64
 """More than a value takes in its file beside its key."""
