@@ -42,6 +42,19 @@ async def _enlist(store: Store, id_: Id) -> None:
     await store.register(WorkerRow(id_, "dispatch", 1, "boot", "dots.log", START, START))
 
 
+def test_seats_of_a_process_that_is_gone_wait_for_their_term(engine: Engine) -> None:
+    async def scene() -> None:
+        async with engine.opened() as store:
+            dead, heir = make_id(), make_id()
+            await _enlist(store, dead)
+            assert (await _one(store, dead, _seats(8, cap=8))).amount == 8
+            await _enlist(store, heir)
+            await store.forget(dead)
+            assert (await _one(store, heir, _seats(8, cap=8))).amount == 8
+
+    asyncio.run(scene())
+
+
 # --- notes ----------------------------------------------------------------------------------------
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from everpost.model.states import InDoubtPolicy
+from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.store.interface import IdempotencyKey, Replayed, WorkerRow
 from tests.conformance.engines import Engine
-from tests.conformance.making import START, claims, delivered, make_id, message
+from tests.conformance.making import START, claims, delivered, make_id, message, settlement
 
 
 def _worker(pid: int = 1) -> WorkerRow:
@@ -47,6 +47,25 @@ def test_lost_claims_are_found_by_owner_and_by_their_end(engine: Engine) -> None
             assert await store.claims_of(alive, expired_only=True, limit=9) == []
             everyone = await store.claims_of(None, expired_only=False, limit=9)
             assert [c for _, c, _ in everyone] == [*lost, *kept]
+
+    asyncio.run(scene())
+
+
+def test_what_is_held_is_known_by_its_reasons(engine: Engine) -> None:
+    async def scene() -> None:
+        async with engine.opened() as store:
+            sent = [message() for _ in range(3)]
+            await store.accept(1, sent)
+            assert await store.held_for() == frozenset()
+            owner = make_id()
+            (claim,) = claims(await store.claim(owner, limit=1, lease_ms=1_000))
+            await store.settle(owner, [settlement(claim, State.HELD, reason=HeldReason.POISON)])
+            assert await store.held_for() == {HeldReason.POISON}
+            other = next(each for each in sent if each.id != claim.message)
+            await store.hold(1, other.id, HeldReason.OPERATOR)
+            assert await store.held_for() == {HeldReason.POISON, HeldReason.OPERATOR}
+            await store.release(1, claim.message)
+            assert await store.held_for() == {HeldReason.OPERATOR}
 
     asyncio.run(scene())
 

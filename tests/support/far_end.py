@@ -104,6 +104,11 @@ class FarEnd:
                 pass
         self._thread.join(timeout=10)
 
+    @property
+    def sessions(self) -> int:
+        """Connections that are open now."""
+        return len(self._open)
+
     def open(self, gate: str) -> None:
         self._gates[gate].set()
 

@@ -18,9 +18,9 @@ defaults
     mode http
     timeout connect 2s
     timeout server 5s
-    timeout client 700ms
+    timeout client {client_ms}ms
     timeout http-request 700ms
-    timeout http-keep-alive 300ms
+    timeout http-keep-alive {idle_ms}ms
     http-reuse always
 frontend in
     bind unix@{folder}/front
@@ -64,12 +64,14 @@ FRONTS = ("haproxy", "nginx")
 class Front:
     """`with Front("haproxy", folder, port) as front: connect(front.path)`."""
 
-    def __init__(self, kind: str, folder: Path, port: int) -> None:
+    def __init__(self, kind: str, folder: Path, port: int, *, idle_ms: int = 300) -> None:
+        """`idle_ms`: how long HAProxy leaves a client in peace between two requests."""
         self.path = str(folder / "front")
         self.log = folder / "log"
         settings = folder / "settings"
         text = _HAPROXY if kind == "haproxy" else _NGINX
-        settings.write_text(text.format(folder=folder, port=port), encoding="utf-8")
+        values = {"idle_ms": idle_ms, "client_ms": max(idle_ms, 700)}
+        settings.write_text(text.format(folder=folder, port=port, **values), encoding="utf-8")
         self._command = (
             ["/usr/sbin/haproxy", "-db", "-f", str(settings)]
             if kind == "haproxy"

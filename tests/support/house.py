@@ -47,7 +47,8 @@ class House:
     `settings` are environment overrides (`EVERPOST_…`); `key` None lets the server make one;
     `prefix` is a program that becomes the server after its work (`strace -D …`, `unshare …`);
     `inside` names modules that are loaded into each of the server's processes first; `log` is
-    where its stderr goes, beside the data unless told otherwise.
+    where its stderr goes, beside the data unless told otherwise; `processes` None and not `admin`:
+    the configuration file says how many, and where the admin listener is.
     """
 
     def __init__(
@@ -56,10 +57,11 @@ class House:
         *,
         settings: Mapping[str, str] | None = None,
         key: str | None = KEY,
-        processes: int = 2,
+        processes: int | None = 2,
         prefix: Sequence[str] = (),
         inside: Sequence[str] = (),
         log: Path | None = None,
+        admin: bool = True,
     ) -> None:
         self.data = data
         self.key = key or ""
@@ -68,6 +70,7 @@ class House:
         self._processes = processes
         self._prefix = prefix
         self._inside = inside
+        self._admin = admin
         self._process: subprocess.Popen[bytes] | None = None
         self.host = "127.0.0.1"
         self.port = 0
@@ -86,7 +89,6 @@ class House:
     def start(self, *, wait: bool = True) -> None:
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("EVERPOST_")},
-            "EVERPOST_NODE_PROCESSES": str(self._processes),
             "EVERPOST_NODE_HOSTNAME": "sender.test",
             # Nobody there: a test asks no name server but its own.
             "EVERPOST_DNS_SERVERS": "127.0.0.1",
@@ -94,6 +96,8 @@ class House:
             "EVERPOST_DNS_TIMEOUT_S": "0.5",
             **self._settings,
         }
+        if self._processes is not None:
+            environment.setdefault("EVERPOST_NODE_PROCESSES", str(self._processes))
         if self._inside:
             environment["INSIDE"] = " ".join(self._inside)
             environment["PYTHONPATH"] = os.pathsep.join((str(_INSIDE), str(_ROOT)))
@@ -104,7 +108,8 @@ class House:
                 [
                     *self._prefix,
                     *(sys.executable, "-m", "everpost", "serve", "--data", str(self.data)),
-                    *("--listen", f"127.0.0.1:{self.port}", "--admin-listen", "127.0.0.1:0"),
+                    *("--listen", f"127.0.0.1:{self.port}"),
+                    *(("--admin-listen", "127.0.0.1:0") if self._admin else ()),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -60,13 +60,15 @@ class HttpLimits(msgspec.Struct, frozen=True):
 class Gate:
     """What all connections of one process share. `admission` None: everything is admitted."""
 
-    __slots__ = ("admission", "connections", "limits")
+    __slots__ = ("admission", "connections", "leaving", "limits")
 
     def __init__(self, limits: HttpLimits, admission: Admission | None = None) -> None:
         self.limits = limits
         self.admission = admission
         self.connections = limits.connections
         """How many a listener takes now: fewer when descriptors run out."""
+        self.leaving = False
+        """The process ends: what is answered from now on is the last of its connection."""
 
 
 class _Refused(Exception):
@@ -212,6 +214,8 @@ class Protocol(HttpToolsProtocol):
                 return
             admitted = 0.0
         super().on_headers_complete()
+        if self._gate.leaving:
+            self.cycle.keep_alive = False
         whole: Any = partial(self._answer, self.cycle)
         extensions: dict[str, Any] = {ANSWER: whole}
         if admission is not None:
@@ -309,6 +313,13 @@ class Protocol(HttpToolsProtocol):
                 admission.leave(entered, accepted=None)
         self.pipeline.clear()
 
+    def leave(self) -> None:
+        """The gate is `leaving`: that goes for what is not answered yet, too (the newest of it, as
+        the connection ends with it)."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+
     # --- refusing ---------------------------------------------------------------------------------
 
     def _asks(self) -> bool:
@@ -326,7 +337,7 @@ class Protocol(HttpToolsProtocol):
         stays, but for clients that wait to be asked for their body: whether it follows is open
         then (RFC 9110 §10.1.1)."""
         self._refusing = True
-        self._closes = not self.parser.should_keep_alive()
+        self._closes = self._gate.leaving or not self.parser.should_keep_alive()
         stays = not self.expect_100_continue and not self._closes
         answer = _rendered(
             _Refused(503, WORDS[reason]),

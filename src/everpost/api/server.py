@@ -20,6 +20,12 @@ _LAST_WORDS = 0.5
 """Seconds for cancelled requests to be answered, and again for the answers to be flushed."""
 _FLUSHES = 10
 
+_LINGER_S = 2.0
+"""So long an idle connection stays after the last accept. A proxy may be sending on it at this very
+moment, and cannot know whether a request was acted on that it gets no answer to. What comes is
+answered with `Connection: close` (RFC 9112 §9.6)."""
+_LOOK_S = 0.05
+
 
 class HttpServer:
     """Serves applications on sockets that somebody else bound (the supervisor).
@@ -79,7 +85,9 @@ class HttpServer:
             await listener.resume()
 
     async def shutdown(self, deadline: float) -> None:
-        """Stop accepting, let running requests finish for up to `deadline` seconds, then cut."""
+        """Stop accepting, let running requests finish for up to `deadline` seconds, then cut. Idle
+        connections may bring one more each, within two seconds of these."""
+        self._gate.leaving = True
         listeners = tuple(self._listeners)
         for listener in listeners:
             listener.stop(deadline)
@@ -116,6 +124,7 @@ class _Listener(uvicorn.Server):
         self._stop = asyncio.Event()
         self._spares: list[Any] = []
         self._paused = False
+        self._deadline = 0.0
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -170,9 +179,25 @@ class _Listener(uvicorn.Server):
 
     def stop(self, deadline: float) -> None:
         self._let_spares_go()
-        self.config.timeout_graceful_shutdown = cast(int, deadline)
+        self._deadline = deadline
         self.should_exit = True
         self._stop.set()
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Accept nothing from now on, linger, then end as uvicorn does."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or ():
+            sock.close()
+        for connection in tuple(self.server_state.connections):
+            cast(Protocol, connection).leave()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._deadline
+        for _ in range(int(min(_LINGER_S, self._deadline) / _LOOK_S)):
+            if self.server_state.connections:
+                await asyncio.sleep(_LOOK_S)
+        self.config.timeout_graceful_shutdown = cast(int, max(deadline - loop.time(), 0))
+        await super().shutdown()
 
     async def settle(self) -> None:
         """Let requests that the deadline cancelled send their last words."""

@@ -43,7 +43,11 @@ class DispatchSettings:
         1, "Threads that sign (DKIM) beside the event loop.", low=1, high=64
     )
     poison_after: int = setting(
-        3, "A recipient whose delivery crashed its process this often is held.", low=1, high=100
+        3,
+        "A recipient whose composing crashed its process this often is held. Mail beside it counts "
+        "once at most, so fewer than two would hold the innocent, too.",
+        low=2,
+        high=100,
     )
 
 

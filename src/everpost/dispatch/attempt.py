@@ -3,11 +3,13 @@
 What may stop it at the last moment (the lease, the lifetime) is asked just before the dot.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery import CannotRender, Carrier, Envelope, Render, Report
+from everpost.dispatch.composing import Composing
 from everpost.dispatch.dots import Dot, DotLog, Step
 from everpost.dispatch.hands import Hands
 from everpost.dispatch.rendering import Renderer
@@ -67,6 +69,7 @@ class Attempts:
         self._waiting = waiting
         self._clock = clock
         self._ids = ids
+        self._gate = Composing()
 
     async def make(self, work: Work) -> tuple[Sequence[Outcome], AttemptRecord]:
         """One attempt at one message: an outcome for each of its claims, and the shared record.
@@ -79,12 +82,11 @@ class Attempts:
         dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
         try:
             self._check_lifetime(work)
-            self._dots.mark(Step.COMPOSING, dots)
-            content = await self._renderer.open(claimed, claimed.sealed)
-            render = self._renderer.for_message(claimed, content)
-            if claimed.sandbox:  # composed like all mail: a crash of that counts (F36)
-                return await self._capture(claimed, render, started)
-            self._dots.mark(Step.CARRYING, dots)
+            async with self._composing(claimed, dots):
+                content = await self._renderer.open(claimed, claimed.sealed)
+                render = self._renderer.for_message(claimed, content)
+                if claimed.sandbox:  # composed like all mail: a crash of that counts (F36)
+                    return await self._capture(claimed, render, started)
             return await self._hand_over(work, content, render, dots)
         except CannotRender as error:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
@@ -102,10 +104,8 @@ class Attempts:
         claimed = work.claimed
 
         async def composed(extensions: Extensions, relay: Relay) -> Rendered:
-            self._dots.mark(Step.COMPOSING, dots)
-            rendered = await render(extensions, relay)
-            self._dots.mark(Step.CARRYING, dots)
-            return rendered
+            async with self._composing(claimed, dots):
+                return await render(extensions, relay)
 
         def before_dot() -> None:
             self._check_lifetime(work)
@@ -130,6 +130,16 @@ class Attempts:
             before_dot=before_dot,
         )
         return report.outcomes, report.record
+
+    @contextlib.asynccontextmanager
+    async def _composing(self, claimed: Claimed, dots: Sequence[Dot]) -> AsyncIterator[None]:
+        """Meanwhile a crash of the process counts against it, which is on record before."""
+        async with self._gate.entered(alone=any(claim.crashes for claim in claimed.claims)):
+            self._dots.mark(Step.COMPOSING, dots)
+            try:
+                yield
+            finally:
+                self._dots.mark(Step.CARRYING, dots)
 
     def _check_lifetime(self, work: Work) -> None:
         if self._clock.now() >= work.expires_at:

@@ -224,7 +224,7 @@ class Dispatcher:
                 if claim.expires_at <= now:
                     settlements.append(expired(claim))
                 elif claim.crashes >= self._limits.poison_after:
-                    telemetry.alarm("poison").raise_(message=claim.message)
+                    telemetry.event("dispatch.poison", message=claim.message, n=claim.n)
                     settlements.append(poisoned(claim))
                 else:
                     good.append(claim)

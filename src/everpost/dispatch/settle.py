@@ -32,6 +32,9 @@ from everpost.store.interface import Claim, Settlement
 
 __all__ = ["abandoned", "decide", "doubted", "expired", "poisoned", "returned"]
 
+_SUSPECT_MS = 3_000
+"""From a crash that it may have caused to the next try, times the crashes so far."""
+
 
 def decide(
     claim: Claim,
@@ -192,7 +195,9 @@ def abandoned(
     claim: Claim, outcome: Abandoned, record: AttemptRecord, *, now: int, crashed: bool
 ) -> Settlement:
     """Its process ended before any final dot left: due again at once. `crashed`: while it was
-    being composed, so that it may itself be the cause (F36)."""
+    being composed, so that it may itself be the cause (F36); then the process that comes next has
+    time for other mail first."""
+    pause = _SUSPECT_MS * (claim.crashes + 1) if crashed else 0
     settlement = _settle(
         claim,
         State.QUEUED,
@@ -200,7 +205,7 @@ def abandoned(
         {"reason": outcome.reason, **_facts(record)},
         outcome,
         record,
-        not_before=now,
+        not_before=now + pause,
     )
     return msgspec.structs.replace(settlement, crashed=crashed)
 

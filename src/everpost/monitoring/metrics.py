@@ -27,6 +27,18 @@ __all__ = ["Metrics"]
 
 _Labels = tuple[str, ...]
 _FILES = ("counter", "histogram", "gauge_livemax", "gauge_livesum")
+_OF_THE_HOST = frozenset(
+    {
+        "everpost_alarm",
+        "everpost_disk_free_bytes",
+        "everpost_ledger_findings",
+        "everpost_ledger_last_pass_seconds",
+        "everpost_store_wal_bytes",
+        "everpost_store_wal_live_bytes",
+    }
+)
+"""Gauges that two processes would tell alike, as they do while one takes the other's place: they
+are not added up."""
 _FILE_BYTES = 512 * 1024
 _ENTRY_BYTES = 64
 """More than a value takes in its file beside its key."""
@@ -260,7 +272,7 @@ class _Gauge:
 
         metric = self._metric
         # An alarm stands if it stands anywhere; other gauges add up over the live processes.
-        mode: Any = "livemax" if metric.name == "everpost_alarm" else "livesum"
+        mode: Any = "livemax" if metric.name in _OF_THE_HOST else "livesum"
         self._gauge = Gauge(
             metric.name, metric.help, metric.labels, registry=registry, multiprocess_mode=mode
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from everpost import telemetry
 from everpost.clock import Clock
+from everpost.model.states import HeldReason
 from everpost.net.wake import WakeListener
 from everpost.net.waker import Waker
 from everpost.recovery.children import Children, read_children
@@ -75,6 +76,9 @@ class Upkeep:
             relay.state == "enabled" for relay in self._directory.now.relays
         )
         _stand(telemetry.alarm("no_relay"), stands=no_way_out)
+        # From the store: it stands for as long as one is held, whoever held it (F36).
+        poison = HeldReason.POISON in await self._store.held_for()
+        _stand(telemetry.alarm("poison"), stands=poison)
         _alarm_of(read_children(self._children))
 
 

@@ -313,7 +313,9 @@ class Recovery(Protocol):
 
     async def workers(self) -> Sequence[WorkerRow]: ...
 
-    async def forget(self, worker: Id) -> None: ...
+    async def forget(self, worker: Id) -> None:
+        """A process that is gone, and with it its seats (`Sharing`)."""
+        ...
 
     async def claims_of(
         self, owner: Id | None, *, expired_only: bool, limit: int
@@ -335,6 +337,10 @@ class Recovery(Protocol):
 
     async def take_back(self, settlements: Sequence[Settlement], *, actor: str) -> int:
         """Settle such claims; how many."""
+        ...
+
+    async def held_for(self) -> frozenset[HeldReason]:
+        """The reasons for which anything is held."""
         ...
 
     async def purge(self, *, before: int, limit: int) -> int:

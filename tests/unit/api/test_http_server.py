@@ -136,6 +136,57 @@ def test_request_in_hand_is_answered_before_the_end() -> None:
     uvloop.run(main())
 
 
+@pytest.mark.parametrize("spoke", [False, True], ids=["fresh", "used"])
+def test_request_on_an_idle_connection_meets_the_end(spoke: bool) -> None:
+    """A proxy that sends just as the server ends gets its answer; the end does not wait longer."""
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server, ready = HttpServer(), asyncio.Event()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(server.serve(_say(b"done"), [listener], ready=ready))
+            await ready.wait()
+            port = listener.getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            if spoke:
+                writer.write(GET)
+                assert b"connection: close" not in await reader.readuntil(b"done")
+            while not server.connections:
+                await asyncio.sleep(0)
+            began = asyncio.get_running_loop().time()
+            ending = group.create_task(server.shutdown(30))
+            while await _accepts(port):
+                await asyncio.sleep(0)
+            writer.write(GET)
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            assert answer.endswith(b"done")
+            assert b"connection: close" in answer
+            await ending
+            assert asyncio.get_running_loop().time() - began < 1.5
+            writer.close()
+
+    uvloop.run(main())
+
+
+def test_idle_connection_holds_up_the_end() -> None:
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server, ready = HttpServer(), asyncio.Event()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(server.serve(_say(b"done"), [listener], ready=ready))
+            await ready.wait()
+            port = listener.getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            began = asyncio.get_running_loop().time()
+            await server.shutdown(30)
+            assert 1.9 < asyncio.get_running_loop().time() - began < 8
+            assert await reader.read() == b""
+            writer.close()
+
+    uvloop.run(main())
+
+
 def test_request_past_the_deadline_gets_503_and_its_key_is_good_again(door: Door) -> None:
     async def main() -> None:
         door.store.hold_accepts = held = asyncio.Event()

@@ -112,12 +112,21 @@ def test_doubt_at_the_end_of_life_is_not_sent_again() -> None:
 
 def test_an_abandoned_attempt_is_due_at_once_and_recorded() -> None:
     settlement = abandoned(
-        a_claim(attempts=2), Abandoned(reason="killed"), RECORD, now=NOW, crashed=True
+        a_claim(attempts=2), Abandoned(reason="killed"), RECORD, now=NOW, crashed=False
     )
-    assert settlement.crashed
+    assert not settlement.crashed
     assert (settlement.target, settlement.not_before) == (State.QUEUED, NOW)
     assert settlement.data["attempt"] == 3
     assert allowed(State.CLAIMED, Verb.RESCUE, settlement.target)
+
+
+def test_what_may_have_killed_its_process_is_the_first_in_the_next() -> None:
+    for crashes in range(3):
+        settlement = abandoned(
+            a_claim(crashes=crashes), Abandoned(reason="killed"), RECORD, now=NOW, crashed=True
+        )
+        assert settlement.crashed
+        assert settlement.not_before == NOW + 3_000 * (crashes + 1)
 
 
 def test_expired_and_poisoned_claims_record_no_attempt() -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import apsw
 
 from everpost.ids import Id
-from everpost.model.states import InDoubtPolicy
+from everpost.model.states import HeldReason, InDoubtPolicy
 from everpost.store.interface import LONGEST_LEASE_MS, Claim, EventRow, WorkerRow
 from everpost.store.sqlite import sharing
 from everpost.store.sqlite.claiming import as_claim
-from everpost.store.sqlite.connection import SQL
+from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.reading import as_event
 from everpost.store.sqlite.work import Transaction, Work
 
@@ -17,6 +17,7 @@ __all__ = [
     "Purge",
     "claims_of",
     "forget",
+    "held_for",
     "mark_published",
     "outbox",
     "register",
@@ -30,6 +31,7 @@ _WORKERS = SQL["workers"]
 _FORGET = SQL["forget_worker"]
 _CLAIMS_OF_OWNER = SQL["claims_of_owner"]
 _CLAIMS_OF_ANYONE = SQL["claims_of_anyone"]
+_HELD_FOR = SQL["held_for"]
 _PURGE = SQL["purge_idempotency"]
 _PURGEABLE = SQL["purgeable"]
 _MARK_PUBLISHED = SQL["mark_published"]
@@ -48,7 +50,9 @@ def seen(tx: Transaction, worker: Id) -> None:
 
 
 def forget(tx: Transaction, worker: Id) -> None:
+    """Its sessions ended with it: what takes its place gets its seats at once."""
     tx.db.execute(_FORGET, (worker,))
+    sharing.leave(tx, worker)
 
 
 def workers(db: apsw.Connection) -> Sequence[WorkerRow]:
@@ -71,6 +75,10 @@ def claims_of(
         (row[11], as_claim(row[:11], term=row[3], deadline=row[12]), InDoubtPolicy(row[13]))
         for row in rows
     ]
+
+
+def held_for(db: apsw.Connection) -> frozenset[HeldReason]:
+    return frozenset(each for each in HeldReason if integer(db, _HELD_FOR, (each.value,)))
 
 
 class Purge(Work[int]):

@@ -258,6 +258,9 @@ class SqliteStore:
         until = self._clock.steady() if expired_only else None
         return await self._read(lambda db: recovery.claims_of(db, owner, until=until, limit=limit))
 
+    async def held_for(self) -> frozenset[HeldReason]:
+        return await self._read(recovery.held_for)
+
     async def rescue(self, owner: Id, settlements: Sequence[Settlement]) -> Sequence[bool]:
         return await self._open_writer().do(Rescue(owner, settlements))
 

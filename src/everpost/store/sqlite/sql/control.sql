@@ -48,6 +48,11 @@ WHERE r.state = 'claimed' AND (
   )
 ORDER BY r.deadline LIMIT :most;
 
+-- name: held_for
+SELECT EXISTS (
+  SELECT 1 FROM recipients INDEXED BY recipients_held WHERE state = 'held' AND reason = ?
+);
+
 -- name: purge_idempotency
 DELETE FROM idempotency WHERE (project, key) IN (
   SELECT project, key FROM idempotency INDEXED BY idempotency_ends
