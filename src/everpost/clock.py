@@ -91,7 +91,7 @@ def follow(was: Anchor, *, found: int, at: int, settle_ms: int) -> Anchor:
     """
     away = abs(found - was.offset)
     if away <= DRIFT_MS:
-        calm = was.other is None and away <= SLACK_MS
+        calm = was.other is None and away < SLACK_MS
         return was if calm else Anchor(found)
     if was.other is None or abs(found - was.other) > DRIFT_MS:
         was = Anchor(was.offset, found, at)
