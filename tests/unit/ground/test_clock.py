@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everpost.assembly.wall import AnchorFile
-from everpost.clock import DRIFT_MS, SLACK_MS, Anchor, SettlingClock, follow
+from everpost.assembly.wall import AnchorFile, borrow_clock
+from everpost.clock import DRIFT_MS, SLACK_MS, Anchor, SettlingClock, SystemClock, follow
 
 START, SETTLE_MS = 1_800_000_000_000, 600_000
 STEPS = st.one_of(
@@ -187,6 +187,18 @@ def test_an_anchor_of_another_run_of_the_host_is_none(tmp_path: Path) -> None:
     assert AnchorFile(path, boot="one").load() == Anchor(7, 8, 9)
     assert AnchorFile(path, boot="two").load() is None
     assert json.loads(path.read_bytes())["offset"] == 7
+
+
+@pytest.mark.parametrize("known", [Anchor(7, 8, 9), None])
+def test_a_tool_moves_the_anchor(tmp_path: Path, known: Anchor | None) -> None:
+    """It goes by it: what stands there is a step of decades that it does not follow."""
+    path = tmp_path / "clock.json"
+    if known is not None:
+        AnchorFile(path, boot="b").save(known)
+    clock = borrow_clock(path, boot="b", settle_s=600)
+    off = abs(clock.now() - SystemClock().now())
+    assert AnchorFile(path, boot="b").load() == known
+    assert (off > 10**12) is (known is not None)
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
