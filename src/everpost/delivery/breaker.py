@@ -155,7 +155,7 @@ class Circuit:
         """
         if self._back_since is None:
             return most
-        return min(most, max(self._at_once, int(most * self._over)))
+        return min(most, max(self._at_once, 1 + int(most * self._over)))
 
     @property
     def doubtful(self) -> bool:

@@ -304,7 +304,7 @@ def test_what_hangs_does_not_keep_the_backlog_back() -> None:
     driven.works()
     driven.wait(SLOW_START / 2)
     driven.circuit.share(driven.now)
-    assert driven.circuit.places(50) == 25
+    assert driven.circuit.places(50) == 26
     driven.hard()
     driven.wait(60)
     driven.works()

@@ -248,7 +248,7 @@ def test_slow_start_of_a_relay_whose_messages_hang_is_over_in_time(loop: str) ->
             await carry(c)
             assert await via(c) == "r1"
             mail = [asyncio.ensure_future(carry(c)) for _ in range(20)]
-            for part, connections in ((0.3, 3), (0.5, 5), (1.0, 10)):
+            for part, connections in ((0.3, 4), (0.5, 6), (1.0, 10)):
                 watch.ahead = SLOW_START * part + 0.1
                 c.capacity(DEFAULT_POOL)
                 while far.connections < 1 + connections:
