@@ -16,7 +16,7 @@ from tests.support.house import House
 from tests.support.journal import wait_logged
 from tests.support.stage import attempts_of, wait_attempts
 
-LATER = {"later": "451 4.3.0 later"}
+LATER = {"later": "450 4.2.0 Greylisted, try again in 1 hour"}
 STEPS = ((1, 7_200), (2, -7_200))
 
 
