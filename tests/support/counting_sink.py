@@ -28,16 +28,18 @@ class CountingSink:
     connection that was closed before another was opened never counts beside it.
 
     `most_open`: connections at once; `arrived`: (monotonic second, Message-ID) of each message;
-    `most_messages`: of one connection; `opened`: connections in all.
+    `most_messages`: of one connection; `opened`: connections in all; `grew`: how many were open,
+    and how many messages had come before, each time that there were more than ever.
     """
 
-    def __init__(self, *, pause_s: float = 0.0) -> None:
+    def __init__(self, *, pause_s: float = 0.0, port: int = 0) -> None:
         self.most_open = 0
+        self.grew: list[tuple[int, int]] = []
         self.opened = 0
         self.most_messages = 0
         self.arrived: list[tuple[float, str]] = []
         self._pause_s = pause_s
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._ended, self._end = socket.socketpair()
@@ -96,7 +98,9 @@ class CountingSink:
         connection.setblocking(False)
         self._selector.register(connection, selectors.EVENT_READ)
         self.opened += 1
-        self.most_open = max(self.most_open, len(self._sessions))
+        if len(self._sessions) > self.most_open:
+            self.most_open = len(self._sessions)
+            self.grew.append((self.most_open, len(self.arrived)))
         self._say(session, b"220 counting.test ESMTP")
 
     def _read(self, session: _Session) -> None:

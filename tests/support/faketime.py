@@ -29,12 +29,14 @@ class WallClock:
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
+            # Seconds; without it each look at the clock reads the file.
+            "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 
     def step(self, seconds: float) -> None:
-        """Set the clock so much forward (or back), from wherever it is."""
+        """Set the clock so much forward (or back), from wherever it is; each process sees it within
+        a second."""
         self._off += seconds
         fresh = self._file.with_suffix(".new")
         fresh.write_text(f"{self._off:+f}\n")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from everpost.assembly.dns import resolver_for
 from everpost.assembly.places import Places
-from everpost.assembly.wall import open_clock
+from everpost.assembly.wall import boot_id, open_clock
 from everpost.clock import SettlingClock
 from everpost.config import Settings
 from everpost.ids import IdMaker
@@ -47,7 +47,7 @@ async def open_node(
     MasterKeyError."""
     places = Places(settings.node.data)
     places.make()
-    boot = _boot_id()
+    boot = boot_id()
     clock = open_clock(places.clock, boot=boot, settle_s=settings.node.clock_settle_s)
     store = SqliteStore(
         places.store,
@@ -84,9 +84,3 @@ async def open_node(
         resolver=resolver_for(settings, clock),
         boot=boot,
     )
-
-
-def _boot_id() -> str:
-    """This run of the kernel; another value means that every earlier process is dead."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()

@@ -7,7 +7,7 @@ from pathlib import Path
 from everpost import telemetry
 from everpost.clock import DRIFT_MS, Anchor, SettlingClock
 
-__all__ = ["AnchorFile", "open_clock", "watch_clock"]
+__all__ = ["AnchorFile", "boot_id", "borrow_clock", "open_clock", "watch_clock"]
 
 _TIME_NAMESPACE = Path("/proc/self/ns/time")
 
@@ -15,10 +15,11 @@ _TIME_NAMESPACE = Path("/proc/self/ns/time")
 class AnchorFile:
     """The anchor in a small file, replaced as a whole. `boot` names this run of the host: what
     another one has left counts for nothing, nor does what is torn. Nothing depends on it: without
-    the file a process goes by what it sees itself."""
+    the file a process goes by what it sees itself. `ours` False: it is never written."""
 
-    def __init__(self, path: Path, *, boot: str) -> None:
+    def __init__(self, path: Path, *, boot: str, ours: bool = True) -> None:
         self._path = path
+        self._ours = ours
         # Steady time may be another one in a container.
         self._boot = f"{boot} {_link(_TIME_NAMESPACE)}"
 
@@ -36,6 +37,8 @@ class AnchorFile:
 
     def save(self, anchor: Anchor) -> None:
         """Not flushed: it is worth nothing after the host went down."""
+        if not self._ours:
+            return
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             fresh.write_text(json.dumps({"boot": self._boot, **anchor._asdict()}), "ascii")
@@ -48,6 +51,12 @@ def open_clock(path: Path, *, boot: str, settle_s: float) -> SettlingClock:
     return SettlingClock(AnchorFile(path, boot=boot), settle_s=settle_s, changed=_tell)
 
 
+def borrow_clock(path: Path, *, boot: str, settle_s: float) -> SettlingClock:
+    """For a tool beside the service: it goes by the service's anchor and does not move it."""
+    anchors = AnchorFile(path, boot=boot, ours=False)
+    return SettlingClock(anchors, settle_s=settle_s, changed=lambda *_: None)
+
+
 def watch_clock(clock: SettlingClock) -> None:
     """Raise or clear the alarm, by what stands now."""
     alarm, off = telemetry.alarm("clock_stepped"), clock.off_ms
@@ -55,6 +64,12 @@ def watch_clock(clock: SettlingClock) -> None:
         alarm.raise_(ms=off)
     else:
         alarm.clear()
+
+
+def boot_id() -> str:
+    """This run of the kernel; another value means that every earlier process is dead."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
 
 
 def _tell(was: Anchor, now: Anchor) -> None:

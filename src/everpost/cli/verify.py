@@ -91,13 +91,14 @@ def _progress(doing: str, *, on: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def _repair(settings: "Settings", *, as_json: bool) -> "Repaired":
-    from everpost.clock import SystemClock
+    from everpost.assembly.wall import boot_id, borrow_clock
     from everpost.ids import IdMaker
     from everpost.ledger import repair
     from everpost.store.sqlite import Auditor, SqliteStore
 
     places = Places(settings.node.data)
-    clock = SystemClock()
+    settle_s = settings.node.clock_settle_s
+    clock = borrow_clock(places.clock, boot=boot_id(), settle_s=settle_s)
 
     async def mend() -> "Repaired":
         auditor = Auditor(places.store)

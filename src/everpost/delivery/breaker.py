@@ -3,7 +3,8 @@
 Closed, it gets its share. What the relay itself does wrong is counted, by how much it says; enough
 of it opens the circuit: no mail at all, for a time that doubles with every opening and is forgiven
 only after a while of health (F60). Then half open: one message at a time, until one works or two
-fail. Back in service its share grows slowly, and while it does a single hard fault is enough.
+fail. Back in service its share grows slowly, and while it does a single hard fault is enough; so do
+the transactions that it is given at once, from one: the backlog does not come as a herd (F38).
 
 What a destination says never counts, nor one sender's or one destination's trouble alone (F61).
 """
@@ -99,7 +100,8 @@ class Circuit:
     what was under way when the circuit last changed tells nothing new."""
 
     __slots__ = (
-        "_back_since", "_buckets", "_hard", "_open_for", "_parties", "_patience", "_proved",
+        "_at_once", "_back_since", "_buckets", "_hard", "_open_for", "_over", "_parties",
+        "_patience", "_proved", "_round",
         "_slot", "_soft", "_spoken_for", "_worked_at", "ejections", "phase", "since", "speaker",
         "state", "until", "why",
     )  # fmt: skip
@@ -118,6 +120,9 @@ class Circuit:
         self.until: float | None = None
         self.ejections = 0
         self._back_since: float | None = None  # when the slow start began
+        self._at_once = 1  # what it has earned since …
+        self._round = 0  # … and how many worked since it earned the last
+        self._over = 0.0  # the part of the slow start that is over, when last asked
         self._spoken_for = False  # a good probe since it was opened
         self._worked_at: float | None = None  # since it was last open
         self._hard = self._soft = 0  # in a row
@@ -141,7 +146,16 @@ class Circuit:
         if share >= 1.0:
             self._back_since = None
             return 1.0
+        self._over = share
         return max(share, FIRST_SHARE)
+
+    def places(self, most: int) -> int:
+        """Transactions that it may have at once, of `most`. During the slow start one more for each
+        round of them that worked; and as time goes by, lest a few that hang keep the others back.
+        """
+        if self._back_since is None:
+            return most
+        return min(most, max(self._at_once, 1 + int(most * self._over)))
 
     @property
     def doubtful(self) -> bool:
@@ -174,6 +188,10 @@ class Circuit:
         if self.state is CircuitState.HALF_OPEN:
             self._close(now)
             return True
+        if self._back_since is not None:
+            self._round += 1
+            if self._round >= self._at_once:
+                self._at_once, self._round = self._at_once + 1, 0
         return False
 
     def failed(
@@ -345,6 +363,7 @@ class Circuit:
         self._become(CircuitState.CLOSED, now)
         self._worked_at = now
         self._back_since = now
+        self._at_once, self._round, self._over = 1, 0, 0.0
         self.why, self.phase, self.speaker = "", None, None
 
     def _become(self, state: CircuitState, now: float) -> None:

@@ -118,8 +118,10 @@ class Lane:
     @property
     def room(self) -> int:
         """Transactions that could start now; one at a time while its circuit is half open, beside
-        what hangs from before."""
-        free = self.cap - self.in_flight - self.leaving
+        what hangs from before; few at a time when it is just back. Of direct mail each site has its
+        own slow start."""
+        most = self.cap if self.direct else self.circuit.places(self.cap)
+        free = most - self.in_flight - self.leaving
         if self.circuit.state is CircuitState.HALF_OPEN:
             free = min(free, 1) if self.trial is None else 0
         return max(free if self.uses is None else min(free, self.uses), 0)

@@ -411,6 +411,9 @@ class Lanes:
             self._plan()
             for lane in back:
                 self.changed(lane)
+            for lane in self._lanes.values():
+                if lane.room != lane.counted:  # its slow start goes on, or is over
+                    self.resized(lane)
         return now
 
     def _plan(self) -> None:

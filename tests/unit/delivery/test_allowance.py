@@ -280,6 +280,42 @@ def test_a_granter_that_gives_nothing_though_some_is_left_is_asked_again_later()
     assert 0 < scene.ask_in() <= 0.5
 
 
+# --- the wall clock is set ------------------------------------------------------------------------
+
+
+def test_a_clock_that_is_set_past_the_day_leaves_its_budget_spent() -> None:
+    """I22: the new day's is asked for as soon as the clock says so."""
+    scene = Scene(messages_per_day=10)
+    scene.ask()
+    scene.allowance.started(10)
+    assert scene.allowance.spent(scene.now) is not None
+    scene.wall += DAY // 2
+    scene.allowance.adopt(_relay(messages_per_day=10), scene.wall)
+    assert scene.allowance.spent(scene.now) is None
+    assert scene.ask_in() <= 0
+    scene.ask()
+    assert scene.allowance.uses == 10
+
+
+@pytest.mark.parametrize("amount", [0, 5])
+def test_a_clock_that_is_set_back_closes_a_budget_for_hours(amount: int) -> None:
+    """I22: the answer was made by the clock as it was, and names the end of a minute that is hours
+    ahead now. Neither what was granted nor that there is no more outlasts a minute."""
+    scene = Scene(messages_per_minute=10)
+    scene.asks()
+    end = scene.wall + 30_000
+    scene.wall -= 2 * HOUR
+    part = Grant(f"{NAME}/minute", amount, end, left=0)
+    scene.allowance.granted({part.name: part}, asked_at=scene.now, wall=scene.wall)
+    assert scene.allowance.uses == amount
+    scene.pass_(59)
+    assert scene.allowance.uses == amount
+    scene.pass_(1)
+    assert scene.allowance.uses == 0
+    assert scene.allowance.spent(scene.now) is None
+    assert f"{NAME}/minute" in scene.asks()
+
+
 # --- warm-up --------------------------------------------------------------------------------------
 
 

@@ -284,6 +284,33 @@ def test_comes_back_by_one_message_and_slowly() -> None:
     assert not driven.circuit.ramping
 
 
+def test_backlog_comes_by_one_more_at_once_for_each_round_that_worked() -> None:
+    """F38."""
+    driven = Driven()
+    assert driven.circuit.places(50) == 50
+    driven.half_opened().works()
+    for at_once in range(1, 10):
+        assert driven.circuit.places(50) == at_once
+        for _ in range(at_once):
+            driven.works()
+    assert driven.circuit.places(3) == 3
+    driven.wait(SLOW_START)
+    driven.circuit.share(driven.now)
+    assert driven.circuit.places(50) == 50
+
+
+def test_what_hangs_does_not_keep_the_backlog_back() -> None:
+    driven = Driven().half_opened()
+    driven.works()
+    driven.wait(SLOW_START / 2)
+    driven.circuit.share(driven.now)
+    assert driven.circuit.places(50) == 26
+    driven.hard()
+    driven.wait(60)
+    driven.works()
+    assert (driven.state, driven.circuit.places(50)) == (CLOSED, 1)
+
+
 def test_not_before_its_time() -> None:
     driven = Driven().opened()
     assert not driven.wait(OPEN_FOR - 0.1)

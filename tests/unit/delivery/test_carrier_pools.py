@@ -229,7 +229,34 @@ def test_relay_that_is_half_open_gets_one_message_at_a_time(loop: str) -> None:
             far.writers[1].close()  # the trial fails, softly
             assert isinstance(only(await trial), Deferred)
             assert isinstance(only(await second), Delivered)
+            assert c.capacity(DEFAULT_POOL) == 1
+            assert await via(c) == "r1"
             assert c.capacity(DEFAULT_POOL) == 2
+            await c.close(deadline=1)
+
+    run(loop, main())
+
+
+def test_slow_start_of_a_relay_whose_messages_hang_is_over_in_time(loop: str) -> None:
+    """F38: it is given one, then more as time goes by, and all that it may have at the end."""
+
+    async def main() -> None:
+        script = {"BANNER": [DOWN["BANNER"], b"220 back\r\n"], "RCPT": [b"250 ok\r\n", Silence()]}
+        watch = Watch()
+        async with serve(ScriptedServer(script)) as far:
+            c = carrier(relay(far.port, connections=10), clock=watch, open_for=0.0)
+            await carry(c)
+            assert await via(c) == "r1"
+            mail = [asyncio.ensure_future(carry(c)) for _ in range(20)]
+            for part, connections in ((0.3, 4), (0.5, 6), (1.0, 10)):
+                watch.ahead = SLOW_START * part + 0.1
+                c.capacity(DEFAULT_POOL)
+                while far.connections < 1 + connections:
+                    await asyncio.sleep(0)
+                assert c.capacity(DEFAULT_POOL) == 0
+            for one in mail:
+                one.cancel()
+            await asyncio.wait(mail)
             await c.close(deadline=1)
 
     run(loop, main())

@@ -385,6 +385,8 @@ def test_relay_that_failed_and_is_the_only_one_is_tried_and_forgiven(loop: str) 
             assert c.capacity(DEFAULT_POOL) == 1
             assert ok(await carry(c))
             assert [health.state for health in c.news()] == [CircuitState.CLOSED]
+            assert c.capacity(DEFAULT_POOL) == 1  # its slow start
+            assert ok(await carry(c))
             assert c.capacity(DEFAULT_POOL) == 2
             await c.close(deadline=1)
 

@@ -185,6 +185,26 @@ def test_all_processes_come_back_in_the_same_moment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "longest"),
+    [
+        ({"strikes": 1, "stops": 0}, PAUSE_MS),
+        ({"strikes": 3, "stops": 0}, 4 * PAUSE_MS),
+        ({"strikes": 99, "stops": 0}, LONGEST_PAUSE_MS),
+        ({"strikes": 1, "stops": 1}, STOP_MS),
+        ({"strikes": 1, "stops": 99}, LONGEST_STOP_MS),
+    ],
+)
+def test_a_cooldown_of_before_the_clock_was_set_back_lasts_for_days(
+    told: dict[str, int], longest: int
+) -> None:
+    """I22."""
+    shaper = Shaper()
+    data = {"until": NOW + 40 * 86_400_000, "blocked": False, **told}
+    shaper.learn([News(shaping.COOLDOWN, f"{R.hex()}/{S}", data, NOW + 9)], now=NOW)
+    assert shaper.cooling(R, S, now=NOW) == NOW + longest + OTHERS_LATER_MS
+
+
+@pytest.mark.parametrize(
     "news",
     [
         News("weather", "x", {}, NOW + 1),

@@ -377,6 +377,20 @@ def test_a_relay_that_carries_mail_is_not_probed(tmp_path: Path) -> None:
     run("uvloop", main())
 
 
+def test_a_report_of_before_the_clock_was_set_back_stops_probes(tmp_path: Path) -> None:
+    """I22: it says that all connections are in use, and ends in two hours."""
+
+    async def main() -> None:
+        async with Process(tmp_path) as two, Process(tmp_path, every_s=0.05) as one:
+            full = msgspec.to_builtins([Standing(relay=RELAY.id, sessions=RELAY.connections)])
+            at = CLOCK.now() + 7_200_000
+            report = Note("report", text(two.id), {"at": at, "relays": full}, at + 15_000)
+            await two.store.note([report])
+            await until(lambda: len(one.memory.probes) >= 3)
+
+    run("uvloop", main())
+
+
 def test_without_a_relay_to_probe_nobody_holds_the_lease(tmp_path: Path) -> None:
     async def main() -> None:
         async with Process(tmp_path, every_s=0.05, lease_s=600.0) as one:
