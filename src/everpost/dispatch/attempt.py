@@ -3,8 +3,7 @@
 What may stop it at the last moment (the lease, the lifetime) is asked just before the dot.
 """
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from everpost import telemetry
 from everpost.clock import Clock
@@ -82,11 +81,14 @@ class Attempts:
         dots: list[Dot] = [(c.message, c.n, c.term) for c in claimed.claims]
         try:
             self._check_lifetime(work)
-            async with self._composing(claimed, dots):
+            await self._begin_composing(claimed, dots)
+            try:
                 content = await self._renderer.open(claimed, claimed.sealed)
                 render = self._renderer.for_message(claimed, content)
                 if claimed.sandbox:  # composed like all mail: a crash of that counts (F36)
                     return await self._capture(claimed, render, started)
+            finally:
+                self._end_composing(dots)
             return await self._hand_over(work, content, render, dots)
         except CannotRender as error:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
@@ -104,8 +106,11 @@ class Attempts:
         claimed = work.claimed
 
         async def composed(extensions: Extensions, relay: Relay) -> Rendered:
-            async with self._composing(claimed, dots):
+            await self._begin_composing(claimed, dots)
+            try:
                 return await render(extensions, relay)
+            finally:
+                self._end_composing(dots)
 
         def before_dot() -> None:
             self._check_lifetime(work)
@@ -131,15 +136,21 @@ class Attempts:
         )
         return report.outcomes, report.record
 
-    @contextlib.asynccontextmanager
-    async def _composing(self, claimed: Claimed, dots: Sequence[Dot]) -> AsyncIterator[None]:
-        """Meanwhile a crash of the process counts against it, which is on record before."""
-        async with self._gate.entered(alone=any(claim.crashes for claim in claimed.claims)):
+    async def _begin_composing(self, claimed: Claimed, dots: Sequence[Dot]) -> None:
+        """From here to `_end_composing` a crash of the process counts against it, which is on
+        record before."""
+        await self._gate.enter(alone=any(claim.crashes for claim in claimed.claims))
+        try:
             self._dots.mark(Step.COMPOSING, dots)
-            try:
-                yield
-            finally:
-                self._dots.mark(Step.CARRYING, dots)
+        except BaseException:
+            self._gate.leave()
+            raise
+
+    def _end_composing(self, dots: Sequence[Dot]) -> None:
+        try:
+            self._dots.mark(Step.CARRYING, dots)
+        finally:
+            self._gate.leave()
 
     def _check_lifetime(self, work: Work) -> None:
         if self._clock.now() >= work.expires_at:

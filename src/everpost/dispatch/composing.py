@@ -6,9 +6,7 @@ at the next.
 """
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
 
 __all__ = ["Composing"]
 
@@ -21,17 +19,17 @@ class Composing:
         self._alone = False
         self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()
 
-    @contextlib.asynccontextmanager
-    async def entered(self, *, alone: bool) -> AsyncIterator[None]:
-        """Waits for its turn."""
+    async def enter(self, *, alone: bool) -> None:
+        """Waits for its turn; `leave` ends it."""
         if self._waiting or not self._may(alone=alone):
             await self._turn(alone=alone)
         else:
             self._enter(alone=alone)
-        try:
-            yield
-        finally:
-            self._leave()
+
+    def leave(self) -> None:
+        self._inside -= 1
+        self._alone = False
+        self._let_in()
 
     def _may(self, *, alone: bool) -> bool:
         return not self._alone and not (alone and self._inside)
@@ -48,19 +46,16 @@ class Composing:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove(entry)
+                if entry in self._waiting:
+                    self._waiting.remove(entry)
                 self._let_in()
             else:  # it was let in, and cancelled before it saw that
-                self._leave()
+                self.leave()
             raise
-
-    def _leave(self) -> None:
-        self._inside -= 1
-        self._alone = False
-        self._let_in()
 
     def _let_in(self) -> None:
         while self._waiting and self._may(alone=self._waiting[0][1]):
             turn, alone = self._waiting.popleft()
-            self._enter(alone=alone)
-            turn.set_result(None)
+            if not turn.cancelled():
+                self._enter(alone=alone)
+                turn.set_result(None)
