@@ -10,6 +10,7 @@ from everpost.store.sqlite import (
     claiming,
     controls,
     moves,
+    quarantine,
     reading,
     recovery,
     repairs,

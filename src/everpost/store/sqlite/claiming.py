@@ -6,14 +6,15 @@ from typing import Any, ClassVar, cast
 
 import apsw
 
-from everpost import telemetry
 from everpost.ids import Id, made_at
-from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb
+from everpost.model.states import InDoubtPolicy, State, Verb
 from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
 from everpost.store.queries import Rows
 from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL
+from everpost.store.sqlite.lenient import show_rows
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
+from everpost.store.sqlite.quarantine import SUSPICIOUS, IndexOff, hold, mend_queue
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
 from everpost.store.turns import LAST, Turns, end_of, is_group, project_of, stream_of
 
@@ -44,8 +45,10 @@ _FEWEST_PROJECTS = 32
 _MOST_STREAMS = 16
 """Of one project, looked at in one round."""
 
-_DUE, _ROUTE, _CRC = 9, 6, 11
+_ADDRESS, _DESTINATION, _ROUTE, _DUE, _CRC = 4, 5, 6, 9, 11
 """Columns of `lane_rows`."""
+
+_POLICIES: Mapping[str, InDoubtPolicy] = {policy.value: policy for policy in InDoubtPolicy}
 
 
 class Taken:
@@ -73,7 +76,7 @@ class ClaimWork(Work[Sequence[Taken]]):
     """One call of claim. `broadcast`: rows of broadcast mail at most."""
 
     __slots__ = (
-        "_broadcast", "_busy", "_lease_ms", "_limit", "_now", "_owner", "_turns",
+        "_broadcast", "_busy", "_doubtful", "_lease_ms", "_limit", "_now", "_owner", "_turns",
     )  # fmt: skip
     verb: ClassVar[str] = Verb.CLAIM
 
@@ -96,6 +99,7 @@ class ClaimWork(Work[Sequence[Taken]]):
         self._busy = frozenset(busy)
         self._turns = turns
         self._now = now
+        self._doubtful = False
 
     def wanted(self, db: apsw.Connection) -> bool:
         """Whether anything is due; most looks of an idle process end here."""
@@ -112,7 +116,18 @@ class ClaimWork(Work[Sequence[Taken]]):
 
     @classmethod
     def run(cls, tx: Transaction, works: "Sequence[ClaimWork]") -> list[Sequence[Taken]]:
-        return [work._claim(tx) for work in works]
+        return [work._claim_or_doubt(tx) for work in works]
+
+    def _claim_or_doubt(self, tx: Transaction) -> Sequence[Taken]:
+        """The writer undoes a claim that fails and runs it once more: that time the queue is mended
+        first."""
+        if self._doubtful:
+            mend_queue(tx)
+        try:
+            return self._claim(tx)
+        except SUSPICIOUS:
+            self._doubtful = True
+            raise
 
     def _claim(self, tx: Transaction) -> Sequence[Taken]:
         tx.db.execute(_PROMOTE_DUE, (tx.now, _PROMOTED_PER_CLAIM))
@@ -148,7 +163,10 @@ class ClaimWork(Work[Sequence[Taken]]):
             else:
                 rows = self._whoever_comes_first(tx, priority, left)
             keys = [value for row in rows for value in row[:2]]
+            before = tx.db.total_changes()
             write_rows(tx.db, _SET_CLAIMED, keys, before=(self._owner, self._deadline(tx)))
+            if tx.db.total_changes() - before != len(rows):
+                raise IndexOff("an index of the queue leads to what is not queued")
             taken += rows
         return taken
 
@@ -304,28 +322,58 @@ def _with_messages(
     """The claims grouped by message, with what they share."""
     claims: dict[tuple[int, Id], list[Claim]] = {}
     tried: dict[Id, None] = {}
-    changed: list[Claim] = []
+    changed: list[tuple[Id, int]] = []
     for row in rows:
-        claim = as_claim(row[:_CRC], term=row[3] + 1, deadline=deadline)
-        if row[_CRC] is not None and row[_CRC] != row_crc(claim.message, claim.n, claim.address):
-            changed.append(claim)
+        if not _fits(row):
+            changed.append(row[:2])
             continue
+        claim = as_claim(row[:_CRC], term=row[3] + 1, deadline=deadline)
         claims.setdefault((row[2], claim.message), []).append(claim)
         if claim.attempts:
             tried[claim.message] = None
+    found = _messages(tx.db, list(claims))
     hashes = _body_hashes(tx.db, tried)
-    values = [value for key in claims for value in key]
-    rows = fetch_rows(tx.db, _MESSAGES, values, before=(CLAIMED_BYTES,))
-    found = {(row[1], row[0]): row for row in rows}
-    _hold(tx, changed, alarm="row_corrupt", why="recipient checksum")
-    orphans = [claim for key in claims if key not in found for claim in claims[key]]
-    _hold(tx, orphans, alarm="content_corrupt", why="message missing")
+    hold(tx, changed, alarm="row_corrupt", why="recipient checksum")
     revision: Any = tx.db.execute(_REVISION).fetchall()[0][0]
-    return [
-        _taken(found[key], tuple(of_message), hashes.get(key[1], {}), revision)
-        for key, of_message in claims.items()
-        if key in found
-    ]
+    taken: list[Taken] = []
+    lost: dict[str, list[tuple[Id, int]]] = {}
+    for key, of_message in claims.items():
+        of = found.get(key)
+        one = (
+            None if of is None else _taken(of, tuple(of_message), hashes.get(key[1], {}), revision)
+        )
+        if one is not None:
+            taken.append(one)
+        else:
+            why = "message unreadable" if key in found else "message missing"
+            lost.setdefault(why, []).extend((claim.message, claim.n) for claim in of_message)
+    for why, keys in lost.items():
+        hold(tx, keys, alarm="content_corrupt", why=why)
+    return taken
+
+
+def _fits(row: Sequence[Any]) -> bool:
+    """Whether a row of `lane_rows` is what was accepted; rows of before 0003 do not say."""
+    crc, address, destination = row[_CRC], row[_ADDRESS], row[_DESTINATION]
+    if not (isinstance(address, str) and isinstance(destination, str)):
+        return False
+    return crc is None or crc == row_crc(row[0], row[1], address.encode(), destination.encode())
+
+
+def _messages(
+    db: apsw.Connection, keys: Sequence[tuple[int, Id]]
+) -> Mapping[tuple[int, Id], Sequence[Any] | None]:
+    """By (project, id) the row of `claimed_messages`; None for one that cannot be read."""
+    try:
+        rows = fetch_rows(db, _MESSAGES, [v for key in keys for v in key], before=(CLAIMED_BYTES,))
+        return {(row[1], row[0]): row for row in rows}
+    except UnicodeDecodeError:  # one of them
+        if len(keys) == 1:
+            return {keys[0]: None}
+    found: dict[tuple[int, Id], Sequence[Any] | None] = {}
+    for key in keys:
+        found |= _messages(db, [key])
+    return found
 
 
 def _taken(
@@ -333,11 +381,15 @@ def _taken(
     claims: tuple[Claim, ...],
     body_hashes: Mapping[str, bytes],
     revision: int,
-) -> Taken:
+) -> Taken | None:
+    """None when the message's row cannot be what was accepted."""
     (
         id_, project, stream, sender, in_doubt, token, sandbox, size, content, key_id, digest,
         sealed, tags, only,
     ) = row  # fmt: skip
+    policy = _POLICIES.get(in_doubt)
+    if policy is None:
+        return None
     if sealed is None and digest is None:
         sealed = b""
     claimed = Claimed(
@@ -349,7 +401,7 @@ def _taken(
         content_id=content,
         sealed=sealed,
         size=size,
-        in_doubt=InDoubtPolicy(in_doubt),
+        in_doubt=policy,
         return_token=token,
         sandbox=bool(sandbox),
         body_hashes=body_hashes,
@@ -359,18 +411,6 @@ def _taken(
         only=only,
     )
     return Taken(claimed, digest or b"")
-
-
-def _hold(tx: Transaction, claims: Sequence[Claim], *, alarm: str, why: str) -> None:
-    """Damaged recipients can't be sent, nor given to anyone."""
-    if not claims:
-        return
-    telemetry.alarm(alarm).raise_(message=claims[0].message, error=why)
-    moves = Moves(tx)
-    for row in rows_by_key(tx, ((claim.message, claim.n) for claim in claims)).values():
-        moves.move(row, State.HELD, reason=HeldReason.DAMAGED)
-        moves.event(row.message, row.n, "held", json_text({"reason": why}))
-    moves.write()
 
 
 def as_claim(row: Sequence[Any], *, term: int, deadline: int) -> Claim:
@@ -395,7 +435,7 @@ def as_claim(row: Sequence[Any], *, term: int, deadline: int) -> Claim:
 def _body_hashes(db: apsw.Connection, messages: Iterable[Id]) -> Mapping[Id, Mapping[str, bytes]]:
     """By message and form, the body hash of the earliest attempt in that form."""
     found: dict[Id, dict[str, bytes]] = {}
-    for message, form, body_hash in fetch_rows(db, _BODY_HASHES, list(messages)):
+    for message, form, body_hash in show_rows(db, _BODY_HASHES, list(messages)):
         found.setdefault(message, {}).setdefault(form, body_hash)
     return found
 
