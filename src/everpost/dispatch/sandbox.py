@@ -1,7 +1,7 @@
 """Mail that the sandbox caught, as it would have travelled."""
 
 from everpost.delivery import CannotRender
-from everpost.dispatch.rendering import Renderer
+from everpost.dispatch.rendering import ContentDamaged, Renderer
 from everpost.ids import Id
 from everpost.model.credential import Credential
 from everpost.model.errors import Conflict, NotFound
@@ -26,3 +26,5 @@ class Sandbox:
             return await self._renderer.captured(row, row.sealed)
         except CannotRender as error:
             raise Conflict(f"The email cannot be composed: {error.outcome}") from error
+        except ContentDamaged as error:
+            raise Conflict("The stored email is damaged and is not shown.") from error

@@ -48,6 +48,7 @@ def test_a_query_that_nobody_uses_is_noticed() -> None:
             claiming,
             controls,
             moves,
+            quarantine,
             reading,
             recovery,
             repairs,
