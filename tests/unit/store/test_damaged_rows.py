@@ -17,7 +17,7 @@ from everpost.model.states import State
 from everpost.store.interface import Claim, Settlement
 from everpost.store.sqlite import SqliteStore
 from everpost.store.sqlite.accepting import row_crc
-from tests.conformance.making import HandClock, claims, make_id, message
+from tests.conformance.making import START, HandClock, claims, make_id, message
 
 ALARMS = ("row_corrupt", "content_corrupt", "store_corrupt", "store_unavailable")
 OWNER = make_id()
@@ -106,6 +106,17 @@ def test_text_of_a_recipient_is_not_utf8_any_more(damaged: Damaged, column: str)
     assert held == {bad.id: {"recipient unreadable"}}
     assert telemetry.alarm("row_corrupt").raised
     assert not telemetry.alarm("store_unavailable").raised
+
+
+def test_an_address_is_damaged_while_it_waits_for_its_hour(damaged: Damaged) -> None:
+    later = START + 60_000
+    bad, good = message("a@1.test", not_before=later), message("b@1.test", not_before=later)
+    damaged.accepts(bad, good)
+    damaged.change(f"UPDATE recipients SET address = {UNREADABLE} WHERE message = :id", id=bad.id)
+    damaged.clock.pass_(60_000)
+    taken, held = damaged.claims()
+    assert [c.message for c in taken] == [good.id]
+    assert held == {bad.id: {"recipient unreadable"}}
 
 
 def test_mail_to_addresses_beyond_ascii_is_not_suspected(damaged: Damaged) -> None:

@@ -14,7 +14,7 @@ from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.lenient import show_rows
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
-from everpost.store.sqlite.quarantine import SUSPICIOUS, IndexOff, hold, mend_queue
+from everpost.store.sqlite.quarantine import SUSPICIOUS, IndexOff, QueueMender, hold
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
 from everpost.store.turns import LAST, Turns, end_of, is_group, project_of, stream_of
 
@@ -76,7 +76,8 @@ class ClaimWork(Work[Sequence[Taken]]):
     """One call of claim. `broadcast`: rows of broadcast mail at most."""
 
     __slots__ = (
-        "_broadcast", "_busy", "_doubtful", "_lease_ms", "_limit", "_now", "_owner", "_turns",
+        "_broadcast", "_busy", "_doubtful", "_lease_ms", "_limit", "_mender", "_now", "_owner",
+        "_turns",
     )  # fmt: skip
     verb: ClassVar[str] = Verb.CLAIM
 
@@ -88,6 +89,7 @@ class ClaimWork(Work[Sequence[Taken]]):
         lease_ms: int,
         busy: Sequence[str],
         turns: Turns,
+        mender: QueueMender,
         now: int,
         broadcast: int | None = None,
     ) -> None:
@@ -98,6 +100,7 @@ class ClaimWork(Work[Sequence[Taken]]):
         self._lease_ms = lease_ms
         self._busy = frozenset(busy)
         self._turns = turns
+        self._mender = mender
         self._now = now
         self._doubtful = False
 
@@ -121,16 +124,18 @@ class ClaimWork(Work[Sequence[Taken]]):
     def _claim_or_doubt(self, tx: Transaction) -> Sequence[Taken]:
         """The writer undoes a claim that fails and runs it once more: that time the queue is mended
         first."""
-        if self._doubtful:
-            mend_queue(tx)
         try:
+            tx.db.execute(_PROMOTE_DUE, (tx.now, _PROMOTED_PER_CLAIM))
+            if self._doubtful:
+                self._mender.mend(tx)
             return self._claim(tx)
         except SUSPICIOUS:
+            if self._doubtful:
+                self._mender.failed(tx)
             self._doubtful = True
             raise
 
     def _claim(self, tx: Transaction) -> Sequence[Taken]:
-        tx.db.execute(_PROMOTE_DUE, (tx.now, _PROMOTED_PER_CLAIM))
         rows: list[tuple[Any, ...]] = []
         for priority in _PRIORITIES:
             if room := self._most(priority, self._limit - len(rows)):

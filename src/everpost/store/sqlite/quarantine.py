@@ -16,9 +16,10 @@ from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
 from everpost.store.sqlite.work import Transaction
 
-__all__ = ["SUSPICIOUS", "IndexOff", "hold", "mend_queue"]
+__all__ = ["SUSPICIOUS", "IndexOff", "QueueMender", "hold"]
 
 _BEYOND_ASCII = SQL["queued_beyond_ascii"]
+_PAUSE_MS = 60_000
 
 
 class IndexOff(Exception):
@@ -42,20 +43,38 @@ def hold(tx: Transaction, keys: Iterable[tuple[Id, int]], *, alarm: str, why: st
     moves.write()
 
 
-def mend_queue(tx: Transaction) -> None:
-    """Build the indexes of recipients anew out of the rows, then hold what is queued and due and
-    not readable as text. Raises apsw.CorruptError where the rows themselves cannot be walked.
+class QueueMender:
+    """Mends the queue when a claim has met what does not fit, but after a failure no sooner than
+    in a minute: where the rows themselves cannot be walked, each try would read them all."""
 
-    An index is derived, so nothing is lost by that; a stale entry that stayed would lead to the
-    same recipient again and again, whatever became of it. About 2 s for a million queued rows.
-    """
-    telemetry.event("store.queue_doubted", level="warning")
-    tx.db.execute("REINDEX recipients")
-    found: list[tuple[Any, ...]] = tx.db.execute(_BEYOND_ASCII).fetchall()
-    unreadable = [
-        (message, n) for message, n, *texts in found if not all(_is_text(each) for each in texts)
-    ]
-    hold(tx, unreadable, alarm="row_corrupt", why="recipient unreadable")
+    __slots__ = ("_not_before",)
+
+    def __init__(self) -> None:
+        self._not_before = 0
+
+    def mend(self, tx: Transaction) -> None:
+        """Build the indexes of recipients anew out of the rows, then hold what is queued and due
+        and not readable as text. Raises apsw.CorruptError where the rows cannot be walked.
+
+        An index is derived, so nothing is lost by that; a stale entry that stayed would lead to the
+        same recipient again and again, whatever became of it. About 2 s for a million queued rows.
+        """
+        if tx.steady < self._not_before:
+            return
+        telemetry.event("store.queue_doubted", level="warning")
+        tx.db.execute("REINDEX recipients")
+        found: list[tuple[Any, ...]] = tx.db.execute(_BEYOND_ASCII).fetchall()
+        unreadable = [
+            (message, n)
+            for message, n, *texts in found
+            if not all(_is_text(each) for each in texts)
+        ]
+        hold(tx, unreadable, alarm="row_corrupt", why="recipient unreadable")
+
+    def failed(self, tx: Transaction) -> None:
+        """The claim met it all the same."""
+        if tx.steady >= self._not_before:
+            self._not_before = tx.steady + _PAUSE_MS
 
 
 def _is_text(stored: object) -> bool:

@@ -48,6 +48,7 @@ from everpost.store.sqlite.checkpoint import Checkpointer
 from everpost.store.sqlite.claiming import ClaimWork, Taken
 from everpost.store.sqlite.connection import as_store_error, connect
 from everpost.store.sqlite.lock import WriteLock
+from everpost.store.sqlite.quarantine import QueueMender
 from everpost.store.sqlite.reader import Reader
 from everpost.store.sqlite.schema import prepare
 from everpost.store.sqlite.settling import Rescue, Settle
@@ -87,6 +88,7 @@ class SqliteStore:
         self._wal_bytes = wal_bytes
         self._patience_s = patience_s
         self._turns = Turns()
+        self._mender = QueueMender()
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._checkpointer: Checkpointer | None = None
@@ -169,6 +171,7 @@ class SqliteStore:
             lease_ms=lease_ms,
             busy=busy,
             turns=self._turns,
+            mender=self._mender,
             now=self._clock.now(),
             broadcast=broadcast,
         )
