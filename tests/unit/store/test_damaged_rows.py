@@ -71,6 +71,7 @@ class Damaged:
         async def scene() -> tuple[Sequence[Claim], dict[Id, set[str]]]:
             store = self.store()
             await store.open()
+            await store.seen(OWNER)  # the writer has its connection: a claim looks before it writes
             taken = claims(await store.claim(OWNER, limit=50, lease_ms=9_000))
             held: dict[Id, set[str]] = {}
             for row in (await store.messages(1, limit=50))[0]:

@@ -106,6 +106,12 @@ class ClaimWork(Work[Sequence[Taken]]):
 
     def wanted(self, db: apsw.Connection) -> bool:
         """Whether anything is due; most looks of an idle process end here."""
+        try:
+            return self._anything_due(db)
+        except SUSPICIOUS:  # the claim meets it too, and mends it
+            return True
+
+    def _anything_due(self, db: apsw.Connection) -> bool:
         if db.execute(_HAS_COME_DUE, (self._now,)).fetchall():
             return True
         for priority in _PRIORITIES:
