@@ -15,6 +15,7 @@ from everpost.store.sqlite import (
     recovery,
     repairs,
     sharing,
+    taking,
 )
 from everpost.store.sqlite.connection import SQL
 
@@ -53,6 +54,7 @@ def test_a_query_that_nobody_uses_is_noticed() -> None:
             recovery,
             repairs,
             sharing,
+            taking,
         )
     )
     folder = Path(str(catalog.__file__)).parent

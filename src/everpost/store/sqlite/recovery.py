@@ -8,10 +8,10 @@ from everpost.ids import Id
 from everpost.model.states import InDoubtPolicy
 from everpost.store.interface import LONGEST_LEASE_MS, Claim, EventRow, WorkerRow
 from everpost.store.sqlite import sharing
-from everpost.store.sqlite.claiming import as_claim
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.reading import as_event, policy_of
+from everpost.store.sqlite.taking import as_claim
 from everpost.store.sqlite.work import Transaction, Work
 
 __all__ = [

@@ -45,13 +45,14 @@ from everpost.store.sqlite import catalog, claiming, controls, reading, recovery
 from everpost.store.sqlite.accepting import Accept
 from everpost.store.sqlite.auditing import Auditor
 from everpost.store.sqlite.checkpoint import Checkpointer
-from everpost.store.sqlite.claiming import ClaimWork, Taken
+from everpost.store.sqlite.claiming import ClaimWork
 from everpost.store.sqlite.connection import as_store_error, connect
 from everpost.store.sqlite.lock import WriteLock
 from everpost.store.sqlite.quarantine import QueueMender
 from everpost.store.sqlite.reader import Reader
 from everpost.store.sqlite.schema import prepare
 from everpost.store.sqlite.settling import Rescue, Settle
+from everpost.store.sqlite.taking import Taken
 from everpost.store.sqlite.torn import Torn
 from everpost.store.sqlite.work import Single, Transaction
 from everpost.store.sqlite.writer import Writer
