@@ -2,7 +2,7 @@
 
 The format is that of sqlite.org/fileformat2.html §4. SQLite takes the log up to the last commit
 before the first frame that does not fit, and says nothing of the rest. Only the headers are read
-here: which frames fit is SQLite's to say, so that 64 MB take a twentieth of a second.
+here: which frames fit is SQLite's to say, so that 64 MB take a tenth of a second.
 """
 
 import os
