@@ -148,11 +148,31 @@ DAMAGES: dict[str, tuple[str, set[str]]] = {
     ),
     "recipient made up": (
         "UPDATE recipients SET n = 7 WHERE message = :queued AND n = 3",
-        {"recipient_missing", "recipient_extra"},
+        {"recipient_missing", "recipient_extra", "recipient_damaged"},
     ),
     "all of its recipients gone": (
         "DELETE FROM recipients WHERE message = :queued",
         {"recipient_missing", "tally_off"},
+    ),
+    "address flipped": (
+        "UPDATE recipients SET address = 'b@one.test' WHERE message = :queued AND n = 1",
+        {"recipient_damaged"},
+    ),
+    "address no text any more": (
+        "UPDATE recipients SET address = CAST(X'61FF' AS TEXT) WHERE message = :queued AND n = 1",
+        {"recipient_damaged"},
+    ),
+    "destination flipped": (
+        "UPDATE recipients SET destination = 'two' WHERE message = :queued AND n = 1",
+        {"recipient_damaged"},
+    ),
+    "state no text any more": (
+        "UPDATE recipients SET state = CAST(X'71FF' AS TEXT) WHERE message = :queued AND n = 1",
+        {"state_unknown", "tally_off"},
+    ),
+    "event no text any more": (
+        "UPDATE events SET data = CAST(X'7BFF' AS TEXT) WHERE message = :delivered AND seq = 2",
+        {"event_unreadable"},
     ),
     "state changed": (
         "UPDATE recipients SET state = 'bounced' WHERE message = :delivered AND n = 1",
@@ -275,6 +295,7 @@ MENDED = {
     "state changed": {"state_differs"},
     "queued anew after its end": {"state_differs"},
     "state unknown": {"state_unknown"},
+    "state no text any more": {"state_unknown"},
     "owner forgotten": set(),
     "owner lost": set(),
     "deadline lost": set(),
@@ -318,7 +339,7 @@ def test_each_damage_is_named_and_what_is_safe_is_mended(
 
 def test_every_kind_of_finding_is_shown_to_be_found() -> None:
     shown = {kind for _, kinds in DAMAGES.values() for kind in kinds}
-    elsewhere = {"recipient_damaged", "store_damaged"}
+    elsewhere = {"store_damaged"}
     assert shown | elsewhere == set(KINDS)
 
 

@@ -7,7 +7,7 @@
 | Forbidden | 401 `restricted_api_key`, else 403 |
 | NotFound, MethodNotAllowed, Conflict, TooLarge | 404, 405, 409, 413 |
 | Malformed | 400 |
-| Unavailable, StoreUnavailable | 503 with Retry-After |
+| Unavailable, StoreUnavailable, StoreCorrupt | 503 with Retry-After |
 | anything else | 500, with a request id that the log has too |
 """
 
@@ -18,9 +18,12 @@ import msgspec
 from everpost import telemetry
 from everpost.api.answers import Answer, problem
 from everpost.model import errors
-from everpost.store.interface import StoreUnavailable
+from everpost.store.interface import StoreCorrupt, StoreUnavailable
 
 __all__ = ["Malformed", "MethodNotAllowed", "TooLarge", "answer", "from_msgspec"]
+
+_RESTORED_S = 60
+"""To come back to a damaged store after; an operator has to restore it first."""
 
 
 class MethodNotAllowed(errors.Refusal):
@@ -69,6 +72,13 @@ def answer(error: Exception, *, request_id: str) -> Answer:
     if isinstance(error, StoreUnavailable):
         telemetry.event("http.store_unavailable", error=str(error), request_id=request_id)
         error = errors.Unavailable("The service cannot store mail now. Nothing was accepted.")
+    elif isinstance(error, StoreCorrupt):
+        telemetry.event("http.store_corrupt", error=str(error), request_id=request_id)
+        error = errors.Unavailable(
+            "This cannot be read or written: the store is damaged.",
+            name="store_corrupt",
+            retry_after=_RESTORED_S,
+        )
     if isinstance(error, errors.Refusal):
         return _refusal(error)
     telemetry.event("http.error", error=repr(error), where=_where(error), request_id=request_id)

@@ -65,8 +65,8 @@ def _one_thread() -> Executor:
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything that handlers may call. `read_content` unseals what a message says (its large
-    attachments left out); `admission` is shared with the listeners; `alarms` names the alarms that
-    stand; `exposition` is what /metrics answers."""
+    attachments left out), None where that is damaged; `admission` is shared with the listeners;
+    `alarms` names the alarms that stand; `exposition` is what /metrics answers."""
 
     intake: Intake
     access: Access
@@ -85,7 +85,7 @@ class Services:
     health: Health
     clock: Clock
     ids: Callable[[], Id]
-    read_content: Callable[[MessageRow], Content]
+    read_content: Callable[[MessageRow], Content | None]
     alarms: Callable[[], Sequence[str]]
     exposition: Callable[[], Awaitable[bytes]]
     public_url: str

@@ -73,23 +73,26 @@ def email_item(row: MessageRow, *, now: int) -> EmailItem:
     return EmailItem(**_item_fields(row, _statuses(row, now)))
 
 
-def email(row: MessageRow, content: Content, *, now: int) -> EmailAnswer:
+def email(row: MessageRow, content: Content | None, *, now: int) -> EmailAnswer:
+    """`content` None: what is stored of it is damaged; the rest is shown."""
     return EmailAnswer(**_email_fields(row, content, now))
 
 
-def sandbox_email(row: MessageRow, content: Content, raw: bytes, *, now: int) -> SandboxAnswer:
+def sandbox_email(
+    row: MessageRow, content: Content | None, raw: bytes, *, now: int
+) -> SandboxAnswer:
     return SandboxAnswer(
         **_email_fields(row, content, now), raw=raw.decode("utf-8", errors="replace")
     )
 
 
-def _email_fields(row: MessageRow, content: Content, now: int) -> dict[str, Any]:
+def _email_fields(row: MessageRow, content: Content | None, now: int) -> dict[str, Any]:
     statuses = _statuses(row, now)
     return {
         **_item_fields(row, statuses),
         "message_id": f"<{row.message_id}>",
-        "html": content.html,
-        "text": content.text,
+        "html": None if content is None else content.html,
+        "text": None if content is None else content.text,
         "tags": [TagAnswer(name, value) for name, value in row.tags],
         "metadata": dict(row.metadata),
         "recipients": dict(Counter(statuses)),

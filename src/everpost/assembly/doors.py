@@ -33,6 +33,7 @@ from everpost.monitoring.metrics import Metrics
 from everpost.monitoring.room import Room
 from everpost.net.listener import Endpoint, adopt, listen
 from everpost.recovery.children import read_children
+from everpost.security import Unsealable
 from everpost.store.interface import MessageRow, StoreError
 
 __all__ = ["open_doors"]
@@ -59,6 +60,7 @@ def _health(node: Node, room: Room) -> Health:
         now = node.directory.now
         return Facts(
             store_writable=await _writable(node),
+            store_sound=not telemetry.alarm("store_corrupt").raised,
             free_bytes=free,
             disk_low=room.low,
             relays=sum(relay.state == "enabled" for relay in now.relays),
@@ -91,9 +93,14 @@ def _services(
     settings = node.settings
     renderer = renderer_of(node, threads)
 
-    def read_content(row: MessageRow) -> Content:
-        assert row.sealed is not None
-        return _decode(node.sealer.unseal(row.key_id, row.sealed, context=row.content_id))
+    def read_content(row: MessageRow) -> Content | None:
+        if row.sealed is None:
+            return None
+        try:
+            return _decode(node.sealer.unseal(row.key_id, row.sealed, context=row.content_id))
+        except Unsealable as error:
+            telemetry.alarm("content_unreadable").raise_(message=row.id, error=str(error))
+            return None
 
     async def exposition() -> bytes:
         facts = await node.store.facts()

@@ -42,9 +42,10 @@ async def open_node(
     environment: Mapping[str, str],
     *,
     accepted: Callable[[int], None] | None = None,
+    alone: bool = False,
 ) -> Node:
-    """Open the store (bringing its schema up to date) and the keys. Raises StoreError,
-    MasterKeyError."""
+    """Open the store (bringing its schema up to date) and the keys. `alone`: before any other
+    process of the house. Raises StoreError, MasterKeyError."""
     places = Places(settings.node.data)
     places.make()
     boot = boot_id()
@@ -55,6 +56,7 @@ async def open_node(
         durability=settings.store.durability,
         accepted=accepted,
         wal_bytes=settings.store.wal_bytes,
+        alone=alone,
     )
     await store.open()
     wrapped_keys = await store.data_keys()

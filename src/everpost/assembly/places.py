@@ -46,6 +46,11 @@ class Places:
         return self.run / "admin.sock"
 
     @property
+    def torn(self) -> Path:
+        """What the store's log had lost at the last start; no such file: nothing."""
+        return self.run / "log-torn"
+
+    @property
     def children(self) -> Path:
         return self.run / "children.json"
 

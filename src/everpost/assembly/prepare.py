@@ -26,9 +26,10 @@ FIRST_KEY = "EVERPOST_FIRST_API_KEY"
 
 async def _prepare() -> dict[str, object]:
     settings = load(None, os.environ, {})
-    node = await open_node(settings, os.environ)
+    node = await open_node(settings, os.environ, alone=True)
     try:
         _forget_the_dead(node)
+        _report_torn(node)
         rescuer = Rescuer(
             store=node.store,
             folder=node.places.run,
@@ -59,6 +60,18 @@ def _forget_the_dead(node: Node) -> None:
     for path in node.places.run.glob("*.wake"):
         path.unlink(missing_ok=True)
     node.places.make()
+
+
+def _report_torn(node: Node) -> None:
+    """What the log of the last run has lost (F10), for upkeep's alarm; until the next start."""
+    torn = node.store.torn
+    node.places.torn.unlink(missing_ok=True)
+    if torn is not None:
+        telemetry.event(
+            "store.log_torn", level="error", recovered=torn.recovered, dropped=torn.dropped,
+            transactions=torn.transactions, said=torn.said,
+        )  # fmt: skip
+        node.places.torn.write_text(torn.said, encoding="utf-8")
 
 
 async def _sweep_logs(node: Node) -> None:

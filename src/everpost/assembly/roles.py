@@ -164,6 +164,8 @@ async def _refresh(node: Node, dispatchers: Waker) -> None:
 
 @contextlib.asynccontextmanager
 async def _upkeep(node: Node, dispatchers: Waker) -> AsyncIterator[None]:
+    if node.places.torn.exists():
+        telemetry.alarm("log_torn").raise_(error=node.places.torn.read_text(encoding="utf-8"))
     wake = WakeListener(node.places.run, "upkeep", str(os.getpid()))
     upkeep = Upkeep(
         store=node.store,

@@ -11,7 +11,7 @@ from everpost.delivery import CannotRender, Carrier, Envelope, Render, Report
 from everpost.dispatch.composing import Composing
 from everpost.dispatch.dots import Dot, DotLog, Step
 from everpost.dispatch.hands import Hands
-from everpost.dispatch.rendering import Renderer
+from everpost.dispatch.rendering import ContentDamaged, Renderer
 from everpost.dispatch.waiting import Waiting
 from everpost.dispatch.work import Work
 from everpost.ids import Id
@@ -73,8 +73,8 @@ class Attempts:
     async def make(self, work: Work) -> tuple[Sequence[Outcome], AttemptRecord]:
         """One attempt at one message: an outcome for each of its claims, and the shared record.
 
-        Raises LeaseLost or LifetimeOver when nothing may leave any more; any other fault of ours is
-        an outcome.
+        Raises LeaseLost, LifetimeOver or ContentDamaged when nothing may leave any more; any other
+        fault of ours is an outcome.
         """
         claimed = work.claimed
         started = self._clock.now()
@@ -83,7 +83,7 @@ class Attempts:
             self._check_lifetime(work)
             await self._begin_composing(claimed, dots)
             try:
-                content = await self._renderer.open(claimed, claimed.sealed)
+                content = await self._renderer.open_claimed(claimed)
                 render = self._renderer.for_message(claimed, content)
                 if claimed.sandbox:  # composed like all mail: a crash of that counts (F36)
                     return await self._capture(claimed, render, started)
@@ -93,7 +93,7 @@ class Attempts:
         except CannotRender as error:
             record = AttemptRecord(started_at=started, ended_at=self._clock.now())
             return [error.outcome] * len(claimed.claims), record
-        except (LeaseLost, LifetimeOver):
+        except (LeaseLost, LifetimeOver, ContentDamaged):
             raise
         except Exception as error:  # our own fault must not strand what is in hand
             telemetry.alarm("dispatch_fault").raise_(message=claimed.message, error=repr(error))

@@ -17,9 +17,9 @@ from everpost.dispatch.assigning import Assignment
 from everpost.dispatch.attempt import Attempts, LeaseLost, LifetimeOver
 from everpost.dispatch.dots import DotLog
 from everpost.dispatch.hands import Hands
-from everpost.dispatch.rendering import Renderer
+from everpost.dispatch.rendering import ContentDamaged, Renderer
 from everpost.dispatch.retry import RetryPolicy
-from everpost.dispatch.settle import decide, expired, poisoned, returned
+from everpost.dispatch.settle import damaged, decide, expired, poisoned, returned
 from everpost.dispatch.settling import Settling
 from everpost.dispatch.waiting import Room, Waiting
 from everpost.dispatch.work import Work, by_destination
@@ -300,6 +300,9 @@ class Dispatcher:
                     for claim in claimed.claims
                 ]
             )
+            return
+        except ContentDamaged as error:
+            self._settling.put([damaged(claim, str(error)) for claim in claimed.claims])
             return
         self._conclude(claimed, outcomes, record)
 

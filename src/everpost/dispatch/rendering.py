@@ -33,11 +33,11 @@ from everpost.model.message import Content, Form, Rendered
 from everpost.model.outcome import Bounced, Deferred, Failed, Phase, Reply, Speaker
 from everpost.model.relay import Relay
 from everpost.protocol.smtp.extensions import Extensions
-from everpost.security import Unsealable
+from everpost.security import UnknownKey, Unsealable
 from everpost.store.directory import Directory
 from everpost.store.interface import Claimed, DkimKeyRow, StoreCorrupt
 
-__all__ = ["Renderer"]
+__all__ = ["ContentDamaged", "Renderer"]
 
 _COMPOSE = telemetry.histogram("everpost_compose_seconds", "Composing one message's bytes")
 _SIGN = telemetry.histogram("everpost_sign_seconds", "DKIM signatures of one message")
@@ -79,6 +79,11 @@ class Stored(Protocol):
     def content_id(self) -> Id: ...
 
 
+class ContentDamaged(Exception):
+    """What is stored of a message is not what was accepted: sent it must not be, and waiting does
+    not mend it (F9)."""
+
+
 class Renderer:
     """Makes the render functions that dispatch hands to delivery."""
 
@@ -103,7 +108,8 @@ class Renderer:
 
     async def open(self, stored: Stored, sealed: bytes | None) -> Content:
         """The whole content; what `sealed` and its parts take is let go on the way. Raises
-        CannotRender when it cannot be read now."""
+        ContentDamaged, or CannotRender when it cannot be read now: a key that is missing may come
+        back, and another release may know what this one cannot decode."""
         try:
             if sealed is None:
                 sealed = await self._contents(stored.content_id)
@@ -111,11 +117,23 @@ class Renderer:
             del sealed
             if any(a.part is not None for a in content.attachments):
                 content = await self._with_parts(stored, content)
-        except (Unsealable, msgspec.DecodeError, StoreCorrupt) as error:
+        except (UnknownKey, msgspec.DecodeError) as error:
             telemetry.alarm("content_unreadable").raise_(
                 content=stored.content_id, error=str(error)
             )
             raise _later("The stored content cannot be read; an operator must look") from error
+        except (Unsealable, StoreCorrupt) as error:
+            telemetry.alarm("content_corrupt").raise_(content=stored.content_id, error=str(error))
+            raise ContentDamaged(str(error)) from error
+        return content
+
+    async def open_claimed(self, claimed: Claimed) -> Content:
+        """As `open`; the sealed content must name the sender that the message's row names."""
+        content = await self.open(claimed, claimed.sealed)
+        sender = content.sender.address
+        if claimed.sender != sender and not claimed.sender.endswith(f"<{sender}>"):
+            telemetry.alarm("row_corrupt").raise_(message=claimed.message, error="sender")
+            raise ContentDamaged("the message's row names another sender than its content")
         return content
 
     def _unsealed(self, stored: Stored, sealed: bytes) -> Content:
@@ -143,7 +161,7 @@ class Renderer:
     async def captured(self, stored: Stored, sealed: bytes) -> bytes:
         """What the sandbox shows: the bytes as they would have left, but never signed: whoever may
         read a capture could send it, and the sandbox lets anyone name any sender. Raises
-        CannotRender."""
+        CannotRender, ContentDamaged."""
         content = await self.open(stored, sealed)
         form = form_for(
             content, eight_bit=False, smtputf8=True, needs_utf8=_headers_need_utf8(content)

@@ -30,7 +30,7 @@ from everpost.model.outcome import (
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.store.interface import Claim, Settlement
 
-__all__ = ["abandoned", "decide", "doubted", "expired", "poisoned", "returned"]
+__all__ = ["abandoned", "damaged", "decide", "doubted", "expired", "poisoned", "returned"]
 
 _SUSPECT_MS = 3_000
 """From a crash that it may have caused to the next try, times the crashes so far."""
@@ -245,6 +245,19 @@ def poisoned(claim: Claim) -> Settlement:
         event="held",
         data={"reason": HeldReason.POISON.value, "crashes": claim.crashes},
         reason=HeldReason.POISON,
+    )
+
+
+def damaged(claim: Claim, why: str) -> Settlement:
+    """What is stored of it is not what was accepted: held until somebody looks (F9)."""
+    return Settlement(
+        message=claim.message,
+        n=claim.n,
+        term=claim.term,
+        target=State.HELD,
+        event="held",
+        data={"reason": why},
+        reason=HeldReason.DAMAGED,
     )
 
 

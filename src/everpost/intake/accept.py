@@ -30,6 +30,7 @@ from everpost.store.interface import (
     Conflicting,
     IdempotencyKey,
     Replayed,
+    StoreCorrupt,
     StoreUnavailable,
     StreamRow,
 )
@@ -49,6 +50,9 @@ _CANNOT_SEAL = telemetry.alarm("content_cannot_be_sealed")
 
 _DEFAULT_STREAM = "transactional"
 _TOKEN_BYTES = 10
+
+_RESTORED_S = 60
+"""To come back to a damaged store after; an operator has to restore it first."""
 
 
 class SealerLike(Protocol):
@@ -183,6 +187,12 @@ class Intake:
             )
         except StoreUnavailable as error:
             raise Unavailable("New mail cannot be stored now. Try again later.") from error
+        except StoreCorrupt as error:  # waiting helps once an operator has restored it
+            raise Unavailable(
+                "New mail cannot be stored: the store is damaged.",
+                name="store_corrupt",
+                retry_after=_RESTORED_S,
+            ) from error
         match outcome:
             case Accepted():
                 _COMMIT.observe(self._clock.monotonic() - started)
@@ -250,6 +260,12 @@ class Intake:
         except SealingError as error:
             _CANNOT_SEAL.raise_(project=project, error=str(error))
             raise Unavailable("New mail cannot be stored now. Try again later.") from error
+        except StoreCorrupt as error:  # waiting helps once an operator has restored it
+            raise Unavailable(
+                "New mail cannot be stored: the store is damaged.",
+                name="store_corrupt",
+                retry_after=_RESTORED_S,
+            ) from error
         if _CANNOT_SEAL.raised:
             _CANNOT_SEAL.clear()
         return sealed

@@ -95,7 +95,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(State.CLAIMED, Verb.SETTLE, State.EXPIRED, "dispatch", "lifetime over"),
     Transition(State.CLAIMED, Verb.SETTLE, State.SUPPRESSED, "dispatch", "suppressed meanwhile"),
     Transition(State.CLAIMED, Verb.SETTLE, State.QUEUED, "dispatch", "deferred; due again later"),
-    Transition(State.CLAIMED, Verb.SETTLE, State.HELD, "dispatch", "in doubt, policy hold"),
+    Transition(State.CLAIMED, Verb.SETTLE, State.HELD, "dispatch", "in doubt (hold), or damaged"),
     Transition(State.CLAIMED, Verb.RESIGN, State.QUEUED, "dispatch", "handed back untried"),
     Transition(State.CLAIMED, Verb.RESCUE, State.QUEUED, "recovery", "its process or term ended"),
     Transition(State.CLAIMED, Verb.RESCUE, State.HELD, "recovery", "in doubt (hold), or poison"),

@@ -26,6 +26,8 @@ class Facts(msgspec.Struct, frozen=True):
     draining: bool = False
     disk_low: bool = False
     """New mail is refused for want of room (`Room`)."""
+    store_sound: bool = True
+    """The database's own pages could be read, whenever they were."""
 
 
 class HealthLimits(msgspec.Struct, frozen=True):
@@ -64,9 +66,13 @@ def judge(facts: Facts, limits: HealthLimits) -> Judgement:
     checks = (
         Check(
             name="store",
-            ok=facts.store_writable,
+            ok=facts.store_writable and facts.store_sound,
             required=True,
-            detail="writable" if facts.store_writable else "cannot be written",
+            detail="damaged: restore a backup"
+            if not facts.store_sound
+            else "writable"
+            if facts.store_writable
+            else "cannot be written",
         ),
         Check(
             name="disk",

@@ -64,6 +64,7 @@ from everpost.store.interface import (
     Replayed,
     RouteRow,
     Store,
+    StoreCorrupt,
     StoreUnavailable,
     StreamRow,
     WorkerRow,
@@ -117,6 +118,7 @@ class Shelf:
         self.notes: list[Note] = []
         self.full = False
         self.broken = False
+        self.damaged = False
         self.accepts = 0
         self.hold_accepts: asyncio.Event | None = None
         self.entered: asyncio.Event | None = None
@@ -132,6 +134,8 @@ class Shelf:
             await self.hold_accepts.wait()
         if self.full:
             raise StoreUnavailable("disk full")
+        if self.damaged:
+            raise StoreCorrupt("a path of this machine")
         if self.broken:
             raise RuntimeError("secret-detail")
         if key is not None:

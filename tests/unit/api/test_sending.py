@@ -335,6 +335,14 @@ def test_store_that_cannot_write_is_503_with_a_time_to_wait(door: Door) -> None:
     assert int(answer.headers["retry-after"]) >= 1
 
 
+def test_store_that_is_damaged_is_503_with_a_name(door: Door) -> None:
+    door.store.damaged = True
+    answer = door.ask("POST", "/emails", email())
+    assert (answer.status, answer.json["name"]) == (503, "store_corrupt")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "path" not in answer.json["message"]
+
+
 def test_unexpected_fault_shows_no_detail(door: Door) -> None:
     door.store.broken = True
     answer = door.ask("POST", "/emails", email())

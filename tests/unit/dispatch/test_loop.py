@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from everpost import telemetry
 from everpost.clock import SystemClock
 from everpost.delivery import Carrier, Envelope, Render, Report
 from everpost.dispatch import Dispatcher, DispatchLimits, DotLog, Renderer, Step, read_dots
@@ -21,8 +22,10 @@ from everpost.model.states import InDoubtPolicy, State
 from everpost.net.resolver import Resolver
 from everpost.net.wake import WakeListener
 from everpost.protocol.smtp.extensions import Extensions
+from everpost.security import UnknownKey, Unsealable
 from everpost.store.directory import Directory
 from everpost.store.interface import (
+    CLAIMED_BYTES,
     DomainRow,
     PoolRow,
     Settlement,
@@ -104,19 +107,20 @@ class Setting:
         self.threads = ThreadPoolExecutor(1)
         self.dots = DotLog(self.folder / "d.log")
         self.wake = WakeListener(self.folder, "dispatch", "t")
+        self.renderer = Renderer(
+            sealer=PlainSealer(),
+            directory=self.directory,
+            contents=self.store.content,
+            parts=self.store.parts,
+            threads=self.threads,
+            clock=CLOCK,
+        )
         self.dispatcher = Dispatcher(
             owner=self.worker,
             store=self.store,
             directory=self.directory,
             carrier=self.far,
-            renderer=Renderer(
-                sealer=PlainSealer(),
-                directory=self.directory,
-                contents=self.store.content,
-                parts=self.store.parts,
-                threads=self.threads,
-                clock=CLOCK,
-            ),
+            renderer=self.renderer,
             dots=self.dots,
             wake=self.wake,
             clock=CLOCK,
@@ -151,18 +155,20 @@ class Setting:
         lifetime_ms: int = 10**9,
         stream: str = "transactional",
         only: bytes | None = None,
+        sender: str = "s@a.test",
+        text: str = "y\n",
     ) -> None:
         now = CLOCK.now()
         for _ in range(count):
             id_ = IDS()
             content = Content(
                 sender=Address("s@a.test"), to=(Address("b@c.test"),), subject="x",
-                message_id="m@a.test", date=0, boundary="b", text="y\n",
+                message_id="m@a.test", date=0, boundary="b", text=text,
             )  # fmt: skip
             message = NewMessage(
                 id=id_, project=1, stream=stream, priority=Priority.TRANSACTIONAL,
                 sealed=msgspec.msgpack.encode(content), key_id=1, size=1, message_id="m@a.test",
-                sender="s@a.test", subject="x", to=("b@c.test",),
+                sender=sender, subject="x", to=("b@c.test",),
                 recipients=(NewRecipient("b@c.test", "c.test"),), not_before=now,
                 expires_at=now + lifetime_ms, in_doubt=InDoubtPolicy.RESEND, return_token=b"t",
                 only=only,
@@ -381,5 +387,81 @@ def test_a_message_for_one_relay_waits_for_a_pool(tmp_path: Path) -> None:
             await setting.accept(only=b"r" * 16)
             await setting.until(State.DELIVERED, 1)
             assert [envelope.only for envelope in far.taken] == [b"r" * 16]
+
+    asyncio.run(scene())
+
+
+class MissingKey(PlainSealer):
+    def unseal(self, key_id: int, sealed: bytes, *, context: bytes) -> bytes:
+        raise UnknownKey("no such key")
+
+
+class OtherBytes(PlainSealer):
+    def unseal(self, key_id: int, sealed: bytes, *, context: bytes) -> bytes:
+        raise Unsealable("sealed bytes do not open")
+
+
+async def _held_damaged(setting: Setting, why: str) -> None:
+    """The one message is held and was never sent."""
+    await setting.until(State.HELD, 1)
+    await setting.until_empty_handed()
+    assert setting.far.taken == []
+    ((row,), _) = await setting.store.messages(1, limit=2)
+    assert [r.reason for r in row.recipients] == ["damaged"]
+    events = await setting.store.events(1, row.id)
+    assert [e.type for e in events] == ["accepted", "held"]
+    assert why in events[-1].data["reason"]
+
+
+def test_large_content_that_is_damaged_is_held_until_it_is_mended(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Setting(tmp_path, FarEnd()) as setting:
+            sound = setting.renderer._contents
+
+            async def damaged(_: bytes) -> bytes:
+                raise StoreCorrupt("the stored content of a message is missing or damaged")
+
+            setting.renderer._contents = damaged
+            await setting.accept(text="y" * CLAIMED_BYTES * 2)
+            await _held_damaged(setting, "missing or damaged")
+            setting.renderer._contents = sound
+            ((row,), _) = await setting.store.messages(1, limit=2)
+            assert await setting.store.release(1, row.id) == 1
+            setting.wake.set()
+            await setting.until(State.DELIVERED, 1)
+
+    asyncio.run(scene())
+
+
+def test_content_that_its_key_does_not_open_is_held(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Setting(tmp_path, FarEnd()) as setting:
+            setting.renderer._sealer = OtherBytes()
+            await setting.accept()
+            await _held_damaged(setting, "do not open")
+
+    asyncio.run(scene())
+
+
+def test_content_whose_key_is_missing_waits_for_the_key(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Setting(tmp_path, FarEnd()) as setting:
+            setting.renderer._sealer = MissingKey()
+            await setting.accept()
+            async with asyncio.timeout(20):
+                while not telemetry.alarm("content_unreadable").raised:
+                    await asyncio.sleep(0)
+            await setting.until_empty_handed()
+            ((row,), _) = await setting.store.messages(1, limit=2)
+            assert [(r.state, r.attempts) for r in row.recipients] == [(State.QUEUED, 1)]
+
+    asyncio.run(scene())
+
+
+def test_a_row_that_names_another_sender_than_the_content_is_held(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Setting(tmp_path, FarEnd()) as setting:
+            await setting.accept(sender="t@a.test")
+            await _held_damaged(setting, "another sender")
 
     asyncio.run(scene())

@@ -29,6 +29,12 @@ class Clock:
     [
         (GOOD, ()),
         (Facts(store_writable=False, free_bytes=1 << 40, relays=1, sandbox=False), ("store",)),
+        (
+            Facts(
+                store_writable=True, free_bytes=1 << 40, relays=1, sandbox=False, store_sound=False
+            ),
+            ("store",),
+        ),
         (Facts(store_writable=True, free_bytes=999, relays=1, sandbox=False), ("disk",)),
         (Facts(store_writable=True, free_bytes=1000, relays=1, sandbox=False), ()),
         (

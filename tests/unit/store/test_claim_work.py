@@ -10,6 +10,7 @@ import pytest
 from everpost.ids import Id
 from everpost.store.sqlite.accepting import Accept
 from everpost.store.sqlite.claiming import ClaimWork
+from everpost.store.sqlite.quarantine import QueueMender
 from everpost.store.sqlite.reading import facts, next_due
 from everpost.store.sqlite.work import Transaction
 from everpost.store.turns import Turns
@@ -70,7 +71,15 @@ def _claim(
     db: apsw.Connection, *, limit: int = 10, busy: tuple[str, ...] = ()
 ) -> tuple[list[Id], int]:
     """What is claimed (and put back), and the steps that took, the look before it included."""
-    work = ClaimWork(make_id(), limit=limit, lease_ms=1, busy=busy, turns=Turns(), now=START)
+    work = ClaimWork(
+        make_id(),
+        limit=limit,
+        lease_ms=1,
+        busy=busy,
+        turns=Turns(),
+        mender=QueueMender(),
+        now=START,
+    )
     taken: list[Id] = []
 
     def run() -> None:

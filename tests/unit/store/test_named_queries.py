@@ -10,10 +10,12 @@ from everpost.store.sqlite import (
     claiming,
     controls,
     moves,
+    quarantine,
     reading,
     recovery,
     repairs,
     sharing,
+    taking,
 )
 from everpost.store.sqlite.connection import SQL
 
@@ -47,10 +49,12 @@ def test_a_query_that_nobody_uses_is_noticed() -> None:
             claiming,
             controls,
             moves,
+            quarantine,
             reading,
             recovery,
             repairs,
             sharing,
+            taking,
         )
     )
     folder = Path(str(catalog.__file__)).parent

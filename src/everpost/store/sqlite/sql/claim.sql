@@ -187,10 +187,21 @@ WHERE route IS NOT NULL AND route NOT IN (SELECT value FROM json_each(:busy))
     SELECT 1 FROM json_each(:busy_groups) WHERE substr(lane.route, 1, length(value)) = value
   );
 
+-- An index that was changed may lead to what is not queued at all: it would be sent again and again.
 -- name: set_claimed
 UPDATE OR FAIL recipients
 SET state = 'claimed', owner = ?, deadline = ?, term = term + 1
-WHERE (message, n) IN (VALUES /*rows*/ (?, ?));
+WHERE +state = 'queued' AND (message, n) IN (VALUES /*rows*/ (?, ?));
+
+-- Of what is queued and due, the rows with text beyond printable ASCII, as bytes: what is not UTF-8
+-- any more is among them.
+-- name: queued_beyond_ascii
+SELECT message, n, CAST(address AS BLOB), CAST(destination AS BLOB), CAST(route AS BLOB)
+FROM recipients
+WHERE state = 'queued' AND due = 1 AND (
+  address GLOB '*[^ -~]*' OR destination GLOB '*[^ -~]*' OR route GLOB '*[^ -~]*'
+  OR typeof(address) || typeof(destination) || typeof(route) <> 'texttexttext'
+);
 
 -- name: claimed_messages
 SELECT m.id, m.project, m.stream, m.sender, m.in_doubt, m.return_token, m.sandbox, m.size,

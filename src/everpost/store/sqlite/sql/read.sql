@@ -38,7 +38,7 @@ FROM recipients WHERE message IN (VALUES /*rows*/ (?)) ORDER BY message, n;
 SELECT key_id, sealed, checksum FROM contents WHERE id = ?;
 
 -- name: attempts_of_message
-SELECT a.n, a.attempt, a.detail, a.record FROM attempts AS a
+SELECT a.n, a.attempt, a.started_at, a.ended_at, a.detail, a.record FROM attempts AS a
 WHERE a.message = :message
   AND EXISTS (SELECT 1 FROM messages WHERE project = :project AND id = :message)
 ORDER BY a.started_at, a.n, a.attempt;

@@ -1,0 +1,173 @@
+"""From the rows of a claim to what is handed out: compared with what was accepted, grouped by
+message, with the message's row and its content. What does not fit is held (F9)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from everpost.ids import Id, made_at
+from everpost.model.states import InDoubtPolicy
+from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
+from everpost.store.queries import Rows
+from everpost.store.sqlite.accepting import checksum, row_crc
+from everpost.store.sqlite.connection import SQL
+from everpost.store.sqlite.lenient import show_rows
+from everpost.store.sqlite.quarantine import hold
+from everpost.store.sqlite.work import Transaction, fetch_rows
+
+__all__ = ["Taken", "as_claim", "with_messages"]
+
+_MESSAGES = Rows(SQL["claimed_messages"])
+_BODY_HASHES = Rows(SQL["body_hashes"])
+_REVISION = SQL["revision"]
+
+_ADDRESS, _DESTINATION, _CRC = 4, 5, 11
+"""Columns of `lane_rows`."""
+
+_POLICIES: Mapping[str, InDoubtPolicy] = {policy.value: policy for policy in InDoubtPolicy}
+
+
+class Taken:
+    """What one claim took of one message, its content still unchecked: `checksum` is the stored
+    one; it and `claimed.sealed` are empty when the content is missing."""
+
+    __slots__ = ("checksum", "claimed")
+
+    def __init__(self, claimed: Claimed, checksum: bytes) -> None:
+        self.claimed = claimed
+        self.checksum = checksum
+
+    def sound(self) -> bool:
+        """Whether the content that came along is what was accepted."""
+        sealed = self.claimed.sealed
+        return sealed is None or checksum(sealed) == self.checksum
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with content that is not sound."""
+        return "content checksum" if self.checksum else "content missing"
+
+
+def with_messages(
+    tx: Transaction, rows: Sequence[tuple[Any, ...]], deadline: int
+) -> Sequence[Taken]:
+    """The claims grouped by message, with what they share."""
+    claims: dict[tuple[int, Id], list[Claim]] = {}
+    tried: dict[Id, None] = {}
+    changed: list[tuple[Id, int]] = []
+    for row in rows:
+        if not _fits(row):
+            changed.append(row[:2])
+            continue
+        claim = as_claim(row[:_CRC], term=row[3] + 1, deadline=deadline)
+        claims.setdefault((row[2], claim.message), []).append(claim)
+        if claim.attempts:
+            tried[claim.message] = None
+    found = _messages(tx.db, list(claims))
+    hashes = _body_hashes(tx.db, tried)
+    hold(tx, changed, alarm="row_corrupt", why="recipient checksum")
+    revision: Any = tx.db.execute(_REVISION).fetchall()[0][0]
+    taken: list[Taken] = []
+    lost: dict[str, list[tuple[Id, int]]] = {}
+    for key, of_message in claims.items():
+        of = found.get(key)
+        one = (
+            None if of is None else _taken(of, tuple(of_message), hashes.get(key[1], {}), revision)
+        )
+        if one is not None:
+            taken.append(one)
+        else:
+            why = "message unreadable" if key in found else "message missing"
+            lost.setdefault(why, []).extend((claim.message, claim.n) for claim in of_message)
+    for why, keys in lost.items():
+        hold(tx, keys, alarm="content_corrupt", why=why)
+    return taken
+
+
+def _fits(row: Sequence[Any]) -> bool:
+    """Whether a row of `lane_rows` is what was accepted; rows of before 0003 do not say."""
+    crc, address, destination = row[_CRC], row[_ADDRESS], row[_DESTINATION]
+    if not (isinstance(address, str) and isinstance(destination, str)):
+        return False
+    return crc is None or crc == row_crc(row[0], row[1], address.encode(), destination.encode())
+
+
+def _messages(
+    db: apsw.Connection, keys: Sequence[tuple[int, Id]]
+) -> Mapping[tuple[int, Id], Sequence[Any] | None]:
+    """By (project, id) the row of `claimed_messages`; None for one that cannot be read."""
+    try:
+        rows = fetch_rows(db, _MESSAGES, [v for key in keys for v in key], before=(CLAIMED_BYTES,))
+        return {(row[1], row[0]): row for row in rows}
+    except UnicodeDecodeError:  # one of them
+        if len(keys) == 1:
+            return {keys[0]: None}
+    found: dict[tuple[int, Id], Sequence[Any] | None] = {}
+    for key in keys:
+        found |= _messages(db, [key])
+    return found
+
+
+def _taken(
+    row: Sequence[Any],
+    claims: tuple[Claim, ...],
+    body_hashes: Mapping[str, bytes],
+    revision: int,
+) -> Taken | None:
+    """None when the message's row cannot be what was accepted."""
+    (
+        id_, project, stream, sender, in_doubt, token, sandbox, size, content, key_id, digest,
+        sealed, tags, only,
+    ) = row  # fmt: skip
+    policy = _POLICIES.get(in_doubt)
+    if policy is None:
+        return None
+    if sealed is None and digest is None:
+        sealed = b""
+    claimed = Claimed(
+        message=id_,
+        project=project,
+        stream=stream,
+        sender=sender,
+        key_id=key_id or 0,
+        content_id=content,
+        sealed=sealed,
+        size=size,
+        in_doubt=policy,
+        return_token=token,
+        sandbox=bool(sandbox),
+        body_hashes=body_hashes,
+        claims=claims,
+        revision=revision,
+        tags=tags,
+        only=only,
+    )
+    return Taken(claimed, digest or b"")
+
+
+def as_claim(row: Sequence[Any], *, term: int, deadline: int) -> Claim:
+    """A `Claim` from the columns of `lane_rows`."""
+    message, n, _, _, address, destination, route, attempts, crashes, not_before, expires_at = row
+    return Claim(
+        message=message,
+        n=n,
+        term=term,
+        deadline=deadline,
+        address=address,
+        destination=destination,
+        route=route,
+        attempts=attempts,
+        crashes=crashes,
+        not_before=not_before,
+        expires_at=expires_at,
+        created_at=made_at(message),
+    )
+
+
+def _body_hashes(db: apsw.Connection, messages: Iterable[Id]) -> Mapping[Id, Mapping[str, bytes]]:
+    """By message and form, the body hash of the earliest attempt in that form."""
+    found: dict[Id, dict[str, bytes]] = {}
+    for message, form, body_hash in show_rows(db, _BODY_HASHES, list(messages)):
+        found.setdefault(message, {}).setdefault(form, body_hash)
+    return found
