@@ -157,11 +157,11 @@ def test_and_when_it_fails_to_read(tmp_path: Path) -> None:
 
             def unread() -> bool:
                 answer = _post(house, f"t{len(taken)}")
-                assert answer.status in (200, 503), answer
+                assert answer.status in (200, 503), house.tail()
                 if answer.status == 200:
                     taken.append(str(answer.json["id"]))
                 answer = house.get(f"/emails/{known}")
-                assert answer.status in (200, 503), answer
+                assert answer.status in (200, 503), house.tail()
                 return answer.status == 503
 
             wait_until(unread, seconds=20, what="a refusal")

@@ -7,7 +7,7 @@
 | Forbidden | 401 `restricted_api_key`, else 403 |
 | NotFound, MethodNotAllowed, Conflict, TooLarge | 404, 405, 409, 413 |
 | Malformed | 400 |
-| Unavailable, StoreUnavailable | 503 with Retry-After |
+| Unavailable, StoreUnavailable, StoreCorrupt | 503 with Retry-After |
 | anything else | 500, with a request id that the log has too |
 """
 
@@ -18,7 +18,7 @@ import msgspec
 from everpost import telemetry
 from everpost.api.answers import Answer, problem
 from everpost.model import errors
-from everpost.store.interface import StoreUnavailable
+from everpost.store.interface import StoreCorrupt, StoreUnavailable
 
 __all__ = ["Malformed", "MethodNotAllowed", "TooLarge", "answer", "from_msgspec"]
 
@@ -66,7 +66,8 @@ _BY_TYPE: tuple[tuple[type[errors.Refusal], int], ...] = (
 
 def answer(error: Exception, *, request_id: str) -> Answer:
     """The answer to a request whose handling raised `error`."""
-    if isinstance(error, StoreUnavailable):
+    # SQLite calls a page that cannot be read (EIO) corrupt, too: it may pass.
+    if isinstance(error, StoreUnavailable | StoreCorrupt):
         telemetry.event("http.store_unavailable", error=str(error), request_id=request_id)
         error = errors.Unavailable("The service cannot store mail now. Nothing was accepted.")
     if isinstance(error, errors.Refusal):
