@@ -152,7 +152,7 @@ def test_and_when_it_fails_to_read(tmp_path: Path) -> None:
         known = house.send(to=["known@receiver.test"])
         house.wait_status(known, "delivered")
         (pid,) = house.children("api")
-        taken = []
+        taken: list[str] = []
         with injecting(pid, "pread64:error=EIO"):
 
             def unread() -> bool:

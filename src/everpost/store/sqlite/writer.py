@@ -24,6 +24,7 @@ from everpost.clock import Clock
 from everpost.store.interface import StoreUnavailable
 from everpost.store.sqlite.connection import SQL, STORAGE_FAULTS, as_store_error
 from everpost.store.sqlite.lock import WriteLock
+from everpost.store.sqlite.pace import Pace
 from everpost.store.sqlite.work import Single, Transaction, Work
 
 __all__ = ["Writer"]
@@ -54,6 +55,7 @@ _FAULTS = telemetry.counter(
     ("error",),
 )
 _ALARM: Final = "store_unavailable"
+_SLOW: Final = "store_slow"
 
 _MOST_WORKS = 1024
 """Verbs of one transaction at most, so that none waits for an endless one."""
@@ -64,8 +66,8 @@ _MOST_PENDING = 16_384
 _LOOK_S = 0.5
 
 _TRY_S = 1.0
-"""After a failed transaction, how long until a write that nobody asked for: the alarm ends when the
-disk is well again, also where no mail comes because of it."""
+"""After a transaction that failed or was slow, how long until one that nobody asked for: the alarm
+ends when the disk is well again, also where no mail comes because of it."""
 
 _DISTRUSTED = (apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError)
 """After these the handle is opened anew: it may be one that SQLite opened for reading only, when
@@ -98,6 +100,7 @@ class Writer:
         self._starting = threading.Lock()
         self._db: apsw.Connection | None = None
         self._suspect = False
+        self._pace = Pace()
         self._ended = False
         self._closing = False
         self._looking: asyncio.TimerHandle | None = None
@@ -159,14 +162,14 @@ class Writer:
                 future.set_exception(error)
         if queued and self._on_queued is not None:
             self._on_queued(queued)
-        if telemetry.alarm(_ALARM).raised and self._trying is None and not self._closing:
+        if self._trying is None and not self._closing and _stands():
             assert self._loop is not None
             self._trying = self._loop.call_later(_TRY_S, self._try)
 
     def _try(self) -> None:
         """See whether it can be written again; the answer brings the next try, where it cannot."""
         self._trying = None
-        if not self._closing and telemetry.alarm(_ALARM).raised:
+        if not self._closing and _stands():
             try:
                 tried = self.do(Single(_touch))
             except StoreUnavailable:  # what waits will tell as well
@@ -260,9 +263,18 @@ class Writer:
             outcomes = self._failed(live, error)
         else:
             telemetry.alarm(_ALARM).clear()
-        _COMMIT.observe(self._clock.monotonic() - began)
+        self._took(self._clock.monotonic() - began)
         _BATCH.observe(len(live))
         return gone + outcomes
+
+    def _took(self, seconds: float) -> None:
+        _COMMIT.observe(seconds)
+        self._pace.seen(seconds)
+        alarm = telemetry.alarm(_SLOW)
+        if self._pace.slow:
+            alarm.raise_(seconds=round(seconds, 3))
+        elif alarm.raised:
+            alarm.clear()
 
     def _commit(self, db: apsw.Connection, works: Sequence[Work[Any]]) -> list[_Outcome]:
         self._begin(db)
@@ -409,6 +421,11 @@ def _rollback(db: apsw.Connection) -> None:
             db.execute("ROLLBACK")
     except apsw.Error:  # SQLite has rolled back by itself, or cannot; nothing was committed
         pass
+
+
+def _stands() -> bool:
+    """Whether there is an alarm that the next commit may end."""
+    return telemetry.alarm(_ALARM).raised or telemetry.alarm(_SLOW).raised
 
 
 def _touch(tx: Transaction) -> None:
