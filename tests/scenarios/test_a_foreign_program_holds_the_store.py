@@ -1,9 +1,9 @@
-"""F39: A foreign program has the store open: it reads and does not end, it holds SQLite's write lock
-for some seconds, it copies the store with VACUUM INTO. Accepting and delivering go on: what cannot
-be written in time is refused with 503 and never with 500, an alarm tells that the log grows, which
-shrinks when the reader ends, and the copy is a sound store.
+"""F39: A foreign program has the store open: it reads and does not end, it holds SQLite's write
+lock for some seconds, it copies the store with VACUUM INTO. Accepting and delivering go on: what
+cannot be written in time is refused with 503, never with 500, and is not delivered later; an alarm
+tells that the log grows, which shrinks when the reader ends; the copy is a sound store.
 
-Invariants: I1, I8, I16.
+Invariants: I1, I8, I9, I16.
 """
 
 import base64

@@ -135,7 +135,11 @@ class Writer:
         self._looking = None
         limit = self._clock.monotonic() - self._patience_s
         with self._starting:
-            late = [work for work in self._pending if work.since < limit and not work.withdrawn]
+            late = [
+                work
+                for work in self._pending
+                if work.since < limit and not (work.started or work.withdrawn)
+            ]
             for work in late:
                 work.withdrawn = True
         for work in late:
@@ -246,6 +250,7 @@ class Writer:
             for work in works:
                 if work.withdrawn or (work.future is not None and work.future.cancelled()):
                     work.withdrawn = True
+                work.started = not work.withdrawn
                 started.append(work)
             return started
 
