@@ -397,18 +397,13 @@ class Writer:
         return db
 
     def _write_over_the_tail(self, db: apsw.Connection) -> None:
-        """First without a flush, which a disk that still fails would refuse: what is in the page
-        cache is what the next process finds, should this one be killed meanwhile."""
-        level = db.pragma("synchronous")
-        for synchronous in (0, level):
-            db.execute(f"PRAGMA synchronous = {synchronous}")
-            self._begin(db)
-            try:
-                db.execute(SQL["overwrite_tail"])
-                db.execute("COMMIT")
-            except BaseException:
-                _rollback(db)
-                raise
+        self._begin(db)
+        try:
+            db.execute(SQL["overwrite_tail"])
+            db.execute("COMMIT")
+        except BaseException:
+            _rollback(db)
+            raise
 
     def _post(self, outcomes: Sequence[_Outcome]) -> None:
         if not outcomes:
