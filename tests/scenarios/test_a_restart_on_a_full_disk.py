@@ -85,7 +85,8 @@ def test_a_restart_on_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_there_is_no_room_for_the_dot_log(tmp_path: Path) -> None:
-    """Whoever delivers waits for it, under an alarm, and is not started again and again."""
+    """Whoever delivers waits for it, under an alarm, and is not started again and again. (The store
+    asks for room first, and can do without.)"""
     full = (
         *("strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"),
         *("-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=1..2"),
@@ -99,6 +100,7 @@ def test_there_is_no_room_for_the_dot_log(tmp_path: Path) -> None:
         assert not logged(house, "child.ended")
 
 
+@pytest.mark.long
 def test_a_flush_finds_no_room(tmp_path: Path) -> None:
     """A file system may take a page and find only later that it has no block for it."""
     with FarEnd() as far, House(tmp_path / "d", processes=1) as house:

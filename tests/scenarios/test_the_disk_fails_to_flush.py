@@ -11,6 +11,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.support.clients import copies, drain, email
 from tests.support.far_end import FarEnd
 from tests.support.house import Answer, House
@@ -92,6 +94,7 @@ def test_in_the_process_that_accepts(tmp_path: Path) -> None:
         assert house.findings() == []
 
 
+@pytest.mark.long
 def test_and_everything_is_killed_before_it_is_well_again(tmp_path: Path) -> None:
     """The refused message's last page is in the log, where whoever comes next would take it for
     committed."""
@@ -108,7 +111,7 @@ def test_and_everything_is_killed_before_it_is_well_again(tmp_path: Path) -> Non
         assert set(copies(far)) == {"after"}
 
 
-def test_in_a_process_that_delivers_and_in_upkeep(tmp_path: Path) -> None:
+def test_in_a_process_that_delivers(tmp_path: Path) -> None:
     with FarEnd(closed=("dot",)) as far, House(tmp_path / "d", processes=1) as house:
         house.relay(far.url, tls="none")
         house.domain(signing="unsigned")
@@ -130,6 +133,13 @@ def test_in_a_process_that_delivers_and_in_upkeep(tmp_path: Path) -> None:
         assert set(came) == {*names, "meanwhile"}
         assert sum(came.values()) - len(ids) <= doubts
 
+
+@pytest.mark.long
+def test_in_upkeep_which_copies_the_log_back(tmp_path: Path) -> None:
+    with FarEnd() as far, House(tmp_path / "d", processes=1) as house:
+        house.relay(far.url, tls="none")
+        house.domain(signing="unsigned")
+        ids = []
         (pid,) = house.children("api")
         with injecting(pid, "fdatasync:error=EIO", paths=[house.data / "everpost.db"]):
             ids.append(str(_post(house, "copied").json["id"]))  # there is something to copy back

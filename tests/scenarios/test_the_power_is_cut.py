@@ -203,6 +203,7 @@ def test_during_the_first_start(tmp_path: Path, moment: str) -> None:
             house.stop()
 
 
+@pytest.mark.long
 def test_right_after_the_first_start_said_its_key(tmp_path: Path) -> None:
     """The key that was printed and the master key are on the disk by then: without the one nobody
     can use the server, without the other nobody can read the mail."""
