@@ -84,14 +84,32 @@ class Host:
             os.close(file)
         house.kill()
         # A process whose first thread is gone may still be ending its others.
-        wait_until(self._off, seconds=10, what="the disk to be let go")
-        wait_until(self._let_go, seconds=10, what="the dead file system to be gone everywhere")
-        self._on()
         self.cuts += 1
+        self.mount_again()
+
+    def turn_read_only(self) -> None:
+        """What ext4 does of itself when its disk fails (`errors=remount-ro`): each write is EROFS
+        from now on, and there is no way back while it is mounted."""
+        _run("mount", "-o", "remount,errors=remount-ro,abort", str(self._mount))
+
+    def mount_again(self, *options: str) -> None:
+        """Of a host whose server has ended: as after a repair, or read-only (`ro`)."""
+        wait_until(self._off, seconds=10, what="the disk to be let go")
+        if not self._let_go():
+            self._leave_the_image()
+        self._on(*options)
 
     def _off(self) -> bool:
         done = subprocess.run(["umount", str(self._mount)], capture_output=True, check=False)
         return done.returncode == 0
+
+    def _leave_the_image(self) -> None:
+        """Go on with a copy: whoever made a mount namespace meanwhile, be it another test, has the
+        dead file system for as long as that lives."""
+        fresh = self._image.with_name(f"{uuid.uuid4()}.img")
+        _run("cp", "--sparse=always", str(self._image), str(fresh))
+        self._image.unlink()
+        self._image = fresh
 
     def _let_go(self) -> bool:
         """Whether no mount namespace has it any more: mounted again, it would still be dead."""
@@ -100,8 +118,8 @@ class Host:
         )
         return not found.stdout
 
-    def _on(self) -> None:
-        _run("mount", "-o", "loop", str(self._image), str(self._mount))
+    def _on(self, *options: str) -> None:
+        _run("mount", "-o", ",".join(("loop", *options)), str(self._image), str(self._mount))
         self._boot.write_text(f"{uuid.uuid4()}\n")
 
 

@@ -2,17 +2,20 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 __all__ = ["injecting"]
 
 
 @contextmanager
-def injecting(pid: int, *injections: str, trace: str = "") -> Iterator[None]:
+def injecting(
+    pid: int, *injections: str, trace: str = "", paths: Sequence[Path] = ()
+) -> Iterator[None]:
     """In the block, the process and its threads meet `injections`, such as
     `fdatasync:error=EIO:when=6` or `pwrite64:error=EROFS`. `trace`: which calls are looked at at
-    all, where that is not plain from these."""
+    all, where that is not plain from these; `paths`: only calls on these files."""
     strace = shutil.which("strace")
     assert strace, "this test needs strace: apt-get install strace"
     calls = trace or ",".join(dict.fromkeys(each.split(":")[0] for each in injections))
@@ -20,6 +23,7 @@ def injecting(pid: int, *injections: str, trace: str = "") -> Iterator[None]:
         [
             *(strace, "-f", "-p", str(pid), "-e", f"trace={calls}", "-e", "signal=none"),
             *(word for each in injections for word in ("-e", f"inject={each}")),
+            *(word for each in paths for word in ("-P", str(each))),
             *("--output", "/dev/null"),
         ],
         stderr=subprocess.PIPE,

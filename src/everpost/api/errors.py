@@ -69,7 +69,8 @@ _BY_TYPE: tuple[tuple[type[errors.Refusal], int], ...] = (
 
 def answer(error: Exception, *, request_id: str) -> Answer:
     """The answer to a request whose handling raised `error`."""
-    if isinstance(error, StoreUnavailable):
+    # SQLite calls a page that cannot be read (EIO) corrupt, too: it may pass.
+    if isinstance(error, StoreUnavailable | StoreCorrupt):
         telemetry.event("http.store_unavailable", error=str(error), request_id=request_id)
         error = errors.Unavailable("The service cannot store mail now. Nothing was accepted.")
     elif isinstance(error, StoreCorrupt):

@@ -7,7 +7,9 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
+from everpost import telemetry
 from everpost.assembly.node import Node
 from everpost.assembly.parts import relays_of, renderer_of
 from everpost.assembly.tasks import beside
@@ -33,15 +35,19 @@ from everpost.store.interface import DomainRow, WorkerRow
 
 __all__ = ["open_dispatch", "rescuer_of"]
 
+_AGAIN_S = 1.0
+"""Between two tries to make the dot log."""
+
 _LOOK_S = 0.25
 """How often the directory is compared with what delivery knows."""
 
 
 @contextlib.asynccontextmanager
-async def open_dispatch(node: Node) -> AsyncIterator[None]:
-    """Claim and deliver until the end of the block; then finish what is in hand."""
+async def open_dispatch(node: Node, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Claim and deliver until the end of the block; then finish what is in hand. `stop`: nobody
+    waits any more for what cannot begin."""
     worker = _worker(node)
-    dots = DotLog(node.places.run / worker.dots)
+    dots = await _open_dots(node.places.run / worker.dots, stop)
     await node.store.register(worker)
     await rescuer_of(node).lost_workers()
     wake = WakeListener(node.places.run, "dispatch", str(os.getpid()))
@@ -83,6 +89,25 @@ async def open_dispatch(node: Node) -> AsyncIterator[None]:
         if dispatcher.in_hand == 0:
             await node.store.forget(worker.id)
         dots.close(remove=dispatcher.in_hand == 0)
+
+
+async def _open_dots(path: Path, stop: asyncio.Event) -> DotLog:
+    """As soon as the disk has room for it: without it nothing may leave, and to end and begin anew
+    again and again would help nobody (F4). Raises OSError when told to stop before."""
+    alarm = telemetry.alarm("dots_unwritable")
+    while True:
+        try:
+            dots = DotLog(path)
+        except OSError as error:
+            alarm.raise_(error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_S):
+                    await stop.wait()
+            if stop.is_set():
+                raise
+        else:
+            alarm.clear()
+            return dots
 
 
 def rescuer_of(node: Node) -> Rescuer:

@@ -102,7 +102,7 @@ async def _play(
                 await stack.enter_async_context(open_canary(node))
                 await stack.enter_async_context(open_patrol(node))
             if "dispatch" in roles:
-                await stack.enter_async_context(open_dispatch(node))
+                await stack.enter_async_context(open_dispatch(node, stop))
             if "api" in roles:
                 await stack.enter_async_context(open_doors(node, inherited, metrics))
             await stack.enter_async_context(beside(_refresh(node, dispatchers)))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from everpost import telemetry
 from everpost.dispatch.dots import DotLog
 from everpost.ids import Id
-from everpost.store.interface import Claiming, Settlement, StoreUnavailable
+from everpost.store.interface import Claiming, Settlement, StoreCorrupt, StoreUnavailable
 
 __all__ = ["Settling"]
 
@@ -19,6 +19,9 @@ _SETTLE = telemetry.histogram("everpost_settle_seconds", "Writing the outcomes o
 _STALE = telemetry.counter(
     "everpost_stale_settlements_total", "Outcomes of claims that were another process's by then"
 )
+
+_TRIES = 3
+"""Of outcomes whose rows look damaged: SQLite says so of a page that cannot be read, too (F3)."""
 
 
 class Settling:
@@ -53,14 +56,14 @@ class Settling:
         gathered, self._gathered = self._gathered, []
         if len(gathered) > 1:
             try:
-                await self._write([s for settlements in gathered for s in settlements])
+                await self._write([s for settlements in gathered for s in settlements], tries=1)
                 return
             except Exception as error:  # one of them is to blame: not all may be dropped for it
                 telemetry.event("dispatch.settle_apart", error=repr(error))
         faults = []
         for settlements in gathered:
             try:
-                await self._write(settlements)
+                await self._write(settlements, tries=_TRIES)
             except Exception as error:
                 # Waiting does not mend it. They are not renewed any more: recovery finds them by
                 # their term.
@@ -69,14 +72,18 @@ class Settling:
         if faults:
             raise faults[0]
 
-    async def _write(self, settlements: Sequence[Settlement]) -> None:
-        """Until it is written; what cannot be written now is written as soon as it can."""
+    async def _write(self, settlements: Sequence[Settlement], *, tries: int) -> None:
+        """Until it is written; what cannot be written now is written as soon as it can. `tries`:
+        where the store calls itself damaged."""
         started = time.perf_counter()
         while True:
             try:
                 written = await asyncio.shield(self._store.settle(self._owner, settlements))
                 break
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreCorrupt) as error:
+                tries -= isinstance(error, StoreCorrupt)
+                if tries <= 0:
+                    raise
                 telemetry.event("dispatch.settle_waits", error=str(error))
                 await asyncio.sleep(self._retry_s)
         self._let_go(settlements)

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,40 @@ def test_a_lock_that_is_never_released(database: Path, monkeypatch: pytest.Monke
         assert await asyncio.wait_for(store.accept(1, [message()]), 10) == Accepted()
         assert (await store.facts()).accepted == 1
         os.close(lock)
+        await store.close()
+
+    asyncio.run(scene())
+
+
+def test_a_transaction_that_takes_longer_than_anyone_waits(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush that hangs: who is in it is told its end and nothing before; it might be written."""
+    monkeypatch.setattr(writer, "_LOOK_S", 0.02)
+    go_on = threading.Event()
+
+    def hangs(_: Any) -> str:
+        assert go_on.wait(20)
+        return "written"
+
+    async def scene() -> None:
+        looked = asyncio.Event()
+        look, until = writer.Writer._look, clock.monotonic() + 0.3
+
+        def looking(self: writer.Writer) -> None:
+            look(self)
+            if clock.monotonic() > until:
+                looked.set()
+
+        monkeypatch.setattr(writer.Writer, "_look", looking)
+        store = SqliteStore(database, clock=clock, patience_s=0.1)
+        await store.open()
+        assert store._writer is not None
+        written = store._writer.do(Single(hangs))
+        await asyncio.wait_for(looked.wait(), 20)
+        assert not written.done()
+        go_on.set()
+        assert await asyncio.wait_for(written, 20) == "written"
         await store.close()
 
     asyncio.run(scene())

@@ -23,6 +23,8 @@ _LIVE_BYTES = telemetry.gauge(
     "everpost_store_wal_live_bytes", "Part of the write-ahead log not yet copied back"
 )
 _RESTART_BYTES = 8 << 20
+_GROWN = 4
+"""A log of so many times its limit is held by somebody: a reader that does not end (F39)."""
 
 
 class Checkpointer:
@@ -79,8 +81,16 @@ class Checkpointer:
             self._while_nobody_writes(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         elif frames * page > _RESTART_BYTES:
             self._while_nobody_writes(apsw.SQLITE_CHECKPOINT_RESTART)
+        self._watch(size)
         _WAL_BYTES.set(size)
         _LIVE_BYTES.set((frames - copied) * page)
+
+    def _watch(self, size: int) -> None:
+        alarm = telemetry.alarm("log_grows")
+        if size > _GROWN * self._wal_bytes:
+            alarm.raise_(bytes=size)
+        elif size <= self._wal_bytes:
+            alarm.clear()
 
     def _while_nobody_writes(self, mode: int) -> None:
         """Under steady writing the log is never copied to its very end, so it never restarts by

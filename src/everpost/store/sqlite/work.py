@@ -83,11 +83,12 @@ class Transaction:
 
 
 class Work(ABC, Generic[T]):
-    """One verb on its way to the writer. `withdrawn`: its caller has gone, it must not start.
+    """One verb on its way to the writer. `withdrawn`: its caller has gone, it must not start;
+    `started`: only its transaction's end can answer it any more.
     `queued` is set when done: recipients that it made due. `since` and `began`: monotonic seconds
     when it was handed in and when its transaction began, 0.0 before."""
 
-    __slots__ = ("began", "future", "queued", "since", "withdrawn")
+    __slots__ = ("began", "future", "queued", "since", "started", "withdrawn")
 
     verb: ClassVar[str] = "other"
     """What metrics call it."""
@@ -99,6 +100,7 @@ class Work(ABC, Generic[T]):
         self.future: asyncio.Future[T] | None = None
         self.since = 0.0
         self.began = 0.0
+        self.started = False
         self.withdrawn = False
         self.queued = 0
 

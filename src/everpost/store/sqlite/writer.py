@@ -24,7 +24,8 @@ from everpost.clock import Clock
 from everpost.store.interface import StoreUnavailable
 from everpost.store.sqlite.connection import SQL, STORAGE_FAULTS, as_store_error
 from everpost.store.sqlite.lock import WriteLock
-from everpost.store.sqlite.work import Transaction, Work
+from everpost.store.sqlite.pace import Pace
+from everpost.store.sqlite.work import Single, Transaction, Work
 
 __all__ = ["Writer"]
 
@@ -54,6 +55,7 @@ _FAULTS = telemetry.counter(
     ("error",),
 )
 _ALARM: Final = "store_unavailable"
+_SLOW: Final = "store_slow"
 
 _MOST_WORKS = 1024
 """Verbs of one transaction at most, so that none waits for an endless one."""
@@ -62,6 +64,14 @@ _MOST_PENDING = 16_384
 """Verbs that may wait; what is above is refused at once (I16)."""
 
 _LOOK_S = 0.5
+
+_TRY_S = 1.0
+"""After a transaction that failed or was slow, how long until one that nobody asked for: the alarm
+ends when the disk is well again, also where no mail comes because of it."""
+
+_DISTRUSTED = (apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError)
+"""After these the handle is opened anew: it may be one that SQLite opened for reading only, when
+the file system was so."""
 
 
 class Writer:
@@ -90,9 +100,11 @@ class Writer:
         self._starting = threading.Lock()
         self._db: apsw.Connection | None = None
         self._suspect = False
+        self._pace = Pace()
         self._ended = False
         self._closing = False
         self._looking: asyncio.TimerHandle | None = None
+        self._trying: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -123,7 +135,11 @@ class Writer:
         self._looking = None
         limit = self._clock.monotonic() - self._patience_s
         with self._starting:
-            late = [work for work in self._pending if work.since < limit and not work.withdrawn]
+            late = [
+                work
+                for work in self._pending
+                if work.since < limit and not (work.started or work.withdrawn)
+            ]
             for work in late:
                 work.withdrawn = True
         for work in late:
@@ -150,6 +166,19 @@ class Writer:
                 future.set_exception(error)
         if queued and self._on_queued is not None:
             self._on_queued(queued)
+        if self._trying is None and not self._closing and _stands():
+            assert self._loop is not None
+            self._trying = self._loop.call_later(_TRY_S, self._try)
+
+    def _try(self) -> None:
+        """See whether it can be written again; the answer brings the next try, where it cannot."""
+        self._trying = None
+        if not self._closing and _stands():
+            try:
+                tried = self.do(Single(_touch))
+            except StoreUnavailable:  # what waits will tell as well
+                return
+            tried.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def close(self) -> None:
         """Write what is pending, then end the thread and its connection."""
@@ -159,8 +188,9 @@ class Writer:
         if self._thread is not None:
             self._works.put(None)
             await asyncio.to_thread(self._thread.join, self._patience_s)
-        if self._looking is not None:
-            self._looking.cancel()
+        for timer in (self._looking, self._trying):
+            if timer is not None:
+                timer.cancel()
         self._lock.close()
 
     # -- in the writer's thread --------------------------------------------------------------------
@@ -220,6 +250,7 @@ class Writer:
             for work in works:
                 if work.withdrawn or (work.future is not None and work.future.cancelled()):
                     work.withdrawn = True
+                work.started = not work.withdrawn
                 started.append(work)
             return started
 
@@ -237,9 +268,18 @@ class Writer:
             outcomes = self._failed(live, error)
         else:
             telemetry.alarm(_ALARM).clear()
-        _COMMIT.observe(self._clock.monotonic() - began)
+        self._took(self._clock.monotonic() - began)
         _BATCH.observe(len(live))
         return gone + outcomes
+
+    def _took(self, seconds: float) -> None:
+        _COMMIT.observe(seconds)
+        self._pace.seen(seconds)
+        alarm = telemetry.alarm(_SLOW)
+        if self._pace.slow:
+            alarm.raise_(seconds=round(seconds, 3))
+        elif alarm.raised:
+            alarm.clear()
 
     def _commit(self, db: apsw.Connection, works: Sequence[Work[Any]]) -> list[_Outcome]:
         self._begin(db)
@@ -311,7 +351,7 @@ class Writer:
         telemetry.alarm(_ALARM).raise_(error=str(error))
         if self._db is not None:
             _rollback(self._db)
-        if isinstance(error, apsw.IOError):
+        if isinstance(error, _DISTRUSTED):
             self._distrust()
         outcomes: list[_Outcome] = []
         for work in works:
@@ -327,31 +367,43 @@ class Writer:
         lost page once and then forgets it. Open anew, and write over the failed transaction's tail
         in the log: should its last frame have reached the disk, a recovery would bring back what
         callers were told was not written."""
-        db, self._db = self._db, None
         self._suspect = True
-        if db is not None:
-            try:
-                db.close(force=True)
-            except apsw.Error:
-                pass
+        self._drop()
         try:
             self._connection()
         except Exception as error:
             telemetry.event("store.reopen_failed", error=str(error))
 
-    def _connection(self) -> apsw.Connection:
-        if self._db is None:
-            self._db = self._connect()
-        if self._suspect:
-            self._begin(self._db)
+    def _drop(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
             try:
-                self._db.execute(SQL["overwrite_tail"])
-                self._db.execute("COMMIT")
+                db.close(force=True)
+            except apsw.Error:
+                pass
+
+    def _connection(self) -> apsw.Connection:
+        db = self._db
+        if db is None:
+            db = self._connect()
+            self._db = db
+        if self._suspect:
+            try:
+                self._write_over_the_tail(db)
             except BaseException:
-                _rollback(self._db)
+                self._drop()
                 raise
             self._suspect = False
-        return self._db
+        return db
+
+    def _write_over_the_tail(self, db: apsw.Connection) -> None:
+        self._begin(db)
+        try:
+            db.execute(SQL["overwrite_tail"])
+            db.execute("COMMIT")
+        except BaseException:
+            _rollback(db)
+            raise
 
     def _post(self, outcomes: Sequence[_Outcome]) -> None:
         if not outcomes:
@@ -369,3 +421,12 @@ def _rollback(db: apsw.Connection) -> None:
             db.execute("ROLLBACK")
     except apsw.Error:  # SQLite has rolled back by itself, or cannot; nothing was committed
         pass
+
+
+def _stands() -> bool:
+    """Whether there is an alarm that the next commit may end."""
+    return telemetry.alarm(_ALARM).raised or telemetry.alarm(_SLOW).raised
+
+
+def _touch(tx: Transaction) -> None:
+    tx.db.execute(SQL["overwrite_tail"])
