@@ -6,10 +6,12 @@ lie about their flushes are not modelled. Needs root.
 
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -59,7 +61,14 @@ class Host:
         self._image.unlink(missing_ok=True)
 
     def cut(self, house: House) -> None:
-        """Cut the power, and bring the host up again; the server is not started."""
+        """Cut the power, and bring the host up again; the server is not started.
+
+        Its processes stand still from just before: none goes on for a moment after the cut, as on
+        a real machine. ext4 answers a flush that is under way in that moment with success, because
+        jbd2 counts a transaction that it gave up as complete; nobody may hear that answer.
+        """
+        pids = (house.pid, *house.children())
+        _signal(pids, signal.SIGSTOP)
         file = os.open(self._mount, os.O_RDONLY)
         try:
             fcntl.ioctl(file, _EXT4_IOC_SHUTDOWN, _NO_LOG_FLUSH)
@@ -69,6 +78,7 @@ class Host:
             ) from error
         finally:
             os.close(file)
+        _signal(pids, signal.SIGKILL)
         house.kill()
         # A process whose first thread is gone may still be ending its others.
         wait_until(self._off, seconds=10, what="the disk to be let go")
@@ -82,6 +92,12 @@ class Host:
     def _on(self) -> None:
         _run("mount", "-o", "loop", str(self._image), str(self._mount))
         self._boot.write_text(f"{uuid.uuid4()}\n")
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _run(*command: str) -> None:
