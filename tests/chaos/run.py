@@ -60,7 +60,7 @@ def run(plan: Plan, folder: Path) -> Result:
     history = History(folder / "history.jsonl")
     inside = (f"tests.chaos.mutants.{plan.mutant}",) if plan.mutant else ()
     with FarEnd() as far, Host(folder) as host:
-        house = House(host.data, prefix=host.prefix, inside=inside, settings=_SETTINGS)
+        house = host.house(inside=inside, settings=_SETTINGS)
         house.log = folder / "server.log"
         with house:
             house.relay(far.url, tls="none")
