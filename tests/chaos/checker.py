@@ -216,7 +216,8 @@ class _Check:
                 return message.policy == "hold" and element.in_doubt > 0
             case "held":
                 return element.reason == "damaged"
-        return False
+            case _:
+                return False
 
     # -- each copy in the sinks --------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ __all__ = ["Client"]
 
 _TRIES = 900
 _PAUSE_S = 0.1
+_CATCHES_UP_S = 10.0
+"""What an outage kept a client from sending, it sends afterwards."""
 _CANCELLED = 0.4
 _READ = 0.08
 _UNSURE = (408, 409, 425, 429, 500, 502, 503, 504)
@@ -25,7 +27,7 @@ _UNSURE = (408, 409, 425, 429, 500, 502, 503, 504)
 
 
 class Client(threading.Thread):
-    """Goes on until `ended`, then settles its last operation. `rate`: messages a second, at most.
+    """Goes on until `ended`, then settles its last operation. `rate`: messages a second.
     `stuck` is an operation that never got an answer."""
 
     def __init__(
@@ -43,16 +45,17 @@ class Client(threading.Thread):
         self.stuck: str | None = None
 
     def run(self) -> None:
+        due = time.monotonic()
         while not self.ended.is_set() and self.stuck is None:
-            began = time.monotonic()
             operation = self._operations.next()
             ids = self._send(operation)
             if ids and operation.kind == "later" and self._operations.choice(_CANCELLED):
                 self._cancel(operation, ids[0])
             if self._ids and self._operations.choice(_READ):
                 self._get(self._ids[self._operations.pick(len(self._ids))])
-            spent = time.monotonic() - began
-            self.ended.wait(max(0.0, len(operation.messages) / self._rate - spent))
+            now = time.monotonic()
+            due = max(due + len(operation.messages) / self._rate, now - _CATCHES_UP_S)
+            self.ended.wait(max(0.0, due - now))
         self._let_go()
 
     # -- operations --------------------------------------------------------------------------------
