@@ -30,7 +30,6 @@ BROKEN: Mapping[str, str] = {
     "early": "I12: sent before its time",
     "after_cancel": "I14: sent after its cancel was acknowledged",
     "unreadable": "I1: acknowledged, and then not found by GET",
-    "damaged": "I10: held as damaged, and no fault changed bits",
 }
 _SLACK_S = 0.005
 _LATEST_S = 0.001
@@ -86,9 +85,12 @@ class _Books:
         self.cancels: set[str] = set()
         self.cancelled: dict[str, float] = {}
         self.unreadable: list[str] = []
+        self.flipped: set[str] = set()
         for event in events:
             kind, op = event["kind"], event.get("op")
-            if op == "get":
+            if kind == "flip":
+                self.flipped.update(event["elements"])
+            elif op == "get":
                 if kind == "fail" and event["status"] == 404:
                     self.unreadable.append(event["of"])
             elif op == "cancel":
@@ -106,32 +108,16 @@ class _Books:
 
 
 def check(
-    events: Iterable[Mapping[str, Any]],
-    copies: Sequence[Taken],
-    record: Sequence[Recorded],
-    *,
-    flips: bool = False,
-    steps: bool = False,
+    events: Iterable[Mapping[str, Any]], copies: Sequence[Taken], record: Sequence[Recorded]
 ) -> Verdict:
-    """`flips`: a fault changed bits of the disk; `steps`: one changed the server's clock, so its
-    times are compared with each other only."""
-    return _Check(_Books(events), copies, record, flips=flips, steps=steps).verdict()
+    """`events` are the history's, `copies` all sinks' together."""
+    return _Check(_Books(events), copies, record).verdict()
 
 
 class _Check:
-    def __init__(
-        self,
-        books: _Books,
-        copies: Sequence[Taken],
-        record: Sequence[Recorded],
-        *,
-        flips: bool,
-        steps: bool,
-    ) -> None:
+    def __init__(self, books: _Books, copies: Sequence[Taken], record: Sequence[Recorded]) -> None:
         self._books = books
         self._copies = copies
-        self._flips = flips
-        self._steps = steps
         self._broken: defaultdict[str, set[str]] = defaultdict(set)
         self._count = Counter(to for copy in copies for to in _locals(copy))
         self._messages: defaultdict[str, list[Recorded]] = defaultdict(list)
@@ -196,8 +182,6 @@ class _Check:
                 self._broken["unended"].add(name)
             elif not self._explained(name, message, element):
                 self._broken["wrong_end"].add(name)
-            if element.reason == "damaged" and element.state == "held" and not self._flips:
-                self._broken["damaged"].add(name)
             due, first = message.scheduled_ms, element.first_ms
             if due is not None and first is not None and first < due:
                 self._broken["early"].add(name)
@@ -215,7 +199,7 @@ class _Check:
             case "held" if element.reason == "in_doubt":
                 return message.policy == "hold" and element.in_doubt > 0
             case "held":
-                return element.reason == "damaged"
+                return element.reason == "damaged" and name in self._books.flipped
             case _:
                 return False
 
@@ -235,7 +219,7 @@ class _Check:
                     self._broken["body_differs"].add(element)
                 operation = message.rpartition(".")[0]
                 due = self._books.operations[operation].due
-                if due and copy.at < due - _SLACK_S and not self._steps:
+                if due and copy.at < due - _SLACK_S:
                     self._broken["early"].add(element)
                 ended = self._books.cancelled.get(operation)
                 if ended is not None and copy.at > ended + _LATEST_S:

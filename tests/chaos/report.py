@@ -30,10 +30,9 @@ def summary(result: Result) -> str:
         lines += [f"    {each}" for each in found[:_SHOWN]]
     lines += [f"PROBLEM {each}" for each in result.problems]
     lines += [f"FINDING {each}" for each in result.findings[:_SHOWN]]
-    if result.verdict.duplicates:
-        lines.append("more than one copy (copies, attempts in doubt):")
-    for element, (copies, doubts) in result.verdict.duplicates.items():
-        lines.append(f"    {element}: {copies}, {doubts}")
+    if twice := list(result.verdict.duplicates.items()):
+        lines.append("more than one copy (copies, attempts in doubt); result.json lists all:")
+        lines += [f"    {e}: {copies}, {doubts}" for e, (copies, doubts) in twice[:_SHOWN]]
     lines.append("nothing broke" if result.good else "IT FAILED")
     return "\n".join(lines) + "\n"
 

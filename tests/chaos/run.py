@@ -1,11 +1,8 @@
 """One run: a host, a house, sinks, clients, faults; then heal, drain and check."""
 
-import os
-import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +12,13 @@ import apsw
 
 from tests.chaos.checker import Verdict, check
 from tests.chaos.clients import Client
+from tests.chaos.faults import Faults
 from tests.chaos.history import History
-from tests.chaos.nemesis import Fault, schedule
+from tests.chaos.nemesis import HUNG_S, LEASE_S, schedule
 from tests.chaos.record import Recorded, read_record
 from tests.chaos.sink import Sink
 from tests.chaos.watching import Peaks, Watcher
+from tests.support.faketime import WallClock
 from tests.support.house import House
 from tests.support.power import Host
 
@@ -27,7 +26,8 @@ __all__ = ["Plan", "Result", "run"]
 
 _SETTINGS = {
     "EVERPOST_DELIVERY_DOT_S": "5",
-    "EVERPOST_DISPATCH_LEASE_S": "8",
+    "EVERPOST_DISPATCH_LEASE_S": f"{LEASE_S:g}",
+    "EVERPOST_NODE_HUNG_S": f"{HUNG_S:g}",
     "EVERPOST_DELIVERY_CONNECT_S": "2",
     "EVERPOST_DELIVERY_GREET_S": "3",
     "EVERPOST_DELIVERY_MAIL_S": "3",
@@ -98,13 +98,20 @@ class _Run:
         with ExitStack() as stack:
             sinks = [stack.enter_context(Sink(self._folder, f"sink{n}")) for n in range(plan.sinks)]
             host = stack.enter_context(Host(self._folder))
-            house = stack.enter_context(host.house(inside=inside, settings=_SETTINGS))
+            clock = WallClock(self._folder)
+            settings = dict(_SETTINGS)
+            if any(name.startswith("clock") for name in plan.faults):
+                settings |= _seldom(clock.environment)
+                inside = (*clock.inside, *inside)
+            house = host.house(inside=inside, settings=settings)
+            stack.enter_context(house)
             for sink in sinks:
                 house.relay(sink.url, name=sink.name, tls="none")
             house.domain(signing="unsigned")
             answer = house.call("PATCH", "/streams/transactional", _STREAM)
             assert answer.status == 200, answer
-            self._torment(host, house)
+            faults = Faults(house, host, sinks, clock, self._history)
+            self._torment(host, house, faults)
             for sink in sinks:
                 sink.behave("ok")
             self._drain(house)
@@ -113,34 +120,28 @@ class _Run:
                 sink.close()
             copies = [taken for sink in sinks for taken in sink.taken()]
         self._history.close()
-        result.verdict = check(
-            self._history.events, copies, self._record, flips="flip" in plan.faults,
-            steps="clock" in plan.faults,
-        )  # fmt: skip
+        result.verdict = check(self._history.events, copies, self._record)
         return result
 
     # -- clients and faults ------------------------------------------------------------------------
 
-    def _torment(self, host: Host, house: House) -> None:
+    def _torment(self, host: Host, house: House, faults: Faults) -> None:
         plan, result = self._plan, self._result
         each = plan.rate / plan.clients
         clients = [
             Client(house, self._history, number=n, seed=plan.seed, rate=each)
             for n in range(plan.clients)
         ]
-        watcher = Watcher(house, lambda: self._progress(host))
+        watcher = Watcher(house, lambda: self._progress(host, faults))
         watcher.start()
         for client in clients:
             client.start()
         began = time.monotonic()
-        done: Counter[str] = Counter()
-        for fault in schedule(plan.seed, plan.seconds, faults=plan.faults):
-            threading.Event().wait(max(0.0, began + fault.at - time.monotonic()))
-            if time.monotonic() > began + plan.seconds + 5:
-                break
-            self._history.write("fault", name=fault.name, length=fault.length)
-            result.kills += _do(fault, host, house)
-            done[fault.name] += 1
+        plays = schedule(plan.seed, plan.seconds, faults=plan.faults) if plan.faults else []
+        try:
+            faults.play(plays, seconds=plan.seconds)
+        except AssertionError as error:
+            result.problems.append(f"a fault could not be done, or healed: {error}")
         threading.Event().wait(max(0.0, began + plan.seconds - time.monotonic()))
         result.tormented_s = round(time.monotonic() - began, 1)
         for client in clients:
@@ -151,16 +152,16 @@ class _Run:
                 result.problems.append(f"{client.stuck} never got an answer")
             elif client.is_alive():
                 result.problems.append("a client hangs")
-        result.cuts, result.faults = host.cuts, dict(done)
+        result.kills, result.cuts, result.faults = faults.kills, host.cuts, dict(faults.done)
         watcher.ended.set()
         watcher.join(10)
         result.peaks = watcher.peaks
         if result.peaks.rss_mib > _MOST_RSS_MIB or result.peaks.files > _MOST_FILES:
             result.problems.append(f"I16: {result.peaks}")
 
-    def _progress(self, host: Host) -> str:
+    def _progress(self, host: Host, faults: Faults) -> str:
         return (
-            f"{self._history.acknowledged} messages acknowledged, {self._result.kills} kills,"
+            f"{self._history.acknowledged} messages acknowledged, {faults.kills} kills,"
             f" {host.cuts} power cuts"
         )
 
@@ -204,6 +205,13 @@ class _Run:
             result.problems.append(f"I20: {counts}")
 
 
+def _seldom(environment: Mapping[str, str]) -> dict[str, str]:
+    """Steps are seen within a second: to look at each reading of the clock would take most of the
+    processor."""
+    kept = {k: v for k, v in environment.items() if k != "FAKETIME_NO_CACHE"}
+    return {**kept, "FAKETIME_CACHE_DURATION": "1"}
+
+
 def _poisoned(house: House) -> Sequence[str]:
     query = "SELECT DISTINCT message FROM recipients WHERE state = 'held' AND reason = 'poison'"
     db = apsw.Connection(str(house.data / "everpost.db"), flags=apsw.SQLITE_OPEN_READONLY)
@@ -211,29 +219,3 @@ def _poisoned(house: House) -> Sequence[str]:
         return [str(UUID(bytes=id_)) for (id_,) in db.execute(query)]
     finally:
         db.close()
-
-
-def _do(fault: Fault, host: Host, house: House) -> int:
-    """How many processes it killed (those of a power cut are not counted)."""
-    if fault.name == "power":
-        host.cut(house)
-        house.start()
-        return 0
-    children = house.children()
-    if fault.name == "kill_all":
-        house.kill()
-        house.start()
-        return len(children) + 1
-    if not children:
-        return 0
-    victim = children[int(fault.pick * len(children))]
-    try:
-        if fault.name == "kill":
-            os.kill(victim, signal.SIGKILL)
-            return 1
-        os.kill(victim, signal.SIGSTOP)
-        threading.Event().wait(fault.length)
-        os.kill(victim, signal.SIGCONT)
-    except ProcessLookupError:
-        pass
-    return 0
