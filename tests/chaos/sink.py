@@ -43,11 +43,11 @@ _ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A message that came whole. `at`: wall-clock milliseconds; `body`: SHA-256 in hex of what
-    follows the header; `answer`: what was said to it, empty for nothing."""
+    """A message that came whole. `at`: monotonic seconds, as in the history; `body`: SHA-256 in hex
+    of what follows the header; `answer`: what was said to it, empty for nothing."""
 
     sink: str
-    at: int
+    at: float
     sender: str
     recipients: tuple[str, ...]
     message_id: str
@@ -155,7 +155,7 @@ class _Server:
         found = _MESSAGE_ID.search(head)
         line = {
             "sink": self.name,
-            "at": time.time_ns() // 1_000_000,
+            "at": round(time.monotonic(), 6),
             "sender": session.sender,
             "recipients": session.recipients,
             "message_id": found[1].decode() if found else "",

@@ -95,7 +95,7 @@ def _killed_at_a_slow_flush(folder: Path, inside: tuple[str, ...]) -> Found:
 def _power_is_cut(folder: Path, inside: tuple[str, ...]) -> Found:
     """Right after the answers. All that came before them is on the disk."""
     with Host(folder) as host, FarEnd(closed=("banner",)) as far:
-        house = House(host.data, settings=_QUICK, processes=1, inside=inside, prefix=host.prefix)
+        house = host.house(settings=_QUICK, processes=1, inside=inside)
         with house:
             house.relay(far.url, tls="none")
             house.domain(signing="unsigned")

@@ -46,7 +46,8 @@ class House:
 
     `settings` are environment overrides (`EVERPOST_…`); `key` None lets the server make one;
     `prefix` is a program that becomes the server after its work (`strace -D …`, `unshare …`);
-    `inside` names modules that are loaded into each of the server's processes first.
+    `inside` names modules that are loaded into each of the server's processes first; `log` is
+    where its stderr goes, beside the data unless told otherwise.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class House:
         processes: int = 2,
         prefix: Sequence[str] = (),
         inside: Sequence[str] = (),
+        log: Path | None = None,
     ) -> None:
         self.data = data
         self.key = key or ""
@@ -70,7 +72,7 @@ class House:
         self.host = "127.0.0.1"
         self.port = 0
         self.said = b""
-        self.log = data.parent / f"{data.name}.log"
+        self.log = log or data.parent / f"{data.name}.log"
 
     # -- its life ----------------------------------------------------------------------------------
 

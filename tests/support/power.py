@@ -10,10 +10,10 @@ import signal
 import struct
 import subprocess
 import uuid
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tests.support.house import House
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ _NO_LOG_FLUSH = struct.pack("I", 2)
 
 
 class Host:
-    """`with Host(tmp_path) as host, House(host.data, prefix=host.prefix) as house: …`.
+    """`with Host(tmp_path) as host, host.house() as house: …`.
 
     What must survive the cut (logs, what a far end took) lies elsewhere.
     """
@@ -36,7 +36,12 @@ class Host:
         self._mount = folder / "disk"
         self._boot = folder / "boot_id"
         self.data = self._mount / "d"
+        self.log = folder / "server.log"
         self.cuts = 0
+
+    def house(self, **options: Any) -> House:
+        """A server on this host; its log lies outside."""
+        return House(self.data, prefix=self.prefix, log=self.log, **options)
 
     @property
     def prefix(self) -> Sequence[str]:
@@ -63,12 +68,11 @@ class Host:
     def cut(self, house: House) -> None:
         """Cut the power, and bring the host up again; the server is not started.
 
-        Its processes stand still from just before: none goes on for a moment after the cut, as on
-        a real machine. ext4 answers a flush that is under way in that moment with success, because
-        jbd2 counts a transaction that it gave up as complete; nobody may hear that answer.
+        The processes are stopped first: a host without power computes nothing, whereas on an ext4
+        that was shut down pages can still be read, and are zeros where they had not been written.
         """
-        pids = (house.pid, *house.children())
-        _signal(pids, signal.SIGSTOP)
+        for pid in (house.pid, *house.children()):
+            os.kill(pid, signal.SIGSTOP)
         file = os.open(self._mount, os.O_RDONLY)
         try:
             fcntl.ioctl(file, _EXT4_IOC_SHUTDOWN, _NO_LOG_FLUSH)
@@ -78,10 +82,10 @@ class Host:
             ) from error
         finally:
             os.close(file)
-        _signal(pids, signal.SIGKILL)
         house.kill()
         # A process whose first thread is gone may still be ending its others.
         wait_until(self._off, seconds=10, what="the disk to be let go")
+        wait_until(self._let_go, seconds=10, what="the dead file system to be gone everywhere")
         self._on()
         self.cuts += 1
 
@@ -89,15 +93,16 @@ class Host:
         done = subprocess.run(["umount", str(self._mount)], capture_output=True, check=False)
         return done.returncode == 0
 
+    def _let_go(self) -> bool:
+        """Whether no mount namespace has it any more: mounted again, it would still be dead."""
+        found = subprocess.run(
+            ["losetup", "--associated", str(self._image)], capture_output=True, check=True
+        )
+        return not found.stdout
+
     def _on(self) -> None:
         _run("mount", "-o", "loop", str(self._image), str(self._mount))
         self._boot.write_text(f"{uuid.uuid4()}\n")
-
-
-def _signal(pids: Iterable[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def _run(*command: str) -> None:

@@ -296,7 +296,7 @@ def test_a_process_paused_beyond_its_lease_sends_all_the_same(tmp_path: Path) ->
             if now == "before":
                 hands = setting.dispatcher._hands
                 for claim in hands.claims():
-                    hands.hold(msgspec.structs.replace(claim, deadline=CLOCK.now()))
+                    hands.hold(msgspec.structs.replace(claim, deadline=CLOCK.steady()))
 
         setting = Setting(tmp_path, FarEnd(pause))
         async with setting:
