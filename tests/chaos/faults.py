@@ -293,14 +293,14 @@ class Faults:
         return {"step_s": seconds}
 
     def _clock_strobe(self, fault: Fault) -> Done:
-        """Far ahead and far back, in turn, five times a second."""
+        """Far ahead and far back, in turn, more than once a second."""
         until = time.monotonic() + fault.length
         steps = 0
         while time.monotonic() < until:
             seconds = (2 * _HOUR, -2 * _HOUR)[steps % 2]
             self._clock.step(seconds)
             try:
-                _rest(0.2)
+                _rest(0.4)
             finally:
                 self._clock.step(-seconds)
             steps += 1
