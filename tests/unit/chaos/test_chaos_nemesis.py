@@ -2,7 +2,7 @@
 which undo each other, or that leaves something broken at the end."""
 
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_something_is_still_broken_at_the_end(seconds: float) -> None:
 
 def test_there_is_no_time_in_which_nothing_begins() -> None:
     starts = [fault.at for fault in schedule(3, TEN_MINUTES)]
-    gaps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(starts)]
     assert sum(gap >= 2.5 for gap in gaps) >= TEN_MINUTES / 20 - 3
     assert max(gaps) < 30
 
