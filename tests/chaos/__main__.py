@@ -15,7 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--rate", type=float, default=300.0, help="messages a second, at most")
+    parser.add_argument("--rate", type=float, default=500.0, help="messages a second")
     parser.add_argument("--faults", default=",".join(FAULTS), help=f"of: {', '.join(FAULTS)}")
     parser.add_argument("--mutant", help="a module of tests/chaos/mutants: the run must fail")
     parser.add_argument("--json", action="store_true", help="the result as JSON")

@@ -14,7 +14,7 @@ _WEIGHTS = {
     "unkeyed": 16,
     "group": 12,
     "later": 8,
-    "batch": 8,
+    "batch": 14,
     "hang_up": 6,
     "unkeyed_batch": 2,
     "invalid_batch": 2,

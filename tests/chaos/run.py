@@ -51,8 +51,8 @@ class Plan:
     seed: int
     seconds: float
     faults: tuple[str, ...]
-    rate: float = 300.0
-    clients: int = 8
+    rate: float = 500.0
+    clients: int = 12
     sinks: int = 3
     mutant: str | None = None
     drain_s: float = 90.0
