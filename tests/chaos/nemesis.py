@@ -34,17 +34,17 @@ def _kind(often: int, length: tuple[float, float], pause: float, what: str) -> _
 # house: its processes; running: none of them stands still; disk, clock, sinks: they are as they
 # should be; calls: the one tracer that may be attached.
 _KINDS = {
-    "kill_api": _kind(2, (0.1, 0.1), 1.2, "/ house"),
-    "kill_dispatch": _kind(6, (0.1, 0.1), 1.2, "/ house"),
-    "kill_children": _kind(5, (0.3, 0.3), 2.5, "/ house"),
-    "kill_all": _kind(2, (3.0, 3.0), 3.5, "house"),
+    "kill_api": _kind(3, (0.1, 0.1), 1.2, "/ house"),
+    "kill_dispatch": _kind(10, (0.1, 0.1), 1.2, "/ house"),
+    "kill_children": _kind(7, (0.3, 0.3), 2.2, "/ house"),
+    "kill_all": _kind(3, (3.0, 3.0), 3.5, "house"),
     "term": _kind(1, (0.5, 0.5), 1.5, "/ house running"),
     "reload": _kind(1, (1.0, 1.0), 1.0, "reload / house running"),
     "pause_short": _kind(1, (0.5, LEASE_S / 2), 0.7, "running / house"),
     "pause_lease": _kind(1, (LEASE_S + 1, LEASE_S + 2), 0.7, "running / house"),
     "pause_hung": _kind(1, (HUNG_S + 3, HUNG_S + 3), 0.7, "running / house"),
-    "pause_all": _kind(1, (1.0, LEASE_S + 1), 4.0, "house"),
-    "power": _kind(1, (4.0, 4.0), 4.5, "house disk clock"),
+    "pause_all": _kind(1, (1.0, LEASE_S + 1), 3.0, "house"),
+    "power": _kind(2, (4.0, 4.0), 4.5, "house disk clock"),
     "power_twice": _kind(1, (6.0, 6.0), 6.5, "house disk clock"),
     "flip": _kind(1, (7.0, 7.0), 7.0, "house disk clock sinks"),
     "io_error": _kind(1, (0.7, 1.2), 0.4, "calls / house running disk"),

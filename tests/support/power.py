@@ -10,7 +10,8 @@ import signal
 import struct
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -71,8 +72,8 @@ class Host:
         The processes are stopped first: a host without power computes nothing, whereas on an ext4
         that was shut down pages can still be read, and are zeros where they had not been written.
         """
-        for pid in (house.pid, *house.children()):
-            os.kill(pid, signal.SIGSTOP)
+        pids = (house.pid, *house.children())
+        _signal(pids, signal.SIGSTOP)
         file = os.open(self._mount, os.O_RDONLY)
         try:
             fcntl.ioctl(file, _EXT4_IOC_SHUTDOWN, _NO_LOG_FLUSH)
@@ -82,6 +83,7 @@ class Host:
             ) from error
         finally:
             os.close(file)
+        _signal(pids, signal.SIGKILL)  # one that was just starting does not yet die with its parent
         house.kill()
         # A process whose first thread is gone may still be ending its others.
         wait_until(self._off, seconds=10, what="the disk to be let go")
@@ -103,6 +105,12 @@ class Host:
     def _on(self) -> None:
         _run("mount", "-o", "loop", str(self._image), str(self._mount))
         self._boot.write_text(f"{uuid.uuid4()}\n")
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _run(*command: str) -> None:
