@@ -267,10 +267,10 @@ class Faults:
             try:
                 with injecting(pid, *given):
                     _rest(fault.length)
-            except AssertionError as error:  # it was killed before
-                if _alive(pid):
+            except AssertionError as error:
+                if not _dies(pid):
                     raise
-                return {"missed": str(error)}
+                return {"missed": f"{pid}: {error}"}
         return {"traced": pids, "calls": given}
 
     def _disk_full(self, fault: Fault) -> Done:
@@ -355,8 +355,21 @@ def _signal(pid: int, number: int) -> bool:
     return False
 
 
-def _alive(pid: int) -> bool:
-    return _signal(pid, 0)
+def _dies(pid: int) -> bool:
+    """Whether it was killed just now."""
+
+    def gone() -> bool:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        except OSError:
+            return True
+        return stat.rpartition(")")[2].split()[0] in "ZX"
+
+    try:
+        wait_until(gone, seconds=2, what="its end")
+    except AssertionError:
+        return False
+    return True
 
 
 def _rest(seconds: float) -> None:

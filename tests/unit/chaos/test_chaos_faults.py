@@ -2,6 +2,7 @@
 or whose failure nobody hears of."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,6 +142,23 @@ def test_what_is_too_late_is_done_all_the_same(stage: _Stage) -> None:
     plan = [Fault(0.0, "clock_ahead", 0.5, 0.2), Fault(0.0, "clock_back", 0.5, 0.2)]
     stage.faults.play(plan, seconds=0.3)
     assert stage.faults.done == {"clock_ahead": 1}
+
+
+def test_the_process_is_gone_before_its_calls_fail(
+    stage: _Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no failure of the run; a tracer that cannot be had is one."""
+
+    def injecting(pid: int, *_: str) -> None:
+        if stage.faults.done["io_error"] == 0:
+            os.kill(pid, signal.SIGKILL)
+        raise AssertionError("strace could not attach")
+
+    monkeypatch.setattr("tests.chaos.faults.injecting", injecting)
+    stage.faults.do(Fault(0, "io_error", 0.5, 0.1))
+    assert "strace could not attach" in stage.told("end")[0]["missed"]
+    with pytest.raises(AssertionError, match="could not attach"):
+        stage.faults.do(Fault(0, "io_error", 0.9, 0.1))
 
 
 def test_nobody_hears_that_a_fault_failed(stage: _Stage) -> None:
