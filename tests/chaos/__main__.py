@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.chaos import report
+from tests.chaos import picture, report
 from tests.chaos.nemesis import FAULTS
 from tests.chaos.run import Plan, run
 
@@ -33,6 +33,8 @@ def main() -> int:
     result = run(plan, folder)
     (folder / "result.json").write_text(report.as_json(result), encoding="utf-8")
     (folder / "summary.txt").write_text(report.summary(result), encoding="utf-8")
+    drawn = picture.draw(folder, title=f"seed {plan.seed}, {given.minutes:g} minutes")
+    (folder / "picture.svg").write_text(drawn, encoding="utf-8")
     sys.stdout.write(report.as_json(result) if given.json else report.summary(result))
     sys.stderr.write(f"kept: {folder}\n")
     return 0 if result.good else 1

@@ -34,12 +34,13 @@ def _kind(often: int, length: tuple[float, float], pause: float, what: str) -> _
 # house: its processes; running: none of them stands still; disk, clock, sinks: they are as they
 # should be; calls: the one tracer that may be attached.
 _KINDS = {
-    "kill_api": _kind(3, (0.1, 0.1), 1.2, "/ house"),
-    "kill_dispatch": _kind(10, (0.1, 0.1), 1.2, "/ house"),
-    "kill_children": _kind(7, (0.3, 0.3), 2.2, "/ house"),
-    "kill_all": _kind(3, (3.0, 3.0), 3.5, "house"),
+    "kill_api": _kind(2, (0.1, 0.1), 1.2, "/ house"),
+    "kill_dispatch": _kind(16, (0.1, 0.1), 0.9, "/ house"),
+    "kill_dispatchers": _kind(7, (0.2, 0.2), 1.8, "/ house"),
+    "kill_children": _kind(3, (0.3, 0.3), 3.0, "/ house"),
+    "kill_all": _kind(2, (3.0, 3.0), 3.5, "house"),
     "term": _kind(1, (0.5, 0.5), 1.5, "/ house running"),
-    "reload": _kind(1, (1.0, 1.0), 1.0, "reload / house running"),
+    "reload": _kind(1, (1.0, 4.0), 1.0, "reload / house running"),
     "pause_short": _kind(1, (0.5, LEASE_S / 2), 0.7, "running / house"),
     "pause_lease": _kind(1, (LEASE_S + 1, LEASE_S + 2), 0.7, "running / house"),
     "pause_hung": _kind(1, (HUNG_S + 3, HUNG_S + 3), 0.7, "running / house"),
@@ -49,7 +50,7 @@ _KINDS = {
     "flip": _kind(1, (7.0, 7.0), 7.0, "house disk clock sinks"),
     "io_error": _kind(1, (0.7, 1.2), 0.4, "calls / house running disk"),
     "io_full": _kind(1, (0.7, 1.2), 0.4, "calls / house running disk"),
-    "io_slow": _kind(2, (1.0, 1.5), 0.3, "calls / house running disk"),
+    "io_slow": _kind(1, (1.0, 1.5), 0.3, "calls / house running disk"),
     "disk_full": _kind(1, (2.0, 3.5), 1.0, "disk / house"),
     "clock_ahead": _kind(1, (2.0, 6.0), 0.3, "clock"),
     "clock_back": _kind(1, (2.0, 6.0), 0.3, "clock"),

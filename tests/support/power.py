@@ -34,7 +34,8 @@ class Host:
     def __init__(self, folder: Path, *, mib: int = 768) -> None:
         self._mib = mib
         self._image = folder / "disk.img"
-        self._mount = folder / "disk"
+        self._shared = folder / "host"
+        self._mount = self._shared / "disk"
         self._boot = folder / "boot_id"
         self.data = self._mount / "d"
         self.log = folder / "server.log"
@@ -46,12 +47,17 @@ class Host:
 
     @property
     def prefix(self) -> Sequence[str]:
-        """For `House`: the server sees this host's boot id in the place of the kernel's."""
+        """For `House`: the server sees this host's boot id in the place of the kernel's. What is
+        unmounted outside is unmounted in its name space, too: else a server of one host would keep
+        the dead disks of all others."""
         bind = f"mount --bind '{self._boot}' /proc/sys/kernel/random/boot_id && exec \"$@\""
-        return ("unshare", "--mount", "--", "sh", "-c", bind, "sh")
+        return ("unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", bind, "sh")
 
     def __enter__(self) -> "Host":
-        self._mount.mkdir(parents=True)
+        self._shared.mkdir(parents=True)
+        _run("mount", "--bind", str(self._shared), str(self._shared))
+        _run("mount", "--make-shared", str(self._shared))
+        self._mount.mkdir(exist_ok=True)
         _run("truncate", "--size", f"{self._mib}M", str(self._image))
         _run("mkfs.ext4", "-q", "-F", str(self._image))
         self._on()
@@ -63,7 +69,8 @@ class Host:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        subprocess.run(["umount", str(self._mount)], capture_output=True, check=False)
+        for each in (self._mount, self._shared):
+            subprocess.run(["umount", str(each)], capture_output=True, check=False)
         self._image.unlink(missing_ok=True)
 
     def cut(self, house: House) -> None:

@@ -26,6 +26,7 @@ def test_a_run_of_ten_minutes_has_too_few_kills_or_power_cuts(seed: int) -> None
     count = Counter(fault.name for fault in schedule(seed, TEN_MINUTES))
     children = 3  # one that accepts, two that dispatch
     kills = count["kill_api"] + count["kill_dispatch"]
+    kills += (children - 1) * count["kill_dispatchers"]
     kills += children * count["kill_children"] + (children + 1) * count["kill_all"]
     assert kills >= 260
     assert count["power"] + 2 * count["power_twice"] + count["flip"] >= 28
