@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,8 @@ _CATCHES_UP_S = 10.0
 """What an outage kept a client from sending, it sends afterwards."""
 _CANCELLED = 0.4
 _READ = 0.08
+_REPEATED = 0.15
+_REMEMBERS = 40
 _UNSURE = (408, 409, 425, 429, 500, 502, 503, 504)
 """Under a key it is asked again: the first request may be running still, or the server is busy."""
 
@@ -41,6 +44,7 @@ class Client(threading.Thread):
         self._rate = rate
         self._connection: http.client.HTTPConnection | None = None
         self._ids: list[str] = []
+        self._keyed: deque[tuple[str, str, Any]] = deque(maxlen=_REMEMBERS)
         self.ended = threading.Event()
         self.stuck: str | None = None
 
@@ -51,6 +55,8 @@ class Client(threading.Thread):
             ids = self._send(operation)
             if ids and operation.kind == "later" and self._operations.choice(_CANCELLED):
                 self._cancel(operation, ids[0])
+            if self._keyed and self._operations.choice(_REPEATED):
+                self._repeat(*self._keyed[self._operations.pick(len(self._keyed))])
             if self._ids and self._operations.choice(_READ):
                 self._get(self._ids[self._operations.pick(len(self._ids))])
             now = time.monotonic()
@@ -90,6 +96,8 @@ class Client(threading.Thread):
                 ids = [str(each["id"]) for each in made]
                 self._history.write("ok", op=operation.kind, key=operation.name, ids=ids)
                 self._ids += ids
+                if key:
+                    self._keyed.append((key, path, body))
                 return ids
             self._history.write("fail", op=operation.kind, key=operation.name, status=status)
             if status not in _UNSURE:
@@ -97,6 +105,19 @@ class Client(threading.Thread):
         if key:
             self.stuck = operation.name
         return []
+
+    def _repeat(self, key: str, path: str, body: Any) -> None:
+        """An operation that was acknowledged a while ago, again: the first answer is due."""
+        self._history.write("invoke", op="repeat", key=key)
+        answer = self._try("POST", path, key, body, key=key)
+        if answer is None:
+            return
+        status, value = answer
+        if status == 200:
+            made = value.get("data", [value])
+            self._history.write("ok", op="repeat", key=key, ids=[str(m["id"]) for m in made])
+        else:
+            self._history.write("fail", op="repeat", key=key, status=status)
 
     def _cancel(self, operation: Operation, id_: str) -> None:
         name = f"{operation.name}/cancel"

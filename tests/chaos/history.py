@@ -16,7 +16,7 @@ class History:
     (acknowledged; `ids`, one a message), `fail` (refused; `status`) or `info` (unknown; `why`), all
     with `key`, the operation's name. `op` is `cancel` or `get` where it acts on what was there
     before, `of`. A `fault` has a `name`. `at` is monotonic seconds, as in the sinks' journals.
-    `acknowledged`: so many messages so far.
+    `acknowledged`: so many messages so far. `op` is `repeat` for what was acknowledged before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,8 @@ class History:
         """`kind`: invoke, ok, fail, info or fault."""
         event = {"at": round(time.monotonic(), 6), "kind": kind, **fields}
         with self._lock:
-            self.acknowledged += len(fields.get("ids", ()))
+            if fields.get("op") != "repeat":
+                self.acknowledged += len(fields.get("ids", ()))
             self.events.append(event)
             self._file.write(json.dumps(event) + "\n")
             self._file.flush()
