@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from everpost.recovery.children import read_children
 from tests.chaos.bits import flip_one
 from tests.chaos.history import History
 from tests.chaos.nemesis import Fault, exclude
@@ -34,6 +35,11 @@ _CALLS = {
 }
 _SPARE = 64 << 10
 """Bytes that a full disk still has: less than any write-ahead log needs to grow."""
+
+_WHILE_STARTING = 0.25
+"""So many kills come whether the children are ready or not; the others wait for that …"""
+_STARTING_S = 8.0
+"""… this long."""
 
 Done = dict[str, Any]
 
@@ -75,6 +81,8 @@ class Faults:
         for fault in plan:
             self._wait(begun + fault.at + late)
             self._wait_for_others(fault)
+            if fault.name.startswith("kill") and fault.pick >= _WHILE_STARTING:
+                self._wait_for_children()
             late = max(0.0, time.monotonic() - begun - fault.at)
             if self._errors or fault.end + late > seconds:
                 break
@@ -103,6 +111,19 @@ class Faults:
 
         with self._change:
             assert self._change.wait_for(clear, timeout=120), f"{self._active} never ends"
+
+    def _wait_for_children(self) -> None:
+        """Not for long: on a busy machine mail would never flow if what is killed were always still
+        starting."""
+
+        def ready() -> bool:
+            facts = read_children(self._house.data / "run" / "children.json")
+            return bool(self._errors) or (
+                facts is not None and all(child.ready for child in facts.children)
+            )
+
+        with suppress(AssertionError):
+            wait_until(ready, seconds=_STARTING_S, what="the children to be ready")
 
     def _begin(self, fault: Fault) -> threading.Thread:
         with self._change:
@@ -366,7 +387,7 @@ def _dies(pid: int) -> bool:
         return stat.rpartition(")")[2].split()[0] in "ZX"
 
     try:
-        wait_until(gone, seconds=2, what="its end")
+        wait_until(gone, seconds=1, what="its end")
     except AssertionError:
         return False
     return True
