@@ -31,7 +31,7 @@ _UNSURE = (408, 409, 425, 429, 500, 502, 503, 504)
 
 class Client(threading.Thread):
     """Goes on until `ended`, then settles its last operation. `rate`: messages a second.
-    `stuck` is an operation that never got an answer."""
+    `stuck` is an operation that never got an answer; `hopeless`: none is asked for any more."""
 
     def __init__(
         self, house: House, history: History, *, number: int, seed: int, rate: float
@@ -46,6 +46,7 @@ class Client(threading.Thread):
         self._ids: list[str] = []
         self._keyed: deque[tuple[str, str, Any]] = deque(maxlen=_REMEMBERS)
         self.ended = threading.Event()
+        self.hopeless = threading.Event()
         self.stuck: str | None = None
 
     def run(self) -> None:
@@ -85,7 +86,8 @@ class Client(threading.Thread):
         key = operation.name if operation.keyed else None
         for again in range(_TRIES if key else 1):
             if again:
-                threading.Event().wait(_PAUSE_S)  # the server is being started again
+                if self.hopeless.wait(_PAUSE_S):  # else the server is being started again
+                    break
                 self._history.write("invoke", op=operation.kind, key=operation.name)
             answer = self._try("POST", path, operation.name, body, key=key)
             if answer is None:

@@ -114,21 +114,25 @@ class _Run:
             answer = house.call("PATCH", "/streams/transactional", _STREAM)
             assert answer.status == 200, answer
             faults = Faults(house, host, sinks, clock, self._history)
-            self._torment(host, house, faults)
-            for sink in sinks:
-                sink.behave("ok")
-            self._drain(house)
-            self._audit(house)
+            try:
+                if not self._torment(host, house, faults):
+                    return result  # there is no server whose record could be read
+                for sink in sinks:
+                    sink.behave("ok")
+                self._drain(house)
+                self._audit(house)
+            finally:
+                self._history.close()
             for sink in sinks:
                 sink.close()
             copies = [taken for sink in sinks for taken in sink.taken()]
-        self._history.close()
         result.verdict = check(self._history.events, copies, self._record)
         return result
 
     # -- clients and faults ------------------------------------------------------------------------
 
-    def _torment(self, host: Host, house: House, faults: Faults) -> None:
+    def _torment(self, host: Host, house: House, faults: Faults) -> bool:
+        """Whether the server is there at the end: all faults could be done, and healed."""
         plan, result = self._plan, self._result
         each = plan.rate / plan.clients
         clients = [
@@ -141,17 +145,22 @@ class _Run:
             client.start()
         began = time.monotonic()
         plays = schedule(plan.seed, plan.seconds, faults=plan.faults) if plan.faults else []
+        healed = True
         try:
             faults.play(plays, seconds=plan.seconds)
         except AssertionError as error:
+            healed = False
             result.problems.append(f"a fault could not be done, or healed: {error}")
-        threading.Event().wait(max(0.0, began + plan.seconds - time.monotonic()))
+            for client in clients:
+                client.hopeless.set()
+        else:
+            threading.Event().wait(max(0.0, began + plan.seconds - time.monotonic()))
         result.tormented_s = round(time.monotonic() - began, 1)
         for client in clients:
             client.ended.set()
         for client in clients:
             client.join(120)
-            if client.stuck is not None:
+            if client.stuck is not None and healed:
                 result.problems.append(f"{client.stuck} never got an answer")
             elif client.is_alive():
                 result.problems.append("a client hangs")
@@ -161,6 +170,7 @@ class _Run:
         result.peaks = watcher.peaks
         if result.peaks.rss_mib > _MOST_RSS_MIB or result.peaks.files > _MOST_FILES:
             result.problems.append(f"I16: {result.peaks}")
+        return healed
 
     def _progress(self, host: Host, faults: Faults) -> str:
         return (
