@@ -36,9 +36,9 @@ _CALLS = {
 _SPARE = 64 << 10
 """Bytes that a full disk still has: less than any write-ahead log needs to grow."""
 
-_WHILE_STARTING = 0.25
+_WHILE_STARTING = 0.3
 """So many kills come whether the children are ready or not; the others wait for that …"""
-_STARTING_S = 8.0
+_STARTING_S = 5.0
 """… this long."""
 
 Done = dict[str, Any]
