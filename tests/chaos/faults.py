@@ -41,6 +41,9 @@ _WHILE_STARTING = 0.3
 _STARTING_S = 5.0
 """… this long."""
 
+_BREATH_S = 1.5
+"""After a fault that took longer than the schedule thought, mail flows for so long."""
+
 Done = dict[str, Any]
 
 
@@ -110,7 +113,10 @@ class Faults:
             return bool(self._errors) or not any(exclude(fault.name, o.name) for o in others)
 
         with self._change:
+            if clear():
+                return
             assert self._change.wait_for(clear, timeout=120), f"{self._active} never ends"
+        self._wait(time.monotonic() + _BREATH_S)
 
     def _wait_for_children(self) -> None:
         """Not for long: on a busy machine mail would never flow if what is killed were always still
