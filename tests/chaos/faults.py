@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from everpost.recovery.children import read_children
 from tests.chaos.bits import flip_one
 from tests.chaos.history import History
 from tests.chaos.nemesis import Fault, exclude
@@ -35,6 +36,11 @@ _CALLS = {
 }
 _SPARE = 64 << 10
 """Bytes that a full disk still has: less than any write-ahead log needs to grow."""
+
+_WHILE_STARTING = 0.3
+"""So many kills come whether the children are ready or not; the others wait for that …"""
+_STARTING_S = 5.0
+"""… this long."""
 
 Done = dict[str, Any]
 
@@ -76,6 +82,8 @@ class Faults:
         for fault in plan:
             self._wait(begun + fault.at + late)
             self._wait_for_others(fault)
+            if fault.name.startswith("kill") and fault.pick >= _WHILE_STARTING:
+                self._wait_for_children()
             late = max(0.0, time.monotonic() - begun - fault.at)
             if self._errors or fault.end + late > seconds:
                 break
@@ -104,6 +112,19 @@ class Faults:
 
         with self._change:
             assert self._change.wait_for(clear, timeout=120), f"{self._active} never ends"
+
+    def _wait_for_children(self) -> None:
+        """Not for long: on a busy machine mail would never flow if what is killed were always still
+        starting."""
+
+        def ready() -> bool:
+            facts = read_children(self._house.data / "run" / "children.json")
+            return bool(self._errors) or (
+                facts is not None and all(child.ready for child in facts.children)
+            )
+
+        with suppress(AssertionError):
+            wait_until(ready, seconds=_STARTING_S, what="the children to be ready")
 
     def _begin(self, fault: Fault) -> threading.Thread:
         with self._change:
@@ -268,10 +289,10 @@ class Faults:
             try:
                 with injecting(pid, *given):
                     _rest(fault.length)
-            except AssertionError as error:  # it was killed before
-                if _alive(pid):
+            except AssertionError as error:
+                if not _dies(pid):
                     raise
-                return {"missed": str(error)}
+                return {"missed": f"{pid}: {error}"}
         return {"traced": pids, "calls": given}
 
     def _disk_full(self, fault: Fault) -> Done:
@@ -356,8 +377,21 @@ def _signal(pid: int, number: int) -> bool:
     return False
 
 
-def _alive(pid: int) -> bool:
-    return _signal(pid, 0)
+def _dies(pid: int) -> bool:
+    """Whether it was killed just now."""
+
+    def gone() -> bool:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        except OSError:
+            return True
+        return stat.rpartition(")")[2].split()[0] in "ZX"
+
+    try:
+        wait_until(gone, seconds=1, what="its end")
+    except AssertionError:
+        return False
+    return True
 
 
 def _rest(seconds: float) -> None:

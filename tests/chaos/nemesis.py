@@ -34,17 +34,17 @@ def _kind(often: int, length: tuple[float, float], pause: float, what: str) -> _
 # house: its processes; running: none of them stands still; disk, clock, sinks: they are as they
 # should be; calls: the one tracer that may be attached.
 _KINDS = {
-    "kill_api": _kind(2, (0.1, 0.1), 1.2, "/ house"),
-    "kill_dispatch": _kind(16, (0.1, 0.1), 0.9, "/ house"),
-    "kill_dispatchers": _kind(7, (0.2, 0.2), 1.8, "/ house"),
-    "kill_children": _kind(3, (0.3, 0.3), 3.0, "/ house"),
-    "kill_all": _kind(2, (3.0, 3.0), 3.5, "house"),
+    "kill_api": _kind(2, (0.1, 0.1), 1.6, "/ house"),
+    "kill_dispatch": _kind(7, (0.1, 0.1), 1.4, "/ house"),
+    "kill_dispatchers": _kind(4, (0.2, 0.2), 2.2, "/ house"),
+    "kill_children": _kind(7, (0.3, 0.3), 3.0, "/ house"),
+    "kill_all": _kind(3, (3.0, 3.0), 3.5, "house"),
     "term": _kind(1, (0.5, 0.5), 1.5, "/ house running"),
     "reload": _kind(1, (1.0, 4.0), 1.0, "reload / house running"),
     "pause_short": _kind(1, (0.5, LEASE_S / 2), 0.7, "running / house"),
     "pause_lease": _kind(1, (LEASE_S + 1, LEASE_S + 2), 0.7, "running / house"),
     "pause_hung": _kind(1, (HUNG_S + 3, HUNG_S + 3), 0.7, "running / house"),
-    "pause_all": _kind(1, (1.0, LEASE_S + 1), 3.0, "house"),
+    "pause_all": _kind(1, (1.0, LEASE_S + 1), 2.0, "house"),
     "power": _kind(2, (4.0, 4.0), 4.5, "house disk clock"),
     "power_twice": _kind(1, (6.0, 6.0), 6.5, "house disk clock"),
     "flip": _kind(1, (7.0, 7.0), 7.0, "house disk clock sinks"),
@@ -71,6 +71,10 @@ _FIRST_AT = 1.0
 _QUIET_EVERY_S = 20.0
 _QUIET_S = 2.5
 """So often, for so long, no fault begins: children live long enough to be healthy again."""
+
+
+_WAITING = 8
+"""So many may have let others go first; with these alone nothing might begin for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,8 @@ def schedule(seed: int, seconds: float, *, faults: Sequence[str] = FAULTS) -> li
     while at < seconds:
         if at > quiet:
             at, quiet = at + _QUIET_S, quiet + _QUIET_EVERY_S
-        if not bag:
-            bag = _round(rng, faults)
+        if len(bag) <= _WAITING:
+            bag += _round(rng, faults, first=not plan)
         fault = _next(rng, plan, bag, at=round(at, 3), seconds=seconds)
         if fault is None:
             at += 0.25
@@ -119,12 +123,15 @@ def schedule(seed: int, seconds: float, *, faults: Sequence[str] = FAULTS) -> li
     return plan
 
 
-def _round(rng: random.Random, faults: Sequence[str]) -> list[str]:
-    """Each kind comes once before any comes again."""
-    first, rest = list(faults), [f for f in faults for _ in range(_KINDS[f].often - 1)]
-    rng.shuffle(first)
-    rng.shuffle(rest)
-    return first + rest
+def _round(rng: random.Random, faults: Sequence[str], *, first: bool) -> list[str]:
+    """In the first, each kind comes once before any comes again."""
+    once, more = list(faults), [f for f in faults for _ in range(_KINDS[f].often - 1)]
+    rng.shuffle(once)
+    rng.shuffle(more)
+    bag = once + more
+    if not first:
+        rng.shuffle(bag)
+    return bag
 
 
 def _next(

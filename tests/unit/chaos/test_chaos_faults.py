@@ -2,7 +2,10 @@
 or whose failure nobody hears of."""
 
 import os
+import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from everpost.recovery.children import ChildFacts, Children, Reload, write_children
 from tests.chaos.faults import Faults
 from tests.chaos.history import History
 from tests.chaos.nemesis import Fault
@@ -112,7 +116,7 @@ def test_a_paused_process_is_never_woken(stage: _Stage) -> None:
 
 
 def test_a_paused_process_is_killed_meanwhile(stage: _Stage) -> None:
-    plan = [Fault(0, "pause_short", 0.9, 0.4), Fault(0.1, "kill_children", 0.5, 0.1)]
+    plan = [Fault(0, "pause_short", 0.9, 0.4), Fault(0.1, "kill_children", 0.1, 0.1)]
     stage.faults.play(plan, seconds=5)
     assert len(stage.told("end")) == 2
     assert stage.faults.kills == 3
@@ -143,6 +147,23 @@ def test_what_is_too_late_is_done_all_the_same(stage: _Stage) -> None:
     assert stage.faults.done == {"clock_ahead": 1}
 
 
+def test_the_process_is_gone_before_its_calls_fail(
+    stage: _Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no failure of the run; a tracer that cannot be had is one."""
+
+    def injecting(pid: int, *_: str) -> None:
+        if stage.faults.done["io_error"] == 0:
+            os.kill(pid, signal.SIGKILL)
+        raise AssertionError("strace could not attach")
+
+    monkeypatch.setattr("tests.chaos.faults.injecting", injecting)
+    stage.faults.do(Fault(0, "io_error", 0.5, 0.1))
+    assert "strace could not attach" in stage.told("end")[0]["missed"]
+    with pytest.raises(AssertionError, match="could not attach"):
+        stage.faults.do(Fault(0, "io_error", 0.9, 0.1))
+
+
 def test_nobody_hears_that_a_fault_failed(stage: _Stage) -> None:
     stage.machine.fails = True
     plan = [Fault(0.0, "power", 0.5, 0.2), Fault(60.0, "kill_api", 0.5, 0.1)]
@@ -150,3 +171,21 @@ def test_nobody_hears_that_a_fault_failed(stage: _Stage) -> None:
         stage.faults.play(plan, seconds=90)
     assert "no power cut here" in stage.told("end")[0]["error"]
     assert stage.faults.kills == 0
+
+
+def test_what_is_still_starting_is_always_killed(stage: _Stage) -> None:
+    """Most kills wait until the children are ready."""
+    children = [ChildFacts("api", 1, ready=False)]
+    file = stage.machine.data / "run" / "children.json"
+    file.parent.mkdir(parents=True)
+    write_children(file, Children(1, tuple(children), Reload(), None, {}))
+    ready = Children(1, (ChildFacts("api", 1, ready=True),), Reload(), None, {})
+    timer = threading.Timer(0.3, write_children, (file, ready))
+    timer.start()
+    began = time.monotonic()
+    plan = [Fault(0.0, "kill_api", 0.1, 0.1), Fault(0.0, "kill_dispatch", 0.9, 0.1)]
+    stage.faults.play(plan, seconds=20)
+    timer.join()
+    assert stage.faults.kills == 2
+    assert stage.told("begin")[0]["at"] < began + 0.25
+    assert began + 0.25 < stage.told("begin")[1]["at"] < began + 6
