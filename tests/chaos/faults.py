@@ -29,7 +29,8 @@ __all__ = ["Faults"]
 
 _HOUR = 3600.0
 _CALLS = {
-    "io_error": ("fdatasync:error=EIO", "fsync:error=EIO"),
+    # Every second one, so that of two flushes that belong together one alone may fail.
+    "io_error": ("fdatasync:error=EIO:when=2+2", "fsync:error=EIO:when=2+2"),
     "io_full": ("pwrite64:error=ENOSPC", "pwritev:error=ENOSPC"),
     "io_slow": ("fdatasync:delay_enter={delay_us}",),
 }

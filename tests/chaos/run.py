@@ -31,14 +31,15 @@ _SETTINGS = {
     "EVERPOST_NODE_HUNG_S": f"{HUNG_S:g}",
     "EVERPOST_DELIVERY_CONNECT_S": "2",
     "EVERPOST_DELIVERY_GREET_S": "3",
-    "EVERPOST_DELIVERY_MAIL_S": "3",
-    "EVERPOST_DELIVERY_RCPT_S": "3",
-    "EVERPOST_DELIVERY_DATA_S": "3",
-    "EVERPOST_DELIVERY_BLOCK_S": "3",
+    "EVERPOST_DELIVERY_MAIL_S": "20",
+    "EVERPOST_DELIVERY_RCPT_S": "20",
+    "EVERPOST_DELIVERY_DATA_S": "20",
+    "EVERPOST_DELIVERY_BLOCK_S": "20",
     "EVERPOST_DELIVERY_EJECT_S": "0.5",
     "EVERPOST_DELIVERY_PROBE_S": "2",
 }
-"""Waits of minutes are seconds here, so that a run of ten minutes sees their ends."""
+"""Waits of minutes are seconds here, so that a run of ten minutes sees their ends. Those within a
+transaction are longer than a claim's term: a process that stood still goes on with its mail."""
 
 _STREAM = {"retry_first": 1, "retry_cap": 4}
 _MOST_RSS_MIB = 1200
