@@ -1,79 +1,203 @@
-"""Clients that send under a key each, again until the answer is known, and read back."""
+"""Clients: each does one operation after another, with a key until the answer is known."""
 
+import contextlib
 import http.client
 import json
+import socket
+import struct
 import threading
+import time
+from collections import deque
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.chaos.history import History
+from tests.chaos.operations import Message, Operation, Operations, text_of
 from tests.support.house import House
 
 __all__ = ["Client"]
 
+_TRIES = 900
+_PAUSE_S = 0.1
+_CATCHES_UP_S = 10.0
+"""What an outage kept a client from sending, it sends afterwards."""
+_CANCELLED = 0.4
+_READ = 0.08
+_REPEATED = 0.15
+_REMEMBERS = 40
+_UNSURE = (408, 409, 425, 429, 500, 502, 503, 504)
+"""Under a key it is asked again: the first request may be running still, or the server is busy."""
+
 
 class Client(threading.Thread):
-    """Sends one message after another, each to an address that names its key, until `ended`;
-    then it settles its last key. `stuck` is a key that was never acknowledged."""
+    """Goes on until `ended`, then settles its last operation. `rate`: messages a second.
+    `stuck` is an operation that never got an answer; `hopeless`: none is asked for any more."""
 
-    def __init__(self, house: House, history: History, number: int, gap_s: float) -> None:
+    def __init__(
+        self, house: House, history: History, *, number: int, seed: int, rate: float
+    ) -> None:
         super().__init__(daemon=True)
         self._house = house
         self._history = history
         self._number = number
-        self._gap_s = gap_s
+        self._operations = Operations(seed, number)
+        self._rate = rate
         self._connection: http.client.HTTPConnection | None = None
+        self._ids: list[str] = []
+        self._keyed: deque[tuple[str, str, Any]] = deque(maxlen=_REMEMBERS)
         self.ended = threading.Event()
+        self.hopeless = threading.Event()
         self.stuck: str | None = None
 
     def run(self) -> None:
-        n = 0
+        due = time.monotonic()
         while not self.ended.is_set() and self.stuck is None:
-            key = f"c{self._number}-{n}"
-            n += 1
-            if not any(self._try(key) or self._pause() for _ in range(600)):
-                self.stuck = key
-            self.ended.wait(self._gap_s)
-        self._hang_up()
+            operation = self._operations.next()
+            ids = self._send(operation)
+            if ids and operation.kind == "later" and self._operations.choice(_CANCELLED):
+                self._cancel(operation, ids[0])
+            if self._keyed and self._operations.choice(_REPEATED):
+                self._repeat(*self._keyed[self._operations.pick(len(self._keyed))])
+            if self._ids and self._operations.choice(_READ):
+                self._get(self._ids[self._operations.pick(len(self._ids))])
+            now = time.monotonic()
+            due = max(due + len(operation.messages) / self._rate, now - _CATCHES_UP_S)
+            self.ended.wait(max(0.0, due - now))
+        self._let_go()
 
-    def _pause(self) -> bool:
-        threading.Event().wait(0.1)  # the server is being started again
-        return False
+    # -- operations --------------------------------------------------------------------------------
 
-    def _try(self, key: str) -> bool:
-        self._history.write("invoke", client=self._number, op="send", key=key)
-        draft = {
-            "from": "a@example.test",
-            "to": f"{key}@receiver.test",
-            "subject": key,
-            "text": f"{key}\n",
-        }
+    def _send(self, operation: Operation) -> list[str]:
+        """The ids that were answered."""
+        due = [time.monotonic() + m.wait_s for m in operation.messages if m.wait_s]
+        body = _body(operation)
+        self._history.write(
+            "invoke",
+            op=operation.kind,
+            key=operation.name,
+            messages=[m.recipients for m in operation.messages],
+            policies=[m.policy for m in operation.messages],
+            due=due[0] if due else 0.0,
+        )
+        path = "/emails/batch" if operation.batch else "/emails"
+        if operation.kind == "hang_up":
+            self._hang_up(path, body, operation)
+            return []
+        key = operation.name if operation.keyed else None
+        for again in range(_TRIES if key else 1):
+            if again:
+                if self.hopeless.wait(_PAUSE_S):  # else the server is being started again
+                    break
+                self._history.write("invoke", op=operation.kind, key=operation.name)
+            answer = self._try("POST", path, operation.name, body, key=key)
+            if answer is None:
+                continue
+            status, value = answer
+            if status == 200:
+                made = value["data"] if operation.batch else [value]
+                ids = [str(each["id"]) for each in made]
+                self._history.write("ok", op=operation.kind, key=operation.name, ids=ids)
+                self._ids += ids
+                if key:
+                    self._keyed.append((key, path, body))
+                return ids
+            self._history.write("fail", op=operation.kind, key=operation.name, status=status)
+            if status not in _UNSURE:
+                return []
+        if key:
+            self.stuck = operation.name
+        return []
+
+    def _repeat(self, key: str, path: str, body: Any) -> None:
+        """An operation that was acknowledged a while ago, again: the first answer is due."""
+        self._history.write("invoke", op="repeat", key=key)
+        answer = self._try("POST", path, key, body, key=key)
+        if answer is None:
+            return
+        status, value = answer
+        if status == 200:
+            made = value.get("data", [value])
+            self._history.write("ok", op="repeat", key=key, ids=[str(m["id"]) for m in made])
+        else:
+            self._history.write("fail", op="repeat", key=key, status=status)
+
+    def _cancel(self, operation: Operation, id_: str) -> None:
+        name = f"{operation.name}/cancel"
+        self._history.write("invoke", op="cancel", key=name, of=operation.name)
+        answer = self._try("POST", f"/emails/{id_}/cancel", name)
+        if answer is not None:
+            kind = "ok" if answer[0] == 200 else "fail"
+            self._history.write(kind, op="cancel", key=name, of=operation.name, status=answer[0])
+
+    def _get(self, id_: str) -> None:
+        self._history.write("invoke", op="get", key=id_, of=id_)
+        answer = self._try("GET", f"/emails/{id_}", id_)
+        if answer is not None:
+            kind = "ok" if answer[0] == 200 else "fail"
+            self._history.write(kind, op="get", key=id_, of=id_, status=answer[0])
+
+    def _hang_up(self, path: str, body: Any, operation: Operation) -> None:
+        """Send all of it and be gone, with a reset now and then."""
+        data = json.dumps(body).encode()
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {self._house.key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        )
+        address = (self._house.host, self._house.port)
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=5) as sock:
+            sock.sendall(head.encode() + data)
+            if self._operations.choice(0.5):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._history.write("info", op=operation.kind, key=operation.name, why="hung up")
+
+    # -- below them --------------------------------------------------------------------------------
+
+    def _try(
+        self, method: str, path: str, name: str, body: Any = None, *, key: str | None = None
+    ) -> tuple[int, Any] | None:
+        """Status and JSON; None when there is no telling, which the history then says."""
+        headers = {"Authorization": f"Bearer {self._house.key}"}
+        data = None
+        if body is not None:
+            data = json.dumps(body)
+            headers["Content-Type"] = "application/json"
+        if key is not None:
+            headers["Idempotency-Key"] = key
         try:
-            status, answer = self._call(key, draft)
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection(
+                    self._house.host, self._house.port, timeout=20
+                )
+            self._connection.request(method, path, body=data, headers=headers)
+            answer = self._connection.getresponse()
+            return answer.status, json.loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            self._hang_up()
-            self._history.write("info", client=self._number, key=key, why=repr(error))
-            return False
-        if status != 200:
-            self._history.write("fail", client=self._number, key=key, status=status)
-            return False
-        self._history.write("ok", client=self._number, key=key, id=str(answer["id"]))
-        return True
+            self._let_go()
+            self._history.write("info", key=name, why=repr(error))
+            return None
 
-    def _call(self, key: str, draft: dict[str, str]) -> tuple[int, Any]:
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection(
-                self._house.host, self._house.port, timeout=20
-            )
-        headers = {
-            "Authorization": f"Bearer {self._house.key}",
-            "Content-Type": "application/json",
-            "Idempotency-Key": key,
-        }
-        self._connection.request("POST", "/emails", body=json.dumps(draft), headers=headers)
-        answer = self._connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-    def _hang_up(self) -> None:
+    def _let_go(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+
+def _body(operation: Operation) -> Any:
+    drafts = [_draft(message) for message in operation.messages]
+    if operation.kind == "invalid_batch":
+        drafts[-1]["from"] = "nobody"
+    return drafts if operation.batch else drafts[0]
+
+
+def _draft(message: Message) -> dict[str, Any]:
+    draft: dict[str, Any] = {
+        "from": "a@example.test",
+        "to": [f"{element}@receiver.test" for element in message.recipients],
+        "subject": message.name,
+        "text": text_of(message.name),
+        "in_doubt": message.policy,
+    }
+    if message.wait_s:
+        due = datetime.now(UTC) + timedelta(seconds=message.wait_s)
+        draft["scheduled_at"] = due.isoformat(timespec="milliseconds")
+    return draft

@@ -10,7 +10,8 @@ import signal
 import struct
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,7 +34,8 @@ class Host:
     def __init__(self, folder: Path, *, mib: int = 768) -> None:
         self._mib = mib
         self._image = folder / "disk.img"
-        self._mount = folder / "disk"
+        self._shared = folder / "host"
+        self._mount = self._shared / "disk"
         self._boot = folder / "boot_id"
         self.data = self._mount / "d"
         self.log = folder / "server.log"
@@ -45,12 +47,17 @@ class Host:
 
     @property
     def prefix(self) -> Sequence[str]:
-        """For `House`: the server sees this host's boot id in the place of the kernel's."""
+        """For `House`: the server sees this host's boot id in the place of the kernel's. What is
+        unmounted outside is unmounted in its name space, too: else a server of one host would keep
+        the dead disks of all others."""
         bind = f"mount --bind '{self._boot}' /proc/sys/kernel/random/boot_id && exec \"$@\""
-        return ("unshare", "--mount", "--", "sh", "-c", bind, "sh")
+        return ("unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", bind, "sh")
 
     def __enter__(self) -> "Host":
-        self._mount.mkdir(parents=True)
+        self._shared.mkdir(parents=True)
+        _run("mount", "--bind", str(self._shared), str(self._shared))
+        _run("mount", "--make-shared", str(self._shared))
+        self._mount.mkdir(exist_ok=True)
         _run("truncate", "--size", f"{self._mib}M", str(self._image))
         _run("mkfs.ext4", "-q", "-F", str(self._image))
         self._on()
@@ -62,7 +69,8 @@ class Host:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        subprocess.run(["umount", str(self._mount)], capture_output=True, check=False)
+        for each in (self._mount, self._shared):
+            subprocess.run(["umount", str(each)], capture_output=True, check=False)
         self._image.unlink(missing_ok=True)
 
     def cut(self, house: House) -> None:
@@ -71,8 +79,8 @@ class Host:
         The processes are stopped first: a host without power computes nothing, whereas on an ext4
         that was shut down pages can still be read, and are zeros where they had not been written.
         """
-        for pid in (house.pid, *house.children()):
-            os.kill(pid, signal.SIGSTOP)
+        pids = (house.pid, *house.children())
+        _signal(pids, signal.SIGSTOP)
         file = os.open(self._mount, os.O_RDONLY)
         try:
             fcntl.ioctl(file, _EXT4_IOC_SHUTDOWN, _NO_LOG_FLUSH)
@@ -82,6 +90,7 @@ class Host:
             ) from error
         finally:
             os.close(file)
+        _signal(pids, signal.SIGKILL)  # one that was just starting does not yet die with its parent
         house.kill()
         # A process whose first thread is gone may still be ending its others.
         self.cuts += 1
@@ -121,6 +130,12 @@ class Host:
     def _on(self, *options: str) -> None:
         _run("mount", "-o", ",".join(("loop", *options)), str(self._image), str(self._mount))
         self._boot.write_text(f"{uuid.uuid4()}\n")
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _run(*command: str) -> None:
