@@ -60,6 +60,7 @@ def test_what_a_stopped_process_had_in_hand_stays_there(house: House) -> None:
         assert len(far.taken) == 1
 
 
+@pytest.mark.long
 def test_a_process_stops_with_the_write_lock_in_its_hand(tmp_path: Path) -> None:
     order = tmp_path / "order"
     with House(

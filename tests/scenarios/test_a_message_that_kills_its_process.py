@@ -59,13 +59,14 @@ def _poison_is_found_out(house: House, kind: str) -> tuple[str, list[str]]:
     return poison, [*beside, *others]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "processes", "more"),
     [
-        pytest.param("killed", 2, {"SUSPECT_MS": "300"}),
-        pytest.param("killed", 1, {}, marks=pytest.mark.long),
-        pytest.param("loops", 1, {}, marks=pytest.mark.long),
-        pytest.param("loops", 2, {}, marks=pytest.mark.long),
+        ("killed", 2, {"SUSPECT_MS": "300"}),
+        ("killed", 1, {}),
+        ("loops", 1, {}),
+        ("loops", 2, {}),
     ],
 )
 def test_a_message_that_kills_stops_all_mail(
