@@ -68,7 +68,7 @@ def zeroed(wal: Path) -> None:
     wal.write_bytes(stored)
 
 
-@pytest.mark.parametrize("change", [nothing, without_index])
+@pytest.mark.parametrize("change", [nothing, pytest.param(without_index, marks=pytest.mark.long)])
 def test_a_plain_kill_loses_nothing_and_raises_no_alarm(
     killed: tuple[House, Path, list[str]], change: Callable[[Path], None]
 ) -> None:
