@@ -14,7 +14,7 @@ _WEIGHTS = {
     "unkeyed": 16,
     "group": 12,
     "later": 8,
-    "batch": 14,
+    "batch": 36,
     "hang_up": 6,
     "unkeyed_batch": 2,
     "invalid_batch": 2,
@@ -65,7 +65,7 @@ class Operations:
         name = f"c{self._client}-{self._n}"
         self._n += 1
         kind = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-        count = rng.randint(20, MOST_IN_BATCH) if kind.endswith("batch") else 1
+        count = rng.randint(40, MOST_IN_BATCH) if kind.endswith("batch") else 1
         people = rng.randint(2, 6) if kind == "group" else 1
         wait_s = round(rng.uniform(2, 4), 3) if kind == "later" else 0.0
         messages = tuple(

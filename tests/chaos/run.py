@@ -107,7 +107,7 @@ class _Run:
             if any(name.startswith("clock") for name in plan.faults):
                 settings |= _seldom(clock.environment)
                 inside = (*clock.inside, *inside)
-            house = host.house(inside=inside, settings=settings)
+            house = host.house(inside=inside, settings=settings, processes=3)
             stack.enter_context(house)
             for sink in sinks:
                 house.relay(sink.url, name=sink.name, tls="none")
