@@ -411,6 +411,29 @@ def test_a_claim_whose_message_is_gone_is_held(engine: Engine, tmp_path: Path) -
     on_a_stage(engine, scene)
 
 
+UNREADABLE = "CAST(X'61ff40312e74657374' AS TEXT)"
+
+
+def test_several_things_are_damaged_at_once_and_what_is_safe_is_still_mended(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.damage("DELETE FROM workers")
+        stage.damage(f"UPDATE messages SET in_doubt = {UNREADABLE} WHERE id = :claimed")
+        stage.damage(f"UPDATE recipients SET address = {UNREADABLE} WHERE message = :claimed")
+        stage.damage("UPDATE contents SET sealed = X'00' WHERE id = :queued")
+        stage.damage("UPDATE recipients SET state = 'quened' WHERE message = :queued AND n = 1")
+        stage.damage(f"UPDATE recipients SET state = {UNREADABLE} WHERE message = :tried AND n = 1")
+        stage.damage("DELETE FROM contents WHERE id = :tried")
+        done = await repair(stage.store, owner=make_id(), clock=engine.clock, folder=tmp_path)
+        assert (done.taken_back, done.held) == (1, 3)
+        row = await stage.store.message(1, stage.ids["claimed"])
+        assert row is not None
+        assert row.recipients[0].state is State.HELD  # what its policy was, nobody knows
+
+    on_a_stage(engine, scene)
+
+
 def test_a_claim_that_was_taken_meanwhile_is_left_alone(engine: Engine) -> None:
     async def scene(stage: Stage) -> None:
         stage.damage("DELETE FROM workers")
