@@ -75,6 +75,20 @@ class Stage:
         assert taken
         assert all(await self.store.settle(OWNER, [settled(c, outcome, in_doubt) for c in taken]))
 
+    def damage_whatever_it_is(self, table: str, change: str) -> None:
+        """As `damage` of a table, past the types of its columns."""
+        path = str(self.engine.path)
+        query = "SELECT sql FROM sqlite_schema WHERE name = ?"
+        strict = str(apsw.Connection(path).execute(query, (table,)).get)
+        loose = strict.replace("STRICT, ", "").replace(") STRICT", ")").replace("NOT NULL", "")
+        for schema, then in ((loose, change), (strict, None)):
+            db = apsw.Connection(path)
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (schema, table))
+            db.close()
+            if then is not None:
+                self.damage(then)
+
     def damage(self, sql: str) -> None:
         """Change the file behind the store's back. `:delivered` and the like are messages' ids."""
         db = apsw.Connection(str(self.engine.path))
@@ -407,6 +421,33 @@ def test_a_claim_whose_message_is_gone_is_held(engine: Engine, tmp_path: Path) -
         done = await repair(stage.store, owner=make_id(), clock=engine.clock, folder=tmp_path)
         assert done.taken_back == 1
         assert set((await stage.found()).counts) == {"message_missing"}
+
+    on_a_stage(engine, scene)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "expected"),
+    [
+        ("recipients", "state = NULL WHERE message = :queued AND n = 1", {"state_unknown"}),
+        ("recipients", "address = NULL WHERE message = :queued AND n = 1", {"recipient_damaged"}),
+        ("events", "data = NULL WHERE message = :queued", {"event_unreadable"}),
+        ("events", "type = NULL WHERE message = :queued", {"event_unknown"}),
+        ("contents", "sealed = NULL WHERE id = :queued", {"content_damaged"}),
+        ("contents", "sealed = CAST(sealed AS TEXT) WHERE id = :queued", {"content_damaged"}),
+        ("parts", "sealed = NULL WHERE hash = CAST('queued' AS BLOB)", {"part_damaged"}),
+    ],
+)
+def test_a_bit_makes_a_column_another_type(
+    engine: Engine, table: str, change: str, expected: set[str]
+) -> None:
+    """A finding like any other: the patrol goes on."""
+
+    async def scene(stage: Stage) -> None:
+        stage.damage_whatever_it_is(table, f"UPDATE {table} SET {change}")
+        findings = Findings()
+        await walk(stage.store, findings, limit=2)
+        await check_store(stage.store, findings, engine=False)
+        assert set(findings.counts) - {"tally_off"} == expected, findings.kept
 
     on_a_stage(engine, scene)
 

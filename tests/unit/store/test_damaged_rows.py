@@ -59,9 +59,7 @@ class Damaged:
     def change_whatever_it_is(self, sql: str, id_: Id) -> None:
         """As `change` of recipients, past the types of their columns."""
         db = apsw.Connection(str(self.path))
-        (whole,) = db.execute("SELECT sql FROM sqlite_schema WHERE name = 'recipients'").fetchall()[
-            0
-        ]
+        whole = str(db.execute("SELECT sql FROM sqlite_schema WHERE name = 'recipients'").get)
         loose = (
             whole.replace("STRICT, ", "")
             .replace("NOT NULL DEFAULT 0", "")

@@ -15,7 +15,7 @@ from everpost.model.states import HeldReason, State
 from everpost.store.interface import StoreCorrupt
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
-from everpost.store.sqlite.work import Transaction
+from everpost.store.sqlite.work import Transaction, fetch_all
 
 __all__ = ["SUSPICIOUS", "IndexOff", "NumberOff", "QueueMender", "hold"]
 
@@ -77,7 +77,7 @@ class QueueMender:
             for message, n, *texts in found
             if not all(_is_text(each) for each in texts)
         ]
-        unreadable += tx.db.execute(_NUMBERS_OFF, {"now": tx.now}).fetchall()
+        unreadable += [row[:2] for row in fetch_all(tx.db, _NUMBERS_OFF, {"now": tx.now})]
         hold(tx, unreadable, alarm="row_corrupt", why="recipient unreadable")
 
     def failed(self, tx: Transaction) -> None:
