@@ -17,6 +17,7 @@ from everpost.ledger import Findings, Repaired, check_store, repair, walk
 from everpost.ledger.findings import KINDS
 from everpost.model.outcome import Deferred, Delivered, InDoubt, Outcome, Phase, Reply, Speaker
 from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.store.auditing import Totals
 from everpost.store.interface import Claim, Settlement, Store, WorkerRow
 from tests.conformance.engines import Engine
 from tests.conformance.making import START, attempt, claims, make_id, message
@@ -471,6 +472,33 @@ def test_several_things_are_damaged_at_once_and_what_is_safe_is_still_mended(
         row = await stage.store.message(1, stage.ids["claimed"])
         assert row is not None
         assert row.recipients[0].state is State.HELD  # what its policy was, nobody knows
+
+    on_a_stage(engine, scene)
+
+
+def test_counting_takes_longer_than_the_lease_and_another_repair_comes_between(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A difference that both add would be a new one."""
+
+    async def scene(stage: Stage) -> None:
+        stage.damage("UPDATE tallies SET n = n + 1 WHERE state = 'delivered'")
+        count = stage.store.audit_totals
+
+        async def slowly() -> Totals:
+            monkeypatch.undo()
+            counted = await count()
+            engine.clock.pass_(60_001)
+            other = await repair(
+                stage.store, owner=make_id(), clock=engine.clock, folder=tmp_path / "other"
+            )
+            assert other.tallies == 1
+            return counted
+
+        monkeypatch.setattr(stage.store, "audit_totals", slowly)
+        done = await repair(stage.store, owner=make_id(), clock=engine.clock, folder=tmp_path)
+        assert (done.tallies, done.busy) == (0, True)
+        assert (await stage.found()).kept == []
 
     on_a_stage(engine, scene)
 
