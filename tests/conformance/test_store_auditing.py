@@ -17,6 +17,7 @@ from everpost.ledger import Findings, Repaired, check_store, repair, walk
 from everpost.ledger.findings import KINDS
 from everpost.model.outcome import Deferred, Delivered, InDoubt, Outcome, Phase, Reply, Speaker
 from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.store.auditing import Totals
 from everpost.store.interface import Claim, Settlement, Store, WorkerRow
 from tests.conformance.engines import Engine
 from tests.conformance.making import START, attempt, claims, make_id, message
@@ -74,6 +75,20 @@ class Stage:
         taken = claims(await self.store.claim(OWNER, limit=9, lease_ms=60_000))
         assert taken
         assert all(await self.store.settle(OWNER, [settled(c, outcome, in_doubt) for c in taken]))
+
+    def damage_whatever_it_is(self, table: str, change: str) -> None:
+        """As `damage` of a table, past the types of its columns."""
+        path = str(self.engine.path)
+        query = "SELECT sql FROM sqlite_schema WHERE name = ?"
+        strict = str(apsw.Connection(path).execute(query, (table,)).get)
+        loose = strict.replace("STRICT, ", "").replace(") STRICT", ")").replace("NOT NULL", "")
+        for schema, then in ((loose, change), (strict, None)):
+            db = apsw.Connection(path)
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (schema, table))
+            db.close()
+            if then is not None:
+                self.damage(then)
 
     def damage(self, sql: str) -> None:
         """Change the file behind the store's back. `:delivered` and the like are messages' ids."""
@@ -407,6 +422,83 @@ def test_a_claim_whose_message_is_gone_is_held(engine: Engine, tmp_path: Path) -
         done = await repair(stage.store, owner=make_id(), clock=engine.clock, folder=tmp_path)
         assert done.taken_back == 1
         assert set((await stage.found()).counts) == {"message_missing"}
+
+    on_a_stage(engine, scene)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "expected"),
+    [
+        ("recipients", "state = NULL WHERE message = :queued AND n = 1", {"state_unknown"}),
+        ("recipients", "address = NULL WHERE message = :queued AND n = 1", {"recipient_damaged"}),
+        ("events", "data = NULL WHERE message = :queued", {"event_unreadable"}),
+        ("events", "type = NULL WHERE message = :queued", {"event_unknown"}),
+        ("contents", "sealed = NULL WHERE id = :queued", {"content_damaged"}),
+        ("contents", "sealed = CAST(sealed AS TEXT) WHERE id = :queued", {"content_damaged"}),
+        ("parts", "sealed = NULL WHERE hash = CAST('queued' AS BLOB)", {"part_damaged"}),
+    ],
+)
+def test_a_bit_makes_a_column_another_type(
+    engine: Engine, table: str, change: str, expected: set[str]
+) -> None:
+    """A finding like any other: the patrol goes on."""
+
+    async def scene(stage: Stage) -> None:
+        stage.damage_whatever_it_is(table, f"UPDATE {table} SET {change}")
+        findings = Findings()
+        await walk(stage.store, findings, limit=2)
+        await check_store(stage.store, findings, engine=False)
+        assert set(findings.counts) - {"tally_off"} == expected, findings.kept
+
+    on_a_stage(engine, scene)
+
+
+UNREADABLE = "CAST(X'61ff40312e74657374' AS TEXT)"
+
+
+def test_several_things_are_damaged_at_once_and_what_is_safe_is_still_mended(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.damage("DELETE FROM workers")
+        stage.damage(f"UPDATE messages SET in_doubt = {UNREADABLE} WHERE id = :claimed")
+        stage.damage(f"UPDATE recipients SET address = {UNREADABLE} WHERE message = :claimed")
+        stage.damage("UPDATE contents SET sealed = X'00' WHERE id = :queued")
+        stage.damage("UPDATE recipients SET state = 'quened' WHERE message = :queued AND n = 1")
+        stage.damage(f"UPDATE recipients SET state = {UNREADABLE} WHERE message = :tried AND n = 1")
+        stage.damage("DELETE FROM contents WHERE id = :tried")
+        done = await repair(stage.store, owner=make_id(), clock=engine.clock, folder=tmp_path)
+        assert (done.taken_back, done.held) == (1, 3)
+        row = await stage.store.message(1, stage.ids["claimed"])
+        assert row is not None
+        assert row.recipients[0].state is State.HELD  # what its policy was, nobody knows
+
+    on_a_stage(engine, scene)
+
+
+def test_counting_takes_longer_than_the_lease_and_another_repair_comes_between(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A difference that both add would be a new one."""
+
+    async def scene(stage: Stage) -> None:
+        stage.damage("UPDATE tallies SET n = n + 1 WHERE state = 'delivered'")
+        count = stage.store.audit_totals
+
+        async def slowly() -> Totals:
+            monkeypatch.undo()
+            counted = await count()
+            engine.clock.pass_(60_001)
+            other = await repair(
+                stage.store, owner=make_id(), clock=engine.clock, folder=tmp_path / "other"
+            )
+            assert other.tallies == 1
+            return counted
+
+        monkeypatch.setattr(stage.store, "audit_totals", slowly)
+        done = await repair(stage.store, owner=make_id(), clock=engine.clock, folder=tmp_path)
+        assert (done.tallies, done.busy) == (0, True)
+        assert (await stage.found()).kept == []
 
     on_a_stage(engine, scene)
 

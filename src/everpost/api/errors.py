@@ -69,11 +69,10 @@ _BY_TYPE: tuple[tuple[type[errors.Refusal], int], ...] = (
 
 def answer(error: Exception, *, request_id: str) -> Answer:
     """The answer to a request whose handling raised `error`."""
-    # SQLite calls a page that cannot be read (EIO) corrupt, too: it may pass.
-    if isinstance(error, StoreUnavailable | StoreCorrupt):
+    if isinstance(error, StoreUnavailable):
         telemetry.event("http.store_unavailable", error=str(error), request_id=request_id)
         error = errors.Unavailable("The service cannot store mail now. Nothing was accepted.")
-    elif isinstance(error, StoreCorrupt):
+    elif isinstance(error, StoreCorrupt):  # SQLite says so of a page that cannot be read (EIO), too
         telemetry.event("http.store_corrupt", error=str(error), request_id=request_id)
         error = errors.Unavailable(
             "This cannot be read or written: the store is damaged.",

@@ -1,5 +1,6 @@
 """`everpost serve`: bind the sockets, prepare the store, start the roles, say that it is ready."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -63,8 +64,9 @@ def serve(settings: Settings, origin: Origin) -> int:
         house.plan(settings), reader=house.reader(origin), report=house.report(origin, on_ready)
     )
     code = supervisor.run()
-    places.operator_socket.unlink(missing_ok=True)
-    places.children.unlink(missing_ok=True)
+    for left in (places.operator_socket, places.children):
+        with contextlib.suppress(OSError):
+            left.unlink()
     telemetry.event("serve.ended", code=code)
     return code
 

@@ -1,5 +1,6 @@
 """Where things lie in the data directory."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,8 @@ class Places:
 
     def forget_gauges(self, label: str) -> None:
         """Of a process that ended: they say how things are, and it is no more. (By name: the
-        metrics' own code is more than the supervisor should load.)"""
-        for path in self.metrics.glob(f"gauge_*_{label}.db"):
-            path.unlink(missing_ok=True)
+        metrics' own code is more than the supervisor should load.) Where the disk does not let it
+        (F7) they stay: nothing ends for that."""
+        with contextlib.suppress(OSError):
+            for path in self.metrics.glob(f"gauge_*_{label}.db"):
+                path.unlink(missing_ok=True)

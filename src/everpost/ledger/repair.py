@@ -159,13 +159,17 @@ async def _mend(
 
 
 async def _mend_tallies(store: Mendable, repaired: Repaired, owner: Id) -> None:
-    """Under a lease: a difference that two add is a new difference."""
-    if await store.lead(_LEASE, owner, lease_ms=_LEASE_MS) is None:
+    """Under a lease: a difference that two add is a new difference. One that ended while the rows
+    were counted may have been another's meanwhile: then its term is a new one."""
+    term = await store.lead(_LEASE, owner, lease_ms=_LEASE_MS)
+    if term is None:
         repaired.busy = True
         return
     try:
         off = differences(await store.audit_totals())
-        if off and await store.lead(_LEASE, owner, lease_ms=_LEASE_MS) is not None:
+        if off and await store.lead(_LEASE, owner, lease_ms=_LEASE_MS) != term:
+            repaired.busy = True
+        elif off:
             await store.mend_tallies(off, actor=ACTOR)
             repaired.tallies = len(off)
     finally:

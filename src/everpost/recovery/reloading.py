@@ -49,9 +49,15 @@ class Reading:
                 stdout=self._output,
                 start_new_session=True,
             )
+        except OSError:
+            os.close(self._output)
+            raise
+        try:
             self.pidfd = os.pidfd_open(self._process.pid)
         except OSError:
             os.close(self._output)
+            self._process.kill()
+            self._process.wait()
             raise
         self.deadline = time.monotonic() + _READ_S
 
@@ -67,7 +73,10 @@ class Reading:
         os.close(self.pidfd)
         if code != 0:
             return (f"the configuration could not be read (exit code {code}; see the log)",)
-        return self._decide(said)
+        try:
+            return self._decide(said)
+        except Exception as error:  # such as what an upgrade beneath this server printed
+            return (f"what is read now this server cannot use; restart Everpost ({error!r})",)
 
 
 @dataclass(slots=True)

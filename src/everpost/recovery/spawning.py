@@ -102,8 +102,15 @@ def spawn(child: Child, label: str, life_pipe: int) -> Running:
         raise
     finally:
         os.close(notify_write)
+    try:
+        running = Running(child, label, process, notify_read)
+    except OSError:  # nobody would look after it
+        os.close(notify_read)
+        process.kill()
+        process.wait()
+        raise
     telemetry.event("child.started", child=child.name, label=label, child_pid=process.pid)
-    return Running(child, label, process, notify_read)
+    return running
 
 
 _PR_SET_PDEATHSIG = 1

@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from everpost.api.errors import answer as answer_to
 from everpost.intake import Limits
 from everpost.model.message import Content, Durability
+from everpost.store.interface import StoreCorrupt
 from tests.unit.api.conftest import NOW, Door, email
 
 
@@ -341,6 +343,13 @@ def test_store_that_is_damaged_is_503_with_a_name(door: Door) -> None:
     assert (answer.status, answer.json["name"]) == (503, "store_corrupt")
     assert int(answer.headers["retry-after"]) >= 1
     assert "path" not in answer.json["message"]
+
+
+def test_whatever_meets_a_damaged_store_is_503_with_its_name() -> None:
+    answer = answer_to(StoreCorrupt("a path of this machine"), request_id="r")
+    assert (answer.status, json.loads(answer.body)["name"]) == (503, "store_corrupt")
+    assert dict(answer.headers)[b"retry-after"] == b"60"
+    assert b"path" not in answer.body
 
 
 def test_unexpected_fault_shows_no_detail(door: Door) -> None:

@@ -14,7 +14,7 @@ from everpost.ids import Id
 from everpost.model.message import NewMessage
 from everpost.model.outcome import AttemptRecord, Deferred, Phase, Speaker
 from everpost.model.states import State
-from everpost.store.interface import Claim, Settlement
+from everpost.store.interface import Claim, Settlement, StoreCorrupt
 from everpost.store.sqlite import SqliteStore
 from everpost.store.sqlite.accepting import row_crc
 from tests.conformance.making import START, HandClock, claims, make_id, message
@@ -55,6 +55,24 @@ class Damaged:
         db.execute(sql, values)
         assert db.total_changes()
         db.close()
+
+    def change_whatever_it_is(self, sql: str, id_: Id) -> None:
+        """As `change` of recipients, past the types of their columns."""
+        db = apsw.Connection(str(self.path))
+        whole = str(db.execute("SELECT sql FROM sqlite_schema WHERE name = 'recipients'").get)
+        loose = (
+            whole.replace("STRICT, ", "")
+            .replace("NOT NULL DEFAULT 0", "")
+            .replace("INTEGER NOT NULL", "")
+        )
+        db.close()
+        for schema, change in ((loose, sql), (whole, None)):
+            db = apsw.Connection(str(self.path))
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'recipients'", (schema,))
+            db.close()
+            if change:
+                self.change(change, id=id_)
 
     def flip(self, text: bytes, at: int, *, bit: int, nth: int) -> None:
         """One bit of byte `at` of the `nth` place in the file that has `text`."""
@@ -127,6 +145,41 @@ def test_mail_to_addresses_beyond_ascii_is_not_suspected(damaged: Damaged) -> No
     taken, held = damaged.claims()
     assert [c.message for c in taken] == [good.id]
     assert set(held) == {bad.id}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(c, "NULL") for c in ("term", "attempts", "crashes", "expires_at")]
+    + [(c, "1e-300") for c in ("not_before", "expires_at")],
+)
+def test_a_bit_makes_a_number_another_type(damaged: Damaged, column: str, value: str) -> None:
+    """A stored 0 is one bit away from NULL, a time one bit away from a fraction."""
+    bad, good = message("a@1.test"), message()
+    damaged.accepts(bad, good)
+    damaged.change_whatever_it_is(
+        f"UPDATE recipients SET {column} = {value} WHERE message = :id", bad.id
+    )
+    taken, held = damaged.claims()
+    assert [c.message for c in taken] == [good.id]
+    assert held == {bad.id: {"recipient unreadable"}}
+
+
+def test_an_index_that_cannot_be_mended_now_fails_the_claim_alone(damaged: Damaged) -> None:
+    """Whoever claims hears of it as of any damage, and tries again."""
+    damaged.accepts(message("a@flip.test"))
+    stored = damaged.path.read_bytes()
+    at = stored.index(b"flip.testtoqueued")
+    damaged.flip(b"flip.testtoqueued", stored[at:].index(b"queued"), bit=0, nth=0)
+
+    async def scene() -> None:
+        store = damaged.store()
+        await store.open()
+        store._mender._not_before = 1 << 60
+        with pytest.raises(StoreCorrupt):
+            await store.claim(OWNER, limit=50, lease_ms=9_000)
+        await store.close()
+
+    asyncio.run(scene())
 
 
 def test_a_bit_flips_in_a_destination(damaged: Damaged) -> None:

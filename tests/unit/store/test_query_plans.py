@@ -22,7 +22,7 @@ MAY_SCAN = {
     # tallies: a row a project and state
     "tallies", "audit_tallies",
     # all of it, on purpose, seldom
-    "audit_counts", "queued_beyond_ascii",
+    "audit_counts", "queued_beyond_ascii", "mend_numbers",
     # claimed rows only: as many as processes hold at once
     "claims_of_anyone",
     # bounded by LIMIT along an index

@@ -140,12 +140,12 @@ def _page(db: apsw.Connection, after: Id, *, limit: int, upto: Id | None) -> Aud
             for id_, project, content, there in _rows(db, _MESSAGES, span)
         ],
         contents=[
-            ContentFacts(id_, project, checksum(sealed) == digest)
+            ContentFacts(id_, project, _sound(sealed, digest))
             for id_, project, sealed, digest in _rows(db, _CONTENTS, span)
         ],
         recipients=[_recipient(row) for row in _rows(db, _RECIPIENTS, span)],
         events=[
-            EventFacts(message, seq, n, type_.decode("utf-8", "replace"), _read_said(data))
+            EventFacts(message, seq, n, _shown(type_), _read_said(data))
             for message, seq, n, type_, data in _rows(db, _EVENTS, span)
         ],
         attempts=[AttemptFacts(*row) for row in _rows(db, _ATTEMPTS, span)],
@@ -158,18 +158,31 @@ def _rows(db: apsw.Connection, query: str, values: "apsw.Bindings | None" = None
 
 
 def _recipient(row: Sequence[Any]) -> RecipientFacts:
-    """Text comes as bytes: it may be no text any more."""
+    """Text comes as bytes, or None: it may be no text any more."""
     message, n, project, state, due, owner, deadline, attempts, settled_at, *accepted = row
     address, destination, crc = accepted
+    sound = None
+    if address is None or destination is None:
+        sound = False
+    elif crc is not None:
+        sound = crc == row_crc(message, n, address, destination)
     return RecipientFacts(
-        message, n, project, state.decode("utf-8", "replace"), due, owner, deadline, attempts,
-        settled_at, None if crc is None else crc == row_crc(message, n, address, destination),
-    )  # fmt: skip
+        message, n, project, _shown(state), due, owner, deadline, attempts, settled_at, sound
+    )
 
 
-def _read_said(data: bytes) -> Said | None:
+def _shown(stored: bytes | None) -> str:
+    return "" if stored is None else stored.decode("utf-8", "replace")
+
+
+def _sound(sealed: object, digest: object) -> bool:
+    """One bit makes a stored column text, or NULL."""
+    return isinstance(sealed, bytes) and checksum(sealed) == digest
+
+
+def _read_said(data: bytes | None) -> Said | None:
     try:
-        return _said(data)
+        return None if data is None else _said(data)
     except (msgspec.DecodeError, UnicodeError):
         return None
 
@@ -177,7 +190,7 @@ def _read_said(data: bytes) -> Said | None:
 def _parts(db: apsw.Connection, after: int, *, limit: int) -> PartsPage:
     found, last = [], None
     for n, project, day, hash_, sealed, digest in _rows(db, _PARTS, (after, limit)):
-        found.append(PartFacts(project, day, hash_, checksum(sealed) == digest))
+        found.append(PartFacts(project, day, hash_, _sound(sealed, digest)))
         last = n
     return PartsPage(found, last if len(found) == limit else None)
 
@@ -185,7 +198,7 @@ def _parts(db: apsw.Connection, after: int, *, limit: int) -> PartsPage:
 def _totals(db: apsw.Connection) -> Totals:
     return Totals(
         tallies={(project, state): n for project, state, n in show_all(db, _TALLIES)},
-        rows={(project, state): n for project, state, n in show_all(db, _COUNTS)},
+        rows={(project, state or ""): n for project, state, n in show_all(db, _COUNTS)},
     )
 
 

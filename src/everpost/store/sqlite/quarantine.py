@@ -12,22 +12,29 @@ import apsw
 from everpost import telemetry
 from everpost.ids import Id
 from everpost.model.states import HeldReason, State
+from everpost.store.interface import StoreCorrupt
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
-from everpost.store.sqlite.work import Transaction
+from everpost.store.sqlite.work import Transaction, fetch_all
 
-__all__ = ["SUSPICIOUS", "IndexOff", "QueueMender", "hold"]
+__all__ = ["SUSPICIOUS", "IndexOff", "NumberOff", "QueueMender", "hold"]
 
 _BEYOND_ASCII = SQL["queued_beyond_ascii"]
+_NUMBERS_OFF = SQL["mend_numbers"]
 _PAUSE_MS = 60_000
 
 
-class IndexOff(Exception):
+class IndexOff(StoreCorrupt):
     """An index led to rows that are not what it says."""
 
 
-SUSPICIOUS = (UnicodeDecodeError, apsw.CorruptError, IndexOff)
-"""What a claim meets when a row or an index of the queue was changed."""
+class NumberOff(StoreCorrupt):
+    """A column of numbers has something else in a row."""
+
+
+SUSPICIOUS = (UnicodeDecodeError, apsw.CorruptError, apsw.ConstraintError, IndexOff, NumberOff)
+"""What a claim meets when a row or an index of the queue was changed; what does not fit its column
+any more is refused when the row is written."""
 
 
 def hold(tx: Transaction, keys: Iterable[tuple[Id, int]], *, alarm: str, why: str) -> None:
@@ -54,7 +61,8 @@ class QueueMender:
 
     def mend(self, tx: Transaction) -> None:
         """Build the indexes of recipients anew out of the rows, then hold what is queued and due
-        and not readable as text. Raises apsw.CorruptError where the rows cannot be walked.
+        and not readable, be it text or numbers. Raises apsw.CorruptError where the rows cannot be
+        walked.
 
         An index is derived, so nothing is lost by that; a stale entry that stayed would lead to the
         same recipient again and again, whatever became of it. About 2 s for a million queued rows.
@@ -69,6 +77,7 @@ class QueueMender:
             for message, n, *texts in found
             if not all(_is_text(each) for each in texts)
         ]
+        unreadable += [row[:2] for row in fetch_all(tx.db, _NUMBERS_OFF, {"now": tx.now})]
         hold(tx, unreadable, alarm="row_corrupt", why="recipient unreadable")
 
     def failed(self, tx: Transaction) -> None:

@@ -10,10 +10,12 @@ from everpost.ids import Id, text
 from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb, sources
 from everpost.store.interface import Claim, Settlement
 from everpost.store.sqlite.connection import SQL, integer
+from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.moves import Moves, Row, json_text, rows_by_key
+from everpost.store.sqlite.reading import policy_of
 from everpost.store.sqlite.settling import Rescue
 from everpost.store.sqlite.taking import as_claim
-from everpost.store.sqlite.work import Transaction, fetch_all
+from everpost.store.sqlite.work import Transaction
 
 __all__ = [
     "drop_orphans",
@@ -51,9 +53,9 @@ def hold_damaged(
     moves, held = Moves(tx), 0
     for message, only in dict.fromkeys(recipients):
         rows = [
-            row
-            for row in map(Row, fetch_all(tx.db, _RECIPIENTS, (message,)))
-            if only in (None, row.n) and row.state in movable
+            Row(columns)
+            for columns in show_all(tx.db, _RECIPIENTS, (message,))
+            if only in (None, columns[1]) and columns[3] in movable
         ]
         for row in rows:
             moves.move(row, State.HELD, reason=HeldReason.DAMAGED)
@@ -72,10 +74,9 @@ def unowned(
     gone."""
     found = []
     for key in recipients:
-        rows: list[tuple[Any, ...]] = fetch_all(db, _UNOWNED, key)
-        for row in rows:
+        for row in show_all(db, _UNOWNED, key):
             claim = as_claim(row[:11], term=row[3], deadline=row[11] or 0)
-            found.append((claim, None if row[12] is None else InDoubtPolicy(row[12])))
+            found.append((claim, None if row[12] is None else policy_of(row[12])))
     return found
 
 

@@ -13,7 +13,7 @@ from everpost.store.queries import Rows
 from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.lenient import show_rows
-from everpost.store.sqlite.quarantine import hold
+from everpost.store.sqlite.quarantine import NumberOff, hold
 from everpost.store.sqlite.work import Transaction, fetch_rows
 
 __all__ = ["Taken", "as_claim", "with_messages"]
@@ -23,7 +23,7 @@ _BODY_HASHES = Rows(SQL["body_hashes"])
 _REVISION = SQL["revision"]
 
 _ADDRESS, _DESTINATION, _CRC = 4, 5, 11
-"""Columns of `lane_rows`."""
+"""Columns of `lane_rows`; from 7 to 10 it has numbers."""
 
 _POLICIES: Mapping[str, InDoubtPolicy] = {policy.value: policy for policy in InDoubtPolicy}
 
@@ -86,7 +86,10 @@ def with_messages(
 
 
 def _fits(row: Sequence[Any]) -> bool:
-    """Whether a row of `lane_rows` is what was accepted; rows of before 0003 do not say."""
+    """Whether a row of `lane_rows` is what was accepted; rows of before 0003 do not say of their
+    text. Raises NumberOff: one bit makes a stored 0 a NULL."""
+    if not type(row[7]) is type(row[8]) is type(row[9]) is type(row[10]) is int:
+        raise NumberOff("a number of a queued recipient is none")
     crc, address, destination = row[_CRC], row[_ADDRESS], row[_DESTINATION]
     if not (isinstance(address, str) and isinstance(destination, str)):
         return False

@@ -38,7 +38,7 @@ SELECT m.id, m.project, m.content,
 FROM p CROSS JOIN messages AS m ON m.project = p.project AND m.id > :after AND m.id <= :upto;
 
 -- name: audit_contents
-SELECT id, project, sealed, checksum FROM contents
+SELECT id, project, iif(typeof(sealed) = 'blob', sealed, NULL), CAST(checksum AS BLOB) FROM contents
 WHERE id > :after AND id <= :upto ORDER BY id;
 
 -- name: audit_recipients
@@ -58,7 +58,9 @@ WHERE message > :after AND message <= :upto ORDER BY message, n, attempt;
 SELECT id FROM workers;
 
 -- name: audit_parts
-SELECT n, project, day, hash, sealed, checksum FROM parts WHERE n > ? ORDER BY n LIMIT ?;
+SELECT n, project, day, CAST(hash AS BLOB), iif(typeof(sealed) = 'blob', sealed, NULL),
+  CAST(checksum AS BLOB)
+FROM parts WHERE n > ? ORDER BY n LIMIT ?;
 
 -- name: audit_tallies
 SELECT project, state, sum(n) FROM tallies GROUP BY project, state;
