@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.operations import body_hash, message_of
+from tests.chaos.operations import DOMAIN, body_hash, message_of
 from tests.chaos.record import Element, Recorded
 from tests.chaos.sink import REFUSED, Taken
 
@@ -16,23 +16,32 @@ BROKEN: Mapping[str, str] = {
     "lost": "I1: acknowledged, and neither delivered nor ended otherwise",
     "unended": "I1: still queued or claimed after the drain",
     "wrong_end": "I2: ended, or held, in a way that nothing explains",
-    "unexpected": "I3: delivered, and nobody sent it",
+    "unexpected": "I3: delivered or recorded, and nobody sent it",
     "copies_unlisted": "I4: more copies than deliveries and attempts in doubt in the record",
-    "copies_differ": "I4: copies of one message with different Message-IDs",
-    "phantom_delivery": "I6: the record says delivered, and no sink has it",
+    "copies_differ": "I4: a copy whose Message-ID is not the record's, or not the other copy's",
+    "policy_differs": "I4: the record has another policy for doubts than the one that was sent",
+    "against_policy": "I4: sent on after an attempt in doubt, and its policy says hold or fail",
+    "phantom_delivery": "I6: the record says delivered, and no sink has it, or none answered 250",
     "two_ids": "I7: one key was answered with two ids",
+    "sound_refused": "I7: refused for good, though it is sound, or was acknowledged under its key",
     "accepted_twice": "I7: one message was recorded twice",
     "wrong_id": "I7: the id that was answered is another message's, or nobody's",
     "refused_delivered": "I9: refused for certain, and delivered",
     "refused_recorded": "I9: refused for certain, and recorded",
+    "invalid_accepted": "I9: acknowledged or recorded, though it cannot be sent",
     "partial": "I9: a batch, or the recipients of a message, recorded in part",
     "body_differs": "I10: the body that arrived is not the one that was sent",
     "early": "I12: sent before its time",
     "after_cancel": "I14: sent after its cancel was acknowledged",
+    "cancel_undone": "I14: its cancel was acknowledged, and it ended otherwise",
+    "crashed": "I16: answered with 500",
     "unreadable": "I1: acknowledged, and then not found by GET",
 }
 _SLACK_S = 0.005
 _LATEST_S = 0.001
+_INVALID = "invalid_batch"
+_NOT_NOW = (408, 425, 429)
+"""Beside all from 500 on: nothing is wrong with the request, it may be repeated."""
 
 
 @dataclass(slots=True)
@@ -65,11 +74,22 @@ class Verdict:
 class _Done:
     """What the history says of one operation that sends."""
 
+    kind: str
     messages: list[list[str]]
+    policies: list[str]
     due: float
     tries: int = 1
     ids: list[list[str]] = field(default_factory=list)
     fails: int = 0
+    sound_refused: bool = False
+
+    def fail(self, status: int) -> None:
+        """What is for later cannot be taken any more when its hour is past."""
+        self.fails += 1
+        for_good = 400 <= status < 500 and status not in _NOT_NOW
+        may_be_late = self.kind == "later" and not self.ids
+        if for_good and self.kind != _INVALID and not may_be_late:
+            self.sound_refused = True
 
     @property
     def refused(self) -> bool:
@@ -86,10 +106,16 @@ class _Books:
         self.cancelled: dict[str, float] = {}
         self.unreadable: list[str] = []
         self.flipped: set[str] = set()
+        self.released: set[str] = set()
+        self.crashed: set[str] = set()
         for event in events:
             kind, op = event["kind"], event.get("op")
+            if kind == "fail" and event.get("status") == 500:
+                self.crashed.add(event.get("key", event.get("of")))
             if kind == "flip":
                 self.flipped.update(event["elements"])
+            elif kind == "release":
+                self.released.add(event["of"])
             elif op == "get":
                 if kind == "fail" and event["status"] == 404:
                     self.unreadable.append(event["of"])
@@ -97,12 +123,17 @@ class _Books:
                 self.cancels.add(event["of"])
                 if kind == "ok":
                     self.cancelled[event["of"]] = event["at"]
+                elif kind == "fail" and 400 <= event.get("status", 0) < 500:
+                    self.cancels.discard(event["of"])
             elif kind == "invoke" and "messages" in event:
                 messages = [list(each) for each in event["messages"]]
-                self.operations[event["key"]] = _Done(messages, event.get("due", 0.0))
+                policies = [str(each) for each in event.get("policies", ())]
+                due = event.get("due", 0.0)
+                self.operations[event["key"]] = _Done(str(op), messages, policies, due)
             elif (done := self.operations.get(event.get("key", ""))) is not None:
                 done.tries += kind == "invoke"
-                done.fails += kind == "fail"
+                if kind == "fail":
+                    done.fail(event.get("status", 0))
                 if kind == "ok":
                     done.ids.append(event["ids"])
 
@@ -126,12 +157,15 @@ class _Check:
             self._messages[each.name].append(each)
             self._elements.update({name: (each, e) for name, e in each.elements.items()})
         self._by_id = {each.id: each.name for each in record}
+        self._known = {e for d in books.operations.values() for m in d.messages for e in m}
+        self._answered = {to for copy in copies if copy.answer for to in _locals(copy)}
 
     def verdict(self) -> Verdict:
         self._operations()
         self._record()
         self._sinks()
         self._broken["unreadable"].update(self._books.unreadable)
+        self._broken["crashed"].update(self._books.crashed)
         return self._summary()
 
     # -- each operation ----------------------------------------------------------------------------
@@ -144,6 +178,13 @@ class _Check:
                 self._broken["partial"].add(name)
             for each, elements in zip(names, done.messages, strict=True):
                 self._message(each, elements)
+            for each, policy in zip(names, done.policies, strict=False):
+                if any(found.policy != policy for found in self._messages.get(each, ())):
+                    self._broken["policy_differs"].add(each)
+            if done.kind == _INVALID and (present or done.ids):
+                self._broken["invalid_accepted"].add(name)
+            if done.sound_refused:
+                self._broken["sound_refused"].add(name)
             if done.refused:
                 self._broken["refused_recorded"].update(present)
                 sent = [e for elements in done.messages for e in elements if self._count[e]]
@@ -151,7 +192,10 @@ class _Check:
             if len({tuple(ids) for ids in done.ids}) > 1:
                 self._broken["two_ids"].add(name)
             for ids in done.ids:
-                self._acknowledged(names, ids, done)
+                self._acknowledged(name, names, ids)
+            if done.ids:
+                missing = {e for m in done.messages for e in m} - set(self._elements)
+                self._broken["lost"].update(missing)
 
     def _message(self, name: str, elements: Sequence[str]) -> None:
         found = self._messages.get(name, [])
@@ -160,23 +204,30 @@ class _Check:
         if any(set(each.elements) != set(elements) for each in found):
             self._broken["partial"].add(name)
 
-    def _acknowledged(self, names: Sequence[str], ids: Sequence[str], done: _Done) -> None:
+    def _acknowledged(self, operation: str, names: Sequence[str], ids: Sequence[str]) -> None:
         if [self._by_id.get(each) for each in ids] != list(names):
-            self._broken["wrong_id"].update(ids)
-        for elements in done.messages:
-            for element in elements:
-                if element not in self._elements:
-                    self._broken["lost"].add(element)
+            self._broken["wrong_id"].update(ids or [operation])
 
     # -- each recipient in the record --------------------------------------------------------------
 
     def _record(self) -> None:
         for name, (message, element) in self._elements.items():
             copies = self._count[name]
-            if element.state == "delivered" and not copies:
+            delivered = element.state == "delivered"
+            if name not in self._known:
+                self._broken["unexpected"].add(name)
+                continue
+            if delivered and name not in self._answered:
                 self._broken["phantom_delivery"].add(name)
+            if delivered and not copies:
                 self._broken["lost"].add(name)
-            if copies > (element.state == "delivered") + element.in_doubt:
+            final = message.policy in ("hold", "fail") and message.id not in self._books.released
+            if final and element.in_doubt + delivered > 1:
+                self._broken["against_policy"].add(name)
+            operation = message.name.rpartition(".")[0]
+            if operation in self._books.cancelled and element.state != "cancelled":
+                self._broken["cancel_undone"].add(name)
+            if copies > delivered + element.in_doubt:
                 self._broken["copies_unlisted"].add(name)
             if element.state in ("queued", "claimed"):
                 self._broken["unended"].add(name)
@@ -207,10 +258,9 @@ class _Check:
 
     def _sinks(self) -> None:
         names: defaultdict[str, set[str]] = defaultdict(set)
-        known = {e for d in self._books.operations.values() for m in d.messages for e in m}
         for copy in self._copies:
             for element in _locals(copy):
-                if element not in known:
+                if element not in self._known:
                     self._broken["unexpected"].add(element)
                     continue
                 message = message_of(element)
@@ -224,7 +274,10 @@ class _Check:
                 ended = self._books.cancelled.get(operation)
                 if ended is not None and copy.at > ended + _LATEST_S:
                     self._broken["after_cancel"].add(element)
-        self._broken["copies_differ"].update(m for m, ids in names.items() if len(ids) > 1)
+        for message, ids in names.items():
+            recorded = {each.message_id for each in self._messages.get(message, ())}
+            if len(ids) > 1 or (recorded and not ids <= recorded):
+                self._broken["copies_differ"].add(message)
 
     # -- the sum -----------------------------------------------------------------------------------
 
@@ -256,4 +309,5 @@ class _Check:
 
 
 def _locals(copy: Taken) -> list[str]:
-    return [to.partition("@")[0] for to in copy.recipients]
+    """Elements; an address that lies elsewhere is one that nobody sent to."""
+    return [to.removesuffix(f"@{DOMAIN}") for to in copy.recipients]

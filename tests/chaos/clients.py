@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.chaos.history import History
-from tests.chaos.operations import Message, Operation, Operations, text_of
+from tests.chaos.operations import DOMAIN, Message, Operation, Operations, text_of
 from tests.support.house import House
 
 __all__ = ["Client"]
@@ -25,13 +25,14 @@ _CANCELLED = 0.4
 _READ = 0.08
 _REPEATED = 0.15
 _REMEMBERS = 40
-_UNSURE = (408, 409, 425, 429, 500, 502, 503, 504)
+_UNSURE = (408, 425, 429, 500, 502, 503, 504)
 """Under a key it is asked again: the first request may be running still, or the server is busy."""
 
 
 class Client(threading.Thread):
     """Goes on until `ended`, then settles its last operation. `rate`: messages a second.
-    `stuck` is an operation that never got an answer; `hopeless`: none is asked for any more."""
+    `stuck` is an operation that never got an answer; `hopeless`: none is asked for any more;
+    `error`: what ended it early, such as an answer that makes no sense."""
 
     def __init__(
         self, house: House, history: History, *, number: int, seed: int, rate: float
@@ -48,8 +49,17 @@ class Client(threading.Thread):
         self.ended = threading.Event()
         self.hopeless = threading.Event()
         self.stuck: str | None = None
+        self.error: Exception | None = None
 
     def run(self) -> None:
+        try:
+            self._go_on()
+        except Exception as error:  # the run fails of it
+            self.error = error
+        finally:
+            self._let_go()
+
+    def _go_on(self) -> None:
         due = time.monotonic()
         while not self.ended.is_set() and self.stuck is None:
             operation = self._operations.next()
@@ -63,7 +73,6 @@ class Client(threading.Thread):
             now = time.monotonic()
             due = max(due + len(operation.messages) / self._rate, now - _CATCHES_UP_S)
             self.ended.wait(max(0.0, due - now))
-        self._let_go()
 
     # -- operations --------------------------------------------------------------------------------
 
@@ -170,11 +179,12 @@ class Client(threading.Thread):
                 )
             self._connection.request(method, path, body=data, headers=headers)
             answer = self._connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
             self._let_go()
             self._history.write("info", key=name, why=repr(error))
             return None
+        return answer.status, json.loads(text)
 
     def _let_go(self) -> None:
         if self._connection is not None:
@@ -192,7 +202,7 @@ def _body(operation: Operation) -> Any:
 def _draft(message: Message) -> dict[str, Any]:
     draft: dict[str, Any] = {
         "from": "a@example.test",
-        "to": [f"{element}@receiver.test" for element in message.recipients],
+        "to": [f"{element}@{DOMAIN}" for element in message.recipients],
         "subject": message.name,
         "text": text_of(message.name),
         "in_doubt": message.policy,

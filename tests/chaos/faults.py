@@ -51,7 +51,8 @@ Done = dict[str, Any]
 class Faults:
     """`play(schedule)` does them in order, several at once where the schedule says so. Each leaves
     two lines in the history, `fault` with `phase` begin and end, the same `fault` number and what
-    was hit. `kills`: processes killed by it, those of power cuts left out; `done`: faults by name.
+    was hit. `kills`: processes killed by it, those of power cuts left out; `done`: faults by name,
+    those that found nothing to hit apart.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class Faults:
         finally:
             self._history.write("fault", phase="end", fault=number, name=fault.name, **found)
             with self._change:
-                self.done[fault.name] += 1
+                self.done[fault.name if _hit(found) else f"{fault.name} (hit nothing)"] += 1
                 self.kills += len(found.get("killed", ()))
                 del self._active[number]
                 self._change.notify_all()
@@ -373,6 +374,14 @@ def _handles(pids: Iterable[int]) -> Iterator[dict[int, int]]:
     finally:
         for handle in handles.values():
             os.close(handle)
+
+
+def _hit(found: Done) -> bool:
+    """Whether there was a process, or whatever it was made for."""
+    targets = [
+        v for k, v in found.items() if k in ("killed", "told", "paused", "traced", "flipped")
+    ]
+    return bool(found) and "missed" not in found and "error" not in found and all(targets)
 
 
 def _signal(pid: int, number: int) -> bool:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from tests.chaos.sink import REFUSED
 
-__all__ = ["Message", "Operation", "Operations", "body_hash", "message_of", "text_of"]
+__all__ = ["DOMAIN", "Message", "Operation", "Operations", "body_hash", "message_of", "text_of"]
+
+DOMAIN = "receiver.test"
+"""Of all recipients."""
 
 MOST_IN_BATCH = 100
 _WEIGHTS = {
@@ -53,10 +56,13 @@ class Operation:
 
 
 class Operations:
-    """`next()` gives one after another, without end."""
+    """`next()` gives one after another, without end: the same of the same seed, whatever was chosen
+    meanwhile. `choice` and `pick` are what a client does after the last one."""
 
     def __init__(self, seed: int, client: int) -> None:
-        self._rng = random.Random(f"{seed}/{client}")
+        self._seed = f"{seed}/{client}"
+        self._rng = random.Random(self._seed)
+        self._after = self._rng
         self._client = client
         self._n = 0
 
@@ -64,6 +70,8 @@ class Operations:
         rng = self._rng
         name = f"c{self._client}-{self._n}"
         self._n += 1
+        # How much is chosen afterwards depends on the answers; what comes next must not.
+        self._after = random.Random(f"{self._seed}/{name}")
         kind = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
         count = rng.randint(40, MOST_IN_BATCH) if kind.endswith("batch") else 1
         people = rng.randint(2, 6) if kind == "group" else 1
@@ -80,10 +88,10 @@ class Operations:
         return Operation(name, kind, messages)
 
     def choice(self, chance: float) -> bool:
-        return self._rng.random() < chance
+        return self._after.random() < chance
 
     def pick(self, count: int) -> int:
-        return self._rng.randrange(count)
+        return self._after.randrange(count)
 
     def _recipient(self, element: str) -> str:
         return f"{REFUSED}{element}" if self._rng.random() < 0.03 else element

@@ -71,6 +71,7 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("other invariants broken", ", ".join(sorted(broken)) or "none"),
         ("verify, live and stopped", f"{len(result['findings'])} findings"),
         ("drained in", f"{result['drained_s']:g} s"),
+        ("released, held because faults killed their processes", f"{result['released']:,}"),
         ("most memory, files, of all processes", f"{peaks['rss_mib']} MiB, {peaks['files']}"),
     ]  # fmt: skip
 

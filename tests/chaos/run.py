@@ -23,7 +23,7 @@ from tests.support.faketime import WallClock
 from tests.support.house import House
 from tests.support.power import Host
 
-__all__ = ["Plan", "Result", "run"]
+__all__ = ["Plan", "Result", "idle", "run"]
 
 _SETTINGS = {
     "EVERPOST_DELIVERY_DOT_S": "5",
@@ -64,7 +64,9 @@ class Plan:
 @dataclass(slots=True)
 class Result:
     """`kills`: processes killed, those of a power cut left out. `problems` are what broke beside
-    the invariants of the verdict; `findings`, what `everpost verify` found, live and stopped."""
+    the invariants of the verdict; `findings`, what `everpost verify` found, live and stopped.
+    `released`: messages that were held as poison because the faults killed their processes, and
+    that the drain let go."""
 
     plan: Plan
     verdict: Verdict = field(default_factory=Verdict)
@@ -75,6 +77,7 @@ class Result:
     findings: list[str] = field(default_factory=list)
     tormented_s: float = 0.0
     drained_s: float = 0.0
+    released: int = 0
     peaks: Peaks = field(default_factory=Peaks)
 
     @property
@@ -126,8 +129,11 @@ class _Run:
                 self._history.close()
             for sink in sinks:
                 sink.close()
+                if sink.ended != 0:
+                    result.problems.append(f"{sink.name} ended with {sink.ended}")
             copies = [taken for sink in sinks for taken in sink.taken()]
         result.verdict = check(self._history.events, copies, self._record)
+        result.problems += idle(result)
         return result
 
     # -- clients and faults ------------------------------------------------------------------------
@@ -149,9 +155,9 @@ class _Run:
         healed = True
         try:
             faults.play(plays, seconds=plan.seconds)
-        except AssertionError as error:
+        except Exception as error:
             healed = False
-            result.problems.append(f"a fault could not be done, or healed: {error}")
+            result.problems.append(f"a fault could not be done, or healed: {error!r}")
             for client in clients:
                 client.hopeless.set()
         else:
@@ -165,6 +171,8 @@ class _Run:
                 result.problems.append(f"{client.stuck} never got an answer")
             elif client.is_alive():
                 result.problems.append("a client hangs")
+            if client.error is not None:
+                result.problems.append(f"a client ended: {client.error!r}")
         result.kills, result.cuts, result.faults = faults.kills, host.cuts, dict(faults.done)
         watcher.ended.set()
         watcher.join(10)
@@ -195,6 +203,8 @@ class _Run:
                 break
             threading.Event().wait(_LOOKS_EVERY_S)
             for id_ in _poisoned(house):
+                self._history.write("release", of=id_)
+                self._result.released += 1
                 house.post(f"/emails/{id_}/release", None)
             answer = house.get("/status")
             if answer.status == 200:
@@ -226,6 +236,18 @@ class _Run:
         expected = {f"content_damaged {id_}" for id_ in ids}
         missed = [f"not found: {each}" for each in sorted(expected - found)]
         return [each for each in findings if each.partition(":")[0] not in expected] + missed
+
+
+def idle(result: Result) -> list[str]:
+    """Why a run shows nothing: what nobody did cannot have gone wrong."""
+    found = []
+    if not result.verdict.acknowledged or not result.verdict.delivered:
+        found.append("nothing was acknowledged, or nothing was delivered")
+    if result.plan.faults and not any("(" not in name for name in result.faults):
+        found.append("no fault was done")
+    if not result.peaks.processes:
+        found.append("I16: memory and files were never looked at")
+    return found
 
 
 def _quick_folder() -> "TemporaryDirectory[str]":

@@ -97,12 +97,17 @@ class Sink:
         assert said == name, said
 
     def close(self) -> None:
-        """End it; its journal is whole then."""
+        """End it; its journal is whole then, or `ended` says that it is not."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         self._process.wait(timeout=30)
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+    @property
+    def ended(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
 
     def taken(self) -> list[Taken]:
         """What its journal holds; whole after `close`."""
@@ -173,6 +178,7 @@ class _Session(asyncio.Protocol):
         self._unread = b""
         self._in_data = False
         self._waits = False
+        self._refuses = False
         self.sender = ""
         self.recipients: list[str] = []
 
@@ -223,6 +229,7 @@ class _Session(asyncio.Protocol):
             self.recipients = []
             self.sender = _address(line)
             refused = {"refuse_421": "421 4.3.2 closing down", "refuse_451": "451 4.3.0 not now"}
+            self._refuses = self._server.behaviour in refused
             self._say(refused.get(self._server.behaviour, "250 2.1.0 ok"))
             if self._server.behaviour == "refuse_421":
                 self._transport.close()
@@ -241,7 +248,7 @@ class _Session(asyncio.Protocol):
         if address.startswith(REFUSED):
             self._say("550 5.1.1 no such user")
             return
-        if self._server.behaviour == "refuse_451":
+        if self._refuses:  # it was said to MAIL; the behaviour may have changed since
             self._say("503 5.5.1 no transaction")
             return
         self.recipients.append(address)

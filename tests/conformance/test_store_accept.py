@@ -110,8 +110,12 @@ def test_a_key_comes_again_with_another_body(engine: Engine) -> None:
 def test_a_key_is_free_again_when_its_record_has_ended(engine: Engine) -> None:
     async def scene() -> None:
         async with engine.opened() as store:
+            assert await store.answered(1, "k") is None
             assert await store.accept(1, [message()], _key()) == Accepted()
+            assert await store.answered(1, "k") == _key()
+            assert await store.answered(2, "k") is None
             engine.clock.pass_(DAY)
+            assert await store.answered(1, "k") is None
             later = IdempotencyKey("k", b"other", b"second", engine.clock.now() + DAY)
             assert await store.accept(1, [message()], later) == Accepted()
             assert await store.accept(1, [message()], later) == Replayed(b"second")

@@ -28,14 +28,19 @@ async def send(
     email = drafts.decode(body)
     _PARSE.observe(now() - began)
     credential = request.credential
-    draft = drafts.draft(email)
-    if draft.scheduled_at is not None:
-        draft = await in_figures(services, draft)
-    prepared = services.intake.prepare(credential, draft)
+    mark = b"" if key is None else fingerprint("POST /emails", drafts.canonical(email))
+    try:
+        draft = drafts.draft(email)
+        if draft.scheduled_at is not None:
+            draft = await in_figures(services, draft)
+        prepared = services.intake.prepare(credential, draft)
+    except Refusal:
+        if (first := await _answered(services, request, key, mark)) is None:
+            raise
+        return first
     answer = b'{"id":"%b"}' % ids.text(prepared.message.id).encode()
     if key is None:
         return await services.intake.accept(credential, (prepared,), answer=answer)
-    mark = fingerprint("POST /emails", drafts.canonical(email))
     return await services.intake.accept(
         credential, (prepared,), key=key, fingerprint=mark, answer=answer
     )
@@ -58,18 +63,23 @@ async def send_batch(
     if mode == "strict":
         emails: list[EmailBody] = drafts.decode_batch(body)
         _PARSE.observe(now() - began)
-        prepared, errors = await _prepare_all(services, request, emails), None
+        mark = _mark(mode, key, emails)
+        try:
+            prepared, errors = await _prepare_all(services, request, emails), None
+        except Refusal:
+            if (first := await _answered(services, request, key, mark)) is None:
+                raise
+            return first
     else:
         items = drafts.decode_items(body)
         _PARSE.observe(now() - began)
         prepared, errors, emails = await _prepare_good(services, request, items)
+        mark = _mark(mode, key, emails)
     made = [Created(ids.text(each.message.id)) for each in prepared]
     answer = encode(BatchAnswer(made, errors))
     if not prepared:
-        return answer
-    mark = b""
-    if key is not None:
-        mark = fingerprint(f"POST /emails/batch {mode}", drafts.canonical(emails))
+        first = await _answered(services, request, key, mark)
+        return answer if first is None else first
     return await services.intake.accept(
         request.credential, prepared, key=key, fingerprint=mark, answer=answer
     )
@@ -80,6 +90,22 @@ def _key(request: Request) -> str | None:
     if key is not None:
         check_key(key)
     return key
+
+
+def _mark(mode: str, key: str | None, emails: list[EmailBody]) -> bytes:
+    """A batch's fingerprint; without a key none is needed."""
+    return (
+        b"" if key is None else fingerprint(f"POST /emails/batch {mode}", drafts.canonical(emails))
+    )
+
+
+async def _answered(
+    services: Services, request: Request, key: str | None, mark: bytes
+) -> bytes | None:
+    """The first answer to a request that would be refused, or make nothing, now."""
+    if key is None:
+        return None
+    return await services.intake.answered(request.credential, key, mark)
 
 
 async def _prepare_all(

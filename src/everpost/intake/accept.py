@@ -185,14 +185,8 @@ class Intake:
             outcome = await self._store.accept(
                 credential.project, [p.message for p in prepared], record
             )
-        except StoreUnavailable as error:
-            raise Unavailable("New mail cannot be stored now. Try again later.") from error
-        except StoreCorrupt as error:  # waiting helps once an operator has restored it
-            raise Unavailable(
-                "New mail cannot be stored: the store is damaged.",
-                name="store_corrupt",
-                retry_after=_RESTORED_S,
-            ) from error
+        except (StoreUnavailable, StoreCorrupt) as error:
+            raise _unavailable(error) from error
         match outcome:
             case Accepted():
                 _COMMIT.observe(self._clock.monotonic() - started)
@@ -207,6 +201,18 @@ class Intake:
                     "This idempotency key was used before with a different request.",
                     name="invalid_idempotent_request",
                 )
+
+    async def answered(self, credential: Credential, key: str, fingerprint: bytes) -> bytes | None:
+        """The first answer to this very request under `key`, if there was one. What is refused now
+        (its `scheduled_at` has passed, its sender is gone) may have been accepted before (I7)."""
+        try:
+            first = await self._store.answered(credential.project, key)
+        except (StoreUnavailable, StoreCorrupt) as error:
+            raise _unavailable(error) from error
+        if first is None or first.fingerprint != fingerprint:
+            return None
+        _REPLAYED.add(1)
+        return first.answer
 
     def _current(self) -> parties.Permits:
         """What the newest snapshot permits; worked out again only when there is a newer one."""
@@ -358,3 +364,13 @@ def _in_doubt(draft: Draft, stream: StreamRow) -> InDoubtPolicy:
         raise Invalid(
             "Invalid `in_doubt` field. It is `resend`, `hold` or `fail`.", field="in_doubt"
         ) from None
+
+
+def _unavailable(error: StoreUnavailable | StoreCorrupt) -> Unavailable:
+    if isinstance(error, StoreUnavailable):
+        return Unavailable("New mail cannot be stored now. Try again later.")
+    return Unavailable(  # waiting helps once an operator has restored it
+        "New mail cannot be stored: the store is damaged.",
+        name="store_corrupt",
+        retry_after=_RESTORED_S,
+    )

@@ -132,6 +132,10 @@ class Accepting(Protocol):
         in ONE durable transaction; concurrent calls share a commit. Raises StoreUnavailable."""
         ...
 
+    async def answered(self, project: int, key: str) -> IdempotencyKey | None:
+        """What `accept` recorded under `key`, if that has not ended."""
+        ...
+
 
 # --- claim and settle -----------------------------------------------------------------------------
 

@@ -148,6 +148,9 @@ class Shelf:
         self.messages_.extend(messages)
         return Accepted()
 
+    async def answered(self, project: int, key: str) -> IdempotencyKey | None:
+        return self.keys.get((project, key))
+
     # catalog
     async def revision(self) -> int:
         return self._revision

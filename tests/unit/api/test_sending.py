@@ -14,7 +14,7 @@ from everpost.api.errors import answer as answer_to
 from everpost.intake import Limits
 from everpost.model.message import Content, Durability
 from everpost.store.interface import StoreCorrupt
-from tests.unit.api.conftest import NOW, Door, email
+from tests.unit.api.conftest import NOW, Door, StoppedClock, email
 
 
 def _content(door: Door) -> Content:
@@ -157,6 +157,26 @@ def test_repeated_key_gives_the_first_answer_however_it_is_written(door: Door) -
         "POST", "/emails/", {**other, **email(headers={"B": "2", "A": "1"})}, headers=header
     )
     assert again.json == first.json
+    assert len(door.store.messages_) == 1
+
+
+@pytest.mark.parametrize("mode", [None, "strict", "permissive"])
+def test_repeated_key_gives_the_first_answer_when_the_hour_is_past(
+    door: Door, mode: str | None
+) -> None:
+    clock = door.services.clock
+    assert isinstance(clock, StoppedClock)
+    due = {"scheduled_at": datetime.fromtimestamp(clock.at / 1000 + 60, UTC).isoformat()}
+    path, body = ("/emails", email(**due)) if mode is None else ("/emails/batch", [email(**due)])
+    batch = {} if mode is None else {"x-batch-validation": mode}
+    header = {"Idempotency-Key": "k", **batch}
+    first = door.ask("POST", path, body, headers=header)
+    assert first.status == 200
+    clock.at += 180_000
+    again = door.ask("POST", path, body, headers=header)
+    assert (again.status, again.json) == (200, first.json)
+    fresh = door.ask("POST", path, body, headers={**header, "Idempotency-Key": "other"})
+    assert fresh.json != first.json
     assert len(door.store.messages_) == 1
 
 

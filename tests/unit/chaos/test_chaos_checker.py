@@ -1,5 +1,6 @@
 """The judge of a chaos run finds each kind of violation, and nothing in a clean run."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -104,6 +105,35 @@ def test_a_copy_that_nobody_sent_is_unexpected() -> None:
     assert broken([], [taken()], []) == {"unexpected"}
 
 
+def test_what_is_recorded_and_nobody_sent_is_unexpected() -> None:
+    other = kept("c9-9.0.0", state="cancelled")
+    assert broken(sent("ok"), [taken()], [kept(), other]) == {"unexpected"}
+
+
+def test_a_copy_at_another_domain_is_unexpected() -> None:
+    stray = Taken("s", 11.0, "a@example.test", (f"{ONE}@else.test",), "m", body_hash(NAME), "250")
+    assert broken(sent("ok"), [taken(), stray], [kept()]) == {"unexpected"}
+
+
+def test_delivered_without_an_answer_from_any_sink_is_found() -> None:
+    swallowed = dataclasses.replace(taken(), answer="")
+    assert broken(sent("ok"), [swallowed], [kept(in_doubt=1)]) == {"phantom_delivery"}
+    assert not broken(sent("ok"), [swallowed, taken()], [kept(in_doubt=1)])
+
+
+@pytest.mark.parametrize("policy", ["hold", "fail"])
+def test_mail_that_is_sent_on_against_its_policy_is_found(policy: str) -> None:
+    events, twice = sent("ok", policies=[policy]), [taken(), taken()]
+    assert broken(events, twice, [kept(policy=policy, in_doubt=1)]) == {"against_policy"}
+    release = {"at": 20.0, "kind": "release", "of": f"id-{NAME}"}
+    assert not broken([*events, release], twice, [kept(policy=policy, in_doubt=1)])
+
+
+def test_a_policy_that_the_record_has_changed_is_found() -> None:
+    held = kept(state="held", reason="in_doubt", policy="hold", in_doubt=1)
+    assert broken(sent("ok", policies=["resend"]), [], [held]) == {"policy_differs"}
+
+
 def test_a_second_copy_needs_an_attempt_in_doubt() -> None:
     twice = [taken(), taken()]
     assert broken(sent("ok"), twice, [kept()]) == {"copies_unlisted"}
@@ -122,6 +152,12 @@ def test_copies_with_two_message_ids_are_found() -> None:
     assert broken(sent("ok"), copies, [kept(in_doubt=1)]) == {"copies_differ"}
 
 
+def test_a_message_id_that_is_not_the_records_is_found() -> None:
+    for other in ("other", ""):
+        copies = [taken(message_id=other)]
+        assert broken(sent("ok"), copies, [kept()]) == {"copies_differ"}
+
+
 def test_a_body_that_changed_on_the_way_is_found() -> None:
     assert broken(sent("ok"), [taken(body="00")], [kept()]) == {"body_differs"}
 
@@ -130,6 +166,49 @@ def test_one_key_answered_with_two_ids_is_found() -> None:
     events = sent("ok", "ok")
     events[-1]["ids"] = ["another"]
     assert broken(events, [taken()], [kept()]) == {"two_ids", "wrong_id"}
+
+
+def test_an_answer_without_ids_is_found() -> None:
+    events = sent("ok")
+    events[-1]["ids"] = []
+    assert broken(events, [taken()], [kept()]) == {"wrong_id"}
+
+
+@pytest.mark.parametrize("status", [401, 404, 409, 422])
+def test_a_sound_request_that_is_refused_for_good_is_found(status: int) -> None:
+    events = sent("info", "fail")
+    events[-1]["status"] = status
+    assert broken(events, [taken()], [kept()]) == {"sound_refused"}
+
+
+def test_a_repeat_of_what_was_acknowledged_must_not_be_refused() -> None:
+    for op in ("send", "later"):
+        events = sent("ok", "fail", op=op)
+        events[-1] |= {"op": "repeat", "status": 422}
+        assert broken(events, [taken()], [kept()]) == {"sound_refused"}
+        events[-1]["status"] = 503
+        assert not broken(events, [taken()], [kept()])
+
+
+def test_what_is_for_later_may_be_refused_when_its_hour_is_past() -> None:
+    events = sent("fail", "fail", op="later")
+    events[-1]["status"] = 422
+    assert not broken(events, [], [])
+
+
+def test_an_invalid_batch_that_is_taken_is_found() -> None:
+    elements = (("c0-0.0.0",), ("c0-0.1.0",))
+    both = [kept("c0-0.0.0"), kept("c0-0.1.0")]
+    copies = [taken("c0-0.0.0"), taken("c0-0.1.0")]
+    for end in ("ok", "info"):
+        events = sent(end, elements=elements, op="invalid_batch")
+        assert broken(events, copies, both) == {"invalid_accepted"}
+
+
+def test_an_answer_of_500_is_found() -> None:
+    events = sent("fail", "ok")
+    events[1]["status"] = 500
+    assert broken(events, [taken()], [kept()]) == {"crashed"}
 
 
 def test_one_message_recorded_twice_is_found() -> None:
@@ -178,10 +257,35 @@ def test_mail_after_an_acknowledged_cancel_is_found() -> None:
     assert not broken([*sent("ok"), cancel], [taken(at=10.9)], [held])
 
 
+def test_an_acknowledged_cancel_that_did_not_hold_is_found() -> None:
+    cancel = {"at": 11.0, "kind": "ok", "op": "cancel", "of": "c0-0"}
+    assert broken([*sent("ok"), cancel], [taken(at=10.9)], [kept()]) == {"cancel_undone"}
+    held = kept(state="cancelled", in_doubt=1)
+    assert not broken([*sent("ok"), cancel], [taken(at=10.9)], [held])
+
+
+def test_a_cancel_that_was_refused_explains_no_cancellation() -> None:
+    asked = {"at": 11.0, "kind": "invoke", "op": "cancel", "of": "c0-0"}
+    for status, found in ((422, {"wrong_end"}), (503, set())):
+        answer = {"at": 11.1, "kind": "fail", "op": "cancel", "of": "c0-0", "status": status}
+        events = [*sent("ok"), asked, answer]
+        assert broken(events, [], [kept(state="cancelled")]) == found
+
+
 def test_an_acknowledged_message_that_a_read_does_not_find_is_reported() -> None:
     get = {"at": 11.0, "kind": "fail", "op": "get", "of": f"id-{NAME}", "status": 404}
     assert broken([*sent("ok"), get], [taken()], [kept()]) == {"unreadable"}
     assert not broken([*sent("ok"), {**get, "status": 503}], [taken()], [kept()])
+
+
+def test_what_a_client_chooses_afterwards_changes_nothing_of_what_comes_next() -> None:
+    one, other = Operations(7, 1), Operations(7, 1)
+    for n in range(50):
+        assert one.next() == other.next()
+        chosen = one.pick(1000)
+        for _ in range(n):
+            one.choice(0.5)
+        assert other.pick(1000) == chosen
 
 
 def test_a_seed_gives_the_same_operations_of_every_kind() -> None:

@@ -154,15 +154,31 @@ def test_the_process_is_gone_before_its_calls_fail(
     """That is no failure of the run; a tracer that cannot be had is one."""
 
     def injecting(pid: int, *_: str) -> None:
-        if stage.faults.done["io_error"] == 0:
+        if not stage.faults.done:
             os.kill(pid, signal.SIGKILL)
         raise AssertionError("strace could not attach")
 
     monkeypatch.setattr("tests.chaos.faults.injecting", injecting)
     stage.faults.do(Fault(0, "io_error", 0.5, 0.1))
     assert "strace could not attach" in stage.told("end")[0]["missed"]
+    assert stage.faults.done == {"io_error (hit nothing)": 1}
     with pytest.raises(AssertionError, match="could not attach"):
         stage.faults.do(Fault(0, "io_error", 0.9, 0.1))
+
+
+def test_a_kill_that_finds_nobody_is_not_counted_as_done(
+    stage: _Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("there is none")
+
+    monkeypatch.setattr("tests.chaos.faults.wait_until", never)
+    for process in stage.machine.processes:
+        process.kill()
+        process.wait()
+    stage.faults.do(Fault(0, "kill_api", 0.5, 0.1))
+    assert stage.faults.done["kill_api (hit nothing)"] == 1
+    assert stage.faults.done["kill_api"] == 0
 
 
 def test_nobody_hears_that_a_fault_failed(stage: _Stage) -> None:

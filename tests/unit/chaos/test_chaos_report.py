@@ -4,7 +4,8 @@ import json
 
 from tests.chaos.checker import Verdict
 from tests.chaos.report import as_json, summary, table
-from tests.chaos.run import Plan, Result
+from tests.chaos.run import Plan, Result, idle
+from tests.chaos.watching import Peaks
 
 
 def _result(verdict: Verdict | None = None, **fields: list[str]) -> Result:
@@ -43,3 +44,12 @@ def test_all_second_copies_are_in_the_file() -> None:
     twice = {f"c0-{n}.0.0": (2, 1) for n in range(100)}
     kept = json.loads(as_json(_result(Verdict(duplicates=twice))))
     assert kept["verdict"]["duplicates"] == {name: [2, 1] for name in twice}
+
+
+def test_a_run_in_which_nothing_happened_says_so() -> None:
+    result = _result(Verdict(acknowledged=3, delivered=3))
+    result.faults, result.peaks = {"kill_api": 1}, Peaks(processes=4)
+    assert not idle(result)
+    result.faults = {"kill_api (hit nothing)": 9}
+    assert idle(result) == ["no fault was done"]
+    assert len(idle(_result(Verdict()))) == 3

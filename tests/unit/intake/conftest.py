@@ -83,6 +83,9 @@ class Shelf:
         self.messages.extend(messages)
         return Accepted()
 
+    async def answered(self, project: int, key: str) -> IdempotencyKey | None:
+        return self.keys.get((project, key))
+
 
 def _stream(project: int, name: str) -> StreamRow:
     return StreamRow(

@@ -15,6 +15,7 @@ from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.store.interface import (
     AttemptRow,
     EventRow,
+    IdempotencyKey,
     MessageRow,
     QueueFacts,
     RecipientRow,
@@ -31,6 +32,7 @@ from everpost.store.turns import LAST, is_group
 W = TypeVar("W", bound=StrEnum)
 
 __all__ = [
+    "answered",
     "as_event",
     "attempts",
     "content",
@@ -53,6 +55,7 @@ _IDS = {
 }
 """By `sandbox` and whether the page goes towards newer messages."""
 
+_RECORDS = Rows(SQL["idempotency_records"])
 _MESSAGES = Rows(SQL["messages_by_id"])
 _RECIPIENTS = Rows(SQL["recipients_by_message"])
 _CONTENT = SQL["content"]
@@ -211,6 +214,14 @@ def as_event(row: Sequence[Any]) -> EventRow:
     id_, seq, n, type_, at, data, position = row
     said = json_or(data, {"unreadable": True}, dict[str, Any])
     return EventRow(message=id_, seq=seq, n=n, type=type_, at=at, data=said, position=position)
+
+
+def answered(db: apsw.Connection, project: int, key: str, *, now: int) -> IdempotencyKey | None:
+    """What an idempotency key was answered with; None when it is free, or free again."""
+    for _, _, fingerprint, answer, expires_at in fetch_rows(db, _RECORDS, (project, key)):
+        if expires_at > now:
+            return IdempotencyKey(key, bytes(fingerprint), bytes(answer), expires_at)
+    return None
 
 
 def content(db: apsw.Connection, id_: Id) -> bytes:

@@ -163,6 +163,10 @@ class SqliteStore:
         )
         return await self._open_writer().do(work)
 
+    async def answered(self, project: int, key: str) -> IdempotencyKey | None:
+        now = self._clock.now()
+        return await self._read(lambda db: reading.answered(db, project, key, now=now))
+
     # -- claim and settle --------------------------------------------------------------------------
 
     async def claim(
