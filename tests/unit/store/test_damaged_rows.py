@@ -14,6 +14,7 @@ from everpost.ids import Id
 from everpost.model.message import NewMessage
 from everpost.model.outcome import AttemptRecord, Deferred, Phase, Speaker
 from everpost.model.states import State
+from everpost.recovery.rescuer import decide_rescue
 from everpost.store.interface import Claim, Settlement, StoreCorrupt
 from everpost.store.sqlite import SqliteStore
 from everpost.store.sqlite.accepting import row_crc
@@ -147,11 +148,14 @@ def test_mail_to_addresses_beyond_ascii_is_not_suspected(damaged: Damaged) -> No
     assert set(held) == {bad.id}
 
 
-@pytest.mark.parametrize(
+NUMBERS = pytest.mark.parametrize(
     ("column", "value"),
     [(c, "NULL") for c in ("term", "attempts", "crashes", "expires_at")]
     + [(c, "1e-300") for c in ("not_before", "expires_at")],
 )
+
+
+@NUMBERS
 def test_a_bit_makes_a_number_another_type(damaged: Damaged, column: str, value: str) -> None:
     """A stored 0 is one bit away from NULL, a time one bit away from a fraction."""
     bad, good = message("a@1.test"), message()
@@ -162,6 +166,39 @@ def test_a_bit_makes_a_number_another_type(damaged: Damaged, column: str, value:
     taken, held = damaged.claims()
     assert [c.message for c in taken] == [good.id]
     assert held == {bad.id: {"recipient unreadable"}}
+
+
+@NUMBERS
+def test_a_bit_makes_a_number_another_type_while_it_is_claimed(
+    damaged: Damaged, column: str, value: str
+) -> None:
+    """Its process dies: the claims beside it are rescued, it is held."""
+    bad, good = message("a@1.test"), message()
+    damaged.accepts(bad, good)
+    assert len(damaged.claims()[0]) == 2
+    damaged.change_whatever_it_is(
+        f"UPDATE recipients SET {column} = {value} WHERE message = :id", bad.id
+    )
+
+    async def scene() -> None:
+        store = damaged.store()
+        await store.open()
+        left = await store.claims_of(OWNER, expired_only=False, limit=9)
+        assert {claim.message for _, claim, _ in left} == {bad.id, good.id}
+        told = [
+            decide_rescue(claim, policy, dots=None, now=START, jitter=0.5)
+            for _, claim, policy in left
+        ]
+        assert await store.rescue(OWNER, told) == [True, True]
+        assert not await store.claims_of(OWNER, expired_only=False, limit=9)
+        states = {
+            row.id: (row.recipients[0].state, row.recipients[0].reason)
+            for row in (await store.messages(1, limit=9))[0]
+        }
+        assert states == {bad.id: (State.HELD, "damaged"), good.id: (State.QUEUED, None)}
+        await store.close()
+
+    asyncio.run(scene())
 
 
 def test_an_index_that_cannot_be_mended_now_fails_the_claim_alone(damaged: Damaged) -> None:

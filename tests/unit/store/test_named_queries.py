@@ -14,6 +14,7 @@ from everpost.store.sqlite import (
     reading,
     recovery,
     repairs,
+    settling,
     sharing,
     taking,
 )
@@ -53,6 +54,7 @@ def test_a_query_that_nobody_uses_is_noticed() -> None:
             reading,
             recovery,
             repairs,
+            settling,
             sharing,
             taking,
         )

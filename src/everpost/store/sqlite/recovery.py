@@ -11,7 +11,7 @@ from everpost.store.sqlite import sharing
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.reading import as_event, policy_of
-from everpost.store.sqlite.taking import as_claim
+from everpost.store.sqlite.taking import as_left_claim
 from everpost.store.sqlite.work import Transaction, Work
 
 __all__ = [
@@ -73,8 +73,7 @@ def claims_of(
     else:
         rows = show_all(db, _CLAIMS_OF_OWNER, (owner, deadline, limit))
     return [
-        (row[11], as_claim(row[:11], term=row[3], deadline=row[12]), policy_of(row[13]))
-        for row in rows
+        (row[11], as_left_claim(row[:11], deadline=row[12]), policy_of(row[13])) for row in rows
     ]
 
 

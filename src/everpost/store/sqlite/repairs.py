@@ -14,7 +14,7 @@ from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.moves import Moves, Row, json_text, rows_by_key
 from everpost.store.sqlite.reading import policy_of
 from everpost.store.sqlite.settling import Rescue
-from everpost.store.sqlite.taking import as_claim
+from everpost.store.sqlite.taking import as_left_claim
 from everpost.store.sqlite.work import Transaction
 
 __all__ = [
@@ -75,7 +75,7 @@ def unowned(
     found = []
     for key in recipients:
         for row in show_all(db, _UNOWNED, key):
-            claim = as_claim(row[:11], term=row[3], deadline=row[11] or 0)
+            claim = as_left_claim(row[:11], deadline=row[11] or 0)
             found.append((claim, None if row[12] is None else policy_of(row[12])))
     return found
 

@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from everpost import telemetry
 from everpost.ids import Id
 from everpost.model.outcome import AttemptRecord, Delivered
-from everpost.model.states import State, Verb, allowed
+from everpost.model.states import HeldReason, State, Verb, allowed
 from everpost.store.interface import Settlement
+from everpost.store.queries import Rows
+from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
-from everpost.store.sqlite.work import Transaction, Work
+from everpost.store.sqlite.work import Transaction, Work, fetch_rows
 
 __all__ = ["Rescue", "Settle"]
+
+_MEND_CLAIMED = Rows(SQL["mend_claimed_numbers"])
+_UNREADABLE = "recipient unreadable"
 
 
 class Settle(Work[Sequence[bool]]):
@@ -67,10 +73,35 @@ class Settle(Work[Sequence[bool]]):
 
 
 class Rescue(Settle):
-    """The same for the claims of an owner that is gone."""
+    """The same for the claims of an owner that is gone. One whose numbers the disk has changed
+    meanwhile is held instead: it must not keep the others from being rescued (F9)."""
 
     __slots__ = ()
     verb: ClassVar[Verb] = Verb.RESCUE
+
+    @classmethod
+    def run(cls, tx: Transaction, works: "Sequence[Settle]") -> list[Sequence[bool]]:
+        keys = [value for work in works for s in work.settlements for value in (s.message, s.n)]
+        damaged = set(fetch_rows(tx.db, _MEND_CLAIMED, keys, before=(tx.now, tx.now)))
+        if damaged:
+            telemetry.alarm("row_corrupt").raise_(message=next(iter(damaged))[0], error=_UNREADABLE)
+            for work in works:
+                work.settlements = [
+                    _held(s) if (s.message, s.n) in damaged else s for s in work.settlements
+                ]
+        return super().run(tx, works)
+
+
+def _held(settlement: Settlement) -> Settlement:
+    return Settlement(
+        message=settlement.message,
+        n=settlement.n,
+        term=settlement.term,
+        target=State.HELD,
+        event="held",
+        data={"reason": _UNREADABLE},
+        reason=HeldReason.DAMAGED,
+    )
 
 
 class _Records:

@@ -16,7 +16,7 @@ from everpost.store.sqlite.lenient import show_rows
 from everpost.store.sqlite.quarantine import NumberOff, hold
 from everpost.store.sqlite.work import Transaction, fetch_rows
 
-__all__ = ["Taken", "as_claim", "with_messages"]
+__all__ = ["Taken", "as_claim", "as_left_claim", "with_messages"]
 
 _MESSAGES = Rows(SQL["claimed_messages"])
 _BODY_HASHES = Rows(SQL["body_hashes"])
@@ -166,6 +166,14 @@ def as_claim(row: Sequence[Any], *, term: int, deadline: int) -> Claim:
         expires_at=expires_at,
         created_at=made_at(message),
     )
+
+
+def as_left_claim(row: Sequence[Any], *, deadline: int) -> Claim:
+    """As `as_claim`, of a claim that its process left. A number that is none any more is 0: it is
+    only shown; a rescue mends the row and holds it."""
+    numbers = [each if isinstance(each, int) else 0 for each in row[7:11]]
+    term = row[3] if isinstance(row[3], int) else 0
+    return as_claim((*row[:7], *numbers), term=term, deadline=deadline)
 
 
 def _body_hashes(db: apsw.Connection, messages: Iterable[Id]) -> Mapping[Id, Mapping[str, bytes]]:

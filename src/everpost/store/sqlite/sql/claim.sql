@@ -217,6 +217,19 @@ WHERE state = 'queued' AND due = 1 AND
   <> 'integerintegerintegerintegerinteger'
 RETURNING message, n;
 
+-- The same of claims that a process left.
+-- name: mend_claimed_numbers
+UPDATE recipients SET
+  term = iif(typeof(term) = 'integer', term, 0),
+  attempts = iif(typeof(attempts) = 'integer', attempts, 0),
+  crashes = iif(typeof(crashes) = 'integer', crashes, 0),
+  not_before = iif(typeof(not_before) = 'integer', not_before, ?),
+  expires_at = iif(typeof(expires_at) = 'integer', expires_at, ?)
+WHERE +state = 'claimed' AND (message, n) IN (VALUES /*rows*/ (?, ?)) AND
+  typeof(term) || typeof(attempts) || typeof(crashes) || typeof(not_before) || typeof(expires_at)
+  <> 'integerintegerintegerintegerinteger'
+RETURNING message, n;
+
 -- name: claimed_messages
 SELECT m.id, m.project, m.stream, m.sender, m.in_doubt, m.return_token, m.sandbox, m.size,
   m.content, c.key_id, c.checksum, iif(length(c.sealed) <= ?, c.sealed, NULL), m.tags, m.only_relay
