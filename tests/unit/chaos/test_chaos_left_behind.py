@@ -1,4 +1,4 @@
-"""A server that does not come up, or a disk that cannot be made, outlives the test that wants it."""
+"""A server that does not come up, or a disk that cannot be made, outlives its test."""
 
 from pathlib import Path
 
