@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
@@ -125,6 +126,9 @@ class _Run:
                     sink.behave("ok")
                 self._drain(house)
                 self._audit(house)
+            except (AssertionError, OSError, HTTPException) as error:
+                result.problems.append(f"the server could not be asked at the end: {error!r}")
+                return result
             finally:
                 self._history.close()
             for sink in sinks:

@@ -21,11 +21,14 @@ from tests.support.far_end import FarEnd
 from tests.support.house import House
 from tests.support.waiting import wait_until
 
+HUNG_S = 2.5
+"""More than a busy machine keeps a process that is well from saying so."""
+
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("stopped")
-    with House(folder / "d", settings={"EVERPOST_NODE_HUNG_S": "1.5"}, processes=1) as house:
+    with House(folder / "d", settings={"EVERPOST_NODE_HUNG_S": str(HUNG_S)}, processes=1) as house:
         yield house
 
 
@@ -65,7 +68,7 @@ def test_a_process_stops_with_the_write_lock_in_its_hand(tmp_path: Path) -> None
     order = tmp_path / "order"
     with House(
         tmp_path / "d",
-        settings={"EVERPOST_NODE_HUNG_S": "1.5", "STOP_WITH_LOCK": str(order)},
+        settings={"EVERPOST_NODE_HUNG_S": str(HUNG_S), "STOP_WITH_LOCK": str(order)},
         processes=1,
         inside=("tests.support.inside.stop_with_lock",),
     ) as house:
@@ -74,7 +77,7 @@ def test_a_process_stops_with_the_write_lock_in_its_hand(tmp_path: Path) -> None
         wait_until(lambda: not order.exists(), seconds=10, what="a process to stop with the lock")
         began = time.monotonic()
         second = house.send()
-        assert time.monotonic() - began <= 1.5 + 2
+        assert time.monotonic() - began <= HUNG_S + 4
         assert _hung_kills(house, "dispatch-1") == 1
         house.wait_status(first, "delivered")
         house.wait_status(second, "delivered")

@@ -160,6 +160,7 @@ def _paused_beyond_its_lease(folder: Path, inside: tuple[str, ...]) -> Found:
         processes=2,
         EVERPOST_DISPATCH_LEASE_S="8",
         EVERPOST_DELIVERY_DOT_S="7",
+        EVERPOST_NODE_HUNG_S="600",  # else it is killed on a slow machine, and never wakes
     ) as (house, far):
         id_ = house.send(to=["one@receiver.test"])
         far.wait_reached("data")

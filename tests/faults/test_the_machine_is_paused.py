@@ -38,11 +38,13 @@ def _paused(house: House) -> Iterator[None]:
     for pid in everybody:
         os.kill(pid, signal.SIGSTOP)
     since = time.monotonic()
-    yield
-    over = since + LEASE_S + 0.5
-    wait_until(lambda: time.monotonic() > over, seconds=10, what="every lease to end")
-    for pid in everybody:
-        os.kill(pid, signal.SIGCONT)
+    try:
+        yield
+        over = since + LEASE_S + 0.5
+        wait_until(lambda: time.monotonic() > over, seconds=10, what="every lease to end")
+    finally:
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _children(house: House) -> Children:

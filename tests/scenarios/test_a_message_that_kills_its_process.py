@@ -21,7 +21,7 @@ SOON_S = 20.0
 
 
 def _poisoned(tmp_path: Path, processes: int, **more: str) -> House:
-    settings = {"EVERPOST_NODE_HUNG_S": "1", "CURED": str(tmp_path / "cured"), **more}
+    settings = {"EVERPOST_NODE_HUNG_S": "2", "CURED": str(tmp_path / "cured"), **more}
     return House(tmp_path / "d", settings=settings, processes=processes, inside=INSIDE)
 
 

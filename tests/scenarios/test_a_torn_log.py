@@ -101,9 +101,8 @@ def test_the_logs_end_is_lost(
         assert house.findings() == []
         again = house.send()
         house.wait_status(again, "delivered")
-    house.start()
-    assert "log_torn" not in house.get("/status").json["alarms"]
-    house.stop()
+    with house:
+        assert "log_torn" not in house.get("/status").json["alarms"]
 
 
 @pytest.mark.long

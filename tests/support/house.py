@@ -80,7 +80,11 @@ class House:
     # -- its life ----------------------------------------------------------------------------------
 
     def __enter__(self) -> "House":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -181,10 +185,15 @@ class House:
         """Wait for an end that nobody asked for; the exit code."""
         assert self._process is not None
         assert self._process.stdout is not None
-        code = self._process.wait(timeout=seconds)
-        self._process.stdout.close()
-        self._process = None
-        return code
+        try:
+            return self._process.wait(timeout=seconds)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing of it is left, however it is."""
+        if self._process is not None:
+            self.kill()
 
     def children(self, role: str = "") -> list[int]:
         """Process ids of the children, of one role or of all."""

@@ -54,6 +54,14 @@ class Host:
         return ("unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", bind, "sh")
 
     def __enter__(self) -> "Host":
+        try:
+            self._make()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def _make(self) -> None:
         self._shared.mkdir(parents=True)
         _run("mount", "--bind", str(self._shared), str(self._shared))
         _run("mount", "--make-shared", str(self._shared))
@@ -61,7 +69,6 @@ class Host:
         _run("truncate", "--size", f"{self._mib}M", str(self._image))
         _run("mkfs.ext4", "-q", "-F", str(self._image))
         self._on()
-        return self
 
     def __exit__(
         self,
@@ -69,8 +76,15 @@ class Host:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Nothing stays mounted, and no loop device, also where a process that a failed test has
+        left still uses it: the kernel lets go when that ends."""
         for each in (self._mount, self._shared):
-            subprocess.run(["umount", str(each)], capture_output=True, check=False)
+            done = subprocess.run(["umount", str(each)], capture_output=True, check=False)
+            if done.returncode:
+                subprocess.run(["umount", "--lazy", str(each)], capture_output=True, check=False)
         self._image.unlink(missing_ok=True)
 
     def cut(self, house: House) -> None:
