@@ -11,6 +11,8 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.support.far_end import FarEnd
 from tests.support.house import House
 from tests.support.scrape import admin_port, scrape
@@ -42,6 +44,7 @@ def _wait_alarm(house: House, stands: bool) -> None:
     wait_until(lambda: _alarm(house) == stands, seconds=10, what=f"the alarm: {stands}")
 
 
+@pytest.mark.long
 def test_their_disk_is_full(tmp_path: Path) -> None:
     """When a process starts, too: it counts nothing, and does its work."""
     folder = tmp_path / "d" / "run" / "metrics"
@@ -110,6 +113,7 @@ def _whole_removal(folder: Path) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_fifty_clients_ask_and_do_not_read(tmp_path: Path) -> None:
     with (
         FarEnd() as far,

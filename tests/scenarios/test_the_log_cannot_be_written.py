@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.far_end import FarEnd
 from tests.support.house import House
 from tests.support.scrape import scrape
@@ -67,6 +69,7 @@ def _small_disk(folder: Path) -> tuple[list[str], Path]:
     return ["unshare", "--mount", *user, "--", "sh", "-c", mount, "sh"], logs / "a"
 
 
+@pytest.mark.long
 def test_its_disk_is_full_and_then_its_directory_gone(tmp_path: Path) -> None:
     prefix, logs = _small_disk(tmp_path)
     settings = {"EVERPOST_LOG_FILE": str(logs / "everpost.log")}
