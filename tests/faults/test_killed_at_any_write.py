@@ -5,10 +5,6 @@ delivered, and a second copy exists only where the record says that an attempt w
 Invariants: I1, I2, I4, I5, I6.
 """
 
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ import pytest
 from tests.support.far_end import FarEnd
 from tests.support.house import House
 from tests.support.stage import check_record, types
+from tests.support.tracing import injecting
 
 pytestmark = pytest.mark.long
 
@@ -23,31 +20,12 @@ MOST = 40
 """More writes than a delivery has."""
 
 
-@contextmanager
-def _killing(pid: int, *injection: str) -> Iterator[None]:
-    """The process dies when `injection` says, as long as the block lasts."""
-    strace = shutil.which("strace")
-    assert strace, "this test needs strace: apt-get install strace"
-    tracer = subprocess.Popen(
-        [strace, "-p", str(pid), *injection], stderr=subprocess.PIPE, text=True
-    )
-    assert tracer.stderr is not None
-    try:
-        while "attached" not in (line := tracer.stderr.readline()):
-            assert line, "strace could not attach"
-        yield
-    finally:
-        tracer.terminate()
-        tracer.wait(timeout=20)
-        tracer.stderr.close()
-
-
-def _deliver(house: House, far: FarEnd, *injection: str) -> tuple[bool, list[str]]:
+def _deliver(house: House, far: FarEnd, injection: str, *, threads: bool) -> tuple[bool, list[str]]:
     """One message while the dispatch process is about to die: whether it did, and what the record
     says came of the attempt. The promises are checked here."""
     before = len(far.complete)
     (pid,) = house.children("dispatch")
-    with _killing(pid, *injection):
+    with injecting(pid, injection, threads=threads):
         id_ = house.send()
         house.wait_status(id_, "delivered")
     died = pid not in house.children("dispatch")
@@ -62,7 +40,7 @@ def _deliver(house: House, far: FarEnd, *injection: str) -> tuple[bool, list[str
     return died, told
 
 
-def _sweep(folder: Path, *options: str, call: str) -> list[list[str]]:
+def _sweep(folder: Path, *, call: str, threads: bool) -> list[list[str]]:
     """Killed at its first `call`, its second, …, until a delivery has no more of them; what the
     record says, each time."""
     seen: list[list[str]] = []
@@ -71,8 +49,8 @@ def _sweep(folder: Path, *options: str, call: str) -> list[list[str]]:
         house.relay(far.url, tls="none")
         house.domain(signing="unsigned")
         for n in range(1, MOST):
-            injection = ("-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={n}")
-            died, told = _deliver(house, far, *options, *injection)
+            injection = f"{call}:signal=KILL:when={n}"
+            died, told = _deliver(house, far, injection, threads=threads)
             if not died:
                 return seen
             seen.append(told)
@@ -81,7 +59,7 @@ def _sweep(folder: Path, *options: str, call: str) -> list[list[str]]:
 
 def test_a_kill_at_any_write_loses_or_doubles_mail(tmp_path: Path) -> None:
     """In the thread that speaks to relays."""
-    seen = _sweep(tmp_path, call="write")
+    seen = _sweep(tmp_path, call="write", threads=False)
     # EHLO, the envelope, the content with its dot; the dot log is mapped and makes no call.
     assert len(seen) >= 3
     assert ["accepted", "abandoned", "delivered"] in seen
@@ -90,6 +68,6 @@ def test_a_kill_at_any_write_loses_or_doubles_mail(tmp_path: Path) -> None:
 
 def test_a_kill_at_any_flush_loses_or_doubles_mail(tmp_path: Path) -> None:
     """In the store's thread, too: the claim's commit, the outcome's commit."""
-    seen = _sweep(tmp_path, "-f", call="fdatasync")
+    seen = _sweep(tmp_path, call="fdatasync", threads=True)
     assert len(seen) >= 2
     assert ["accepted", "in_doubt", "delivered"] in seen

@@ -7,7 +7,6 @@ Invariants: I1, I4, I7, I9.
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -27,9 +26,7 @@ def far() -> Iterator[FarEnd]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, far: FarEnd) -> Iterator[House]:
-    folder: Path = tmp_path_factory.mktemp("hasty")
-    with serving(folder) as house:
-        house.relay(far.url, tls="none")
+    with serving(tmp_path_factory.mktemp("hasty"), relay=far.url) as house:
         yield house
 
 

@@ -15,11 +15,6 @@ from tests.support.stage import relays
 from tests.support.waiting import wait_until
 
 
-def _alarms(house: House) -> list[str]:
-    alarms: list[str] = house.get("/status").json["alarms"]
-    return alarms
-
-
 def _canaries(house: House) -> dict[str, Any]:
     statuses = house.get("/relays/status").json["data"]
     return {each["name"]: each["canary"] for each in statuses}
@@ -41,9 +36,9 @@ def test_a_relay_that_takes_all_and_delivers_nothing_is_named(tmp_path: Path) ->
             house.domain(signing="unsigned")
             with relays(house, liar=liar.url, honest=honest.url):
                 wait_until(
-                    lambda: "relay_lies:liar" in _alarms(house),
+                    lambda: "relay_lies:liar" in house.alarms(),
                     seconds=30,
-                    what=lambda: f"an alarm: {_alarms(house)}\n{house.tail()}",
+                    what=lambda: f"an alarm: {house.alarms()}\n{house.tail()}",
                 )
                 assert liar.taken, "nothing was sent through it"
                 assert {m.recipients[0] for m in liar.taken} == {"canary@receiver.test"}
@@ -56,14 +51,14 @@ def test_a_relay_that_takes_all_and_delivers_nothing_is_named(tmp_path: Path) ->
                     "liar": False,
                     "honest": True,
                 }
-                assert _alarms(house) == ["relay_lies:liar"]
+                assert house.alarms() == ["relay_lies:liar"]
                 wait_until(
                     lambda: not box.subjects(),
                     seconds=20,
                     what=lambda: f"what has arrived to be removed: {box.subjects()}",
                 )
             wait_until(
-                lambda: "relay_lies:liar" not in _alarms(house),
+                lambda: "relay_lies:liar" not in house.alarms(),
                 seconds=20,
-                what=lambda: f"the alarm to end with its relay: {_alarms(house)}",
+                what=lambda: f"the alarm to end with its relay: {house.alarms()}",
             )

@@ -56,14 +56,6 @@ def _pids(house: House) -> dict[str, int]:
     return {child.name: child.pid for child in _children(house).children}
 
 
-def _wait_alarm(house: House, name: str, *, stands: bool = True) -> None:
-    wait_until(
-        lambda: (name in house.get("/status").json["alarms"]) == stands,
-        seconds=20,
-        what=lambda: f"the alarm {name} to be {stands}\n{house.tail()}",
-    )
-
-
 def _reload(house: House, more: str = "", *, processes: int = 1) -> None:
     """A good one."""
     _write(house.data, more, processes=processes)
@@ -78,11 +70,11 @@ def test_a_reload_with_an_error_is_half_applied(house: House) -> None:
     assert done.returncode == 2, done
     assert "dispatch.window" in done.stderr
     os.kill(house.pid, signal.SIGHUP)
-    _wait_alarm(house, "config_refused")
+    house.wait_alarm("config_refused")
     assert _pids(house) == before
     _reload(house, "[dispatch]\nwindow = 700\n")
     assert not set(_pids(house).values()) & set(before.values())
-    _wait_alarm(house, "config_refused", stands=False)
+    house.wait_alarm("config_refused", stands=False)
 
 
 def test_a_reload_changes_what_takes_a_restart(house: House) -> None:
@@ -118,10 +110,10 @@ def test_a_process_that_does_not_start_leaves_half_of_a_reload_in_force(house: H
     after = _pids(house)
     assert after["dispatch-1"] == before["dispatch-1"]
     assert after["api"] != before["api"]  # replaced, and replaced back
-    _wait_alarm(house, "config_refused")
+    house.wait_alarm("config_refused")
     assert b"EVERPOST_DISPATCH_WINDOW=666" not in _environment(after["api"])
     _reload(house)
-    _wait_alarm(house, "config_refused", stands=False)
+    house.wait_alarm("config_refused", stands=False)
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -142,7 +134,7 @@ def test_a_process_that_dies_at_each_start_is_started_without_an_alarm(
     before = restarts()
     dies.write_text("2", encoding="ascii")
     house.kill_role("dispatch")
-    _wait_alarm(house, "crash_loop")
+    house.wait_alarm("crash_loop")
     house.wait_status(house.send(), "delivered")
     assert dies.read_text(encoding="ascii") == "0"
     assert restarts() == before + 3

@@ -8,7 +8,6 @@ Invariants: I3, I9, I16.
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,9 +30,7 @@ def far() -> Iterator[FarEnd]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, far: FarEnd) -> Iterator[House]:
-    folder: Path = tmp_path_factory.mktemp("broken")
-    with serving(folder) as house:
-        house.relay(far.url, tls="none")
+    with serving(tmp_path_factory.mktemp("broken"), relay=far.url) as house:
         yield house
 
 

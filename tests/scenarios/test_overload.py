@@ -75,13 +75,6 @@ def _email(**fields: object) -> dict[str, object]:
     }
 
 
-def _wait_ready(house: House, status: int) -> None:
-    """What readiness answers is up to a second old."""
-    wait_until(
-        lambda: house.get("/health/ready").status == status, seconds=10, what=f"{status} of ready"
-    )
-
-
 def test_the_disk_runs_low_while_mail_is_under_way(tmp_path: Path) -> None:
     data = tmp_path / "d"
     settings = {"EVERPOST_LIMITS_FREE_BYTES": str(16 * MIB)}
@@ -106,7 +99,7 @@ def test_the_disk_runs_low_while_mail_is_under_way(tmp_path: Path) -> None:
         wait_until(
             lambda: "disk_low" in house.get("/status").json["alarms"], seconds=10, what="the alarm"
         )
-        _wait_ready(house, 503)
+        house.wait_ready(503)
         far.open("dot")  # deliveries go on, and are settled
         for id_ in taken:
             house.wait_status(id_, "delivered")
@@ -120,7 +113,7 @@ def test_the_disk_runs_low_while_mail_is_under_way(tmp_path: Path) -> None:
             seconds=10,
             what="the end of the alarm",
         )
-        _wait_ready(house, 200)
+        house.wait_ready(200)
         assert len({mail.message_id for mail in far.wait_taken(11)}) >= 11
 
 
@@ -154,7 +147,7 @@ def test_somebody_else_fills_the_disk_to_the_last_byte(tmp_path: Path) -> None:
         assert {answer.status for answer in answers} <= {200, 503}
         for id_ in taken:
             house.wait_status(id_, "delivered")
-        _wait_ready(house, 200)
+        house.wait_ready(200)
 
 
 # --- no descriptors (F5) --------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tests.support.far_end import FarEnd
 from tests.support.house import Answer, House
 from tests.support.journal import logged, wait_logged
 from tests.support.power import Host
+from tests.support.stage import check_unavailable
 from tests.support.tracing import injecting
 from tests.support.waiting import wait_until
 
@@ -28,31 +29,6 @@ _QUIET = {"EVERPOST_STORE_CHECKPOINT_S": "10", "EVERPOST_DISPATCH_POLL_S": "0.1"
 
 def _post(house: House, name: str) -> Answer:
     return house.post("/emails", email(name))
-
-
-def _alarms(house: House) -> list[str]:
-    found: list[str] = house.get("/status").json["alarms"]
-    return found
-
-
-def _wait_alarm(house: House, name: str, *, stands: bool) -> None:
-    wait_until(
-        lambda: (name in _alarms(house)) == stands,
-        seconds=20,
-        what=lambda: f"{name} {stands}: {_alarms(house)}\n{house.tail()}",
-    )
-
-
-def _wait_ready(house: House, status: int) -> None:
-    wait_until(
-        lambda: house.get("/health/ready").status == status, seconds=20, what=f"{status} of ready"
-    )
-
-
-def _refused(answer: Answer) -> None:
-    assert answer.status == 503, answer
-    assert answer.json["name"] == "service_unavailable"
-    assert int(answer.headers["retry-after"]) >= 1
 
 
 def _kill_children(house: House) -> None:
@@ -74,15 +50,15 @@ def test_in_the_process_that_accepts(tmp_path: Path) -> None:
         (pid,) = house.children("api")
         with injecting(pid, "fdatasync:error=EIO"):
             for n in range(3):
-                _refused(_post(house, f"refused{n}"))
-            _wait_alarm(house, _ALARM, stands=True)
-            _wait_ready(house, 503)
+                check_unavailable(_post(house, f"refused{n}"))
+            house.wait_alarm(_ALARM, stands=True)
+            house.wait_ready(503)
             assert house.get(f"/emails/{known}").status == 200
-        _wait_ready(house, 200)  # nobody has posted meanwhile
-        _wait_alarm(house, _ALARM, stands=False)
+        house.wait_ready(200)  # nobody has posted meanwhile
+        house.wait_alarm(_ALARM, stands=False)
         assert _post(house, "between").status == 200
         with injecting(pid, "fdatasync:error=EIO:when=1"):
-            _refused(_post(house, "once"))
+            check_unavailable(_post(house, "once"))
             assert _post(house, "after").status == 200
         host.cut(house)
         house.start()
@@ -103,7 +79,7 @@ def test_and_everything_is_killed_before_it_is_well_again(tmp_path: Path) -> Non
         house.domain(signing="unsigned")
         (pid,) = house.children("api")
         with injecting(pid, "fdatasync:error=EIO"):
-            _refused(_post(house, "refused"))
+            check_unavailable(_post(house, "refused"))
             house.kill()
         house.start()
         assert _post(house, "after").status == 200
@@ -122,11 +98,11 @@ def test_in_a_process_that_delivers(tmp_path: Path) -> None:
         with injecting(pid, "fdatasync:error=EIO"):
             far.open("dot")
             wait_logged(house, "dispatch.settle_waits")
-            _wait_alarm(house, _ALARM, stands=True)
+            house.wait_alarm(_ALARM, stands=True)
             ids.append(str(_post(house, "meanwhile").json["id"]))
         for id_ in ids:
             house.wait_status(id_, "delivered")
-        _wait_alarm(house, _ALARM, stands=False)
+        house.wait_alarm(_ALARM, stands=False)
         assert house.children("dispatch") == [pid]
         came = copies(far)
         doubts = sum(e["type"] == "in_doubt" for id_ in ids for e in house.events(id_))
@@ -143,9 +119,9 @@ def test_in_upkeep_which_copies_the_log_back(tmp_path: Path) -> None:
         (pid,) = house.children("api")
         with injecting(pid, "fdatasync:error=EIO", paths=[house.data / "everpost.db"]):
             ids.append(str(_post(house, "copied").json["id"]))  # there is something to copy back
-            _wait_alarm(house, "upkeep_failing", stands=True)
+            house.wait_alarm("upkeep_failing", stands=True)
             ids.append(str(_post(house, "beside").json["id"]))
-        _wait_alarm(house, "upkeep_failing", stands=False)
+        house.wait_alarm("upkeep_failing", stands=False)
         assert house.children("api") == [pid]
         _kill_children(house)
         house.kill()
@@ -178,7 +154,9 @@ def test_and_when_it_fails_to_read(tmp_path: Path) -> None:
         wait_until(
             lambda: house.get(f"/emails/{known}").status == 200, seconds=20, what="an answer again"
         )
-        _wait_ready(house, 503)  # SQLite calls it damage: somebody has to look (F9)
+        # SQLite calls it damage. The whole file is read again, and is sound.
+        house.wait_ready(200, seconds=30)
+        house.wait_alarm("store_corrupt", stands=False)
         assert _post(house, "after").status == 200
         assert drain(house)["delivered"] == len(taken) + 2
         assert not logged(house, "http.error")

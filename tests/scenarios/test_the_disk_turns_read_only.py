@@ -16,31 +16,10 @@ from tests.support.far_end import FarEnd
 from tests.support.house import House
 from tests.support.journal import logged, wait_logged
 from tests.support.power import Host
+from tests.support.stage import check_unavailable
 from tests.support.tracing import injecting
-from tests.support.waiting import wait_until
 
 _READ_ONLY = "pwrite64:error=EROFS"
-
-
-def _refused(house: House, name: str) -> None:
-    answer = house.post("/emails", email(name))
-    assert answer.status == 503, answer
-    assert answer.json["name"] == "service_unavailable"
-    assert int(answer.headers["retry-after"]) >= 1
-
-
-def _wait_alarm(house: House, *, stands: bool) -> None:
-    wait_until(
-        lambda: ("store_unavailable" in house.get("/status").json["alarms"]) == stands,
-        seconds=20,
-        what=lambda: f"the alarm: {stands}\n{house.tail()}",
-    )
-
-
-def _wait_ready(house: House, status: int) -> None:
-    wait_until(
-        lambda: house.get("/health/ready").status == status, seconds=20, what=f"{status} of ready"
-    )
 
 
 def test_for_a_while(tmp_path: Path) -> None:
@@ -53,15 +32,15 @@ def test_for_a_while(tmp_path: Path) -> None:
         with ExitStack() as stack:
             for pid in children:
                 stack.enter_context(injecting(pid, _READ_ONLY))
-            _refused(house, "refused")
+            check_unavailable(house.post("/emails", email("refused")))
             far.open("dot")
             wait_logged(house, "dispatch.settle_waits")
-            _wait_alarm(house, stands=True)
-            _wait_ready(house, 503)
+            house.wait_alarm("store_unavailable", stands=True)
+            house.wait_ready(503)
             for id_ in ids:
                 assert house.get(f"/emails/{id_}").status == 200
-        _wait_ready(house, 200)
-        _wait_alarm(house, stands=False)
+        house.wait_ready(200)
+        house.wait_alarm("store_unavailable", stands=False)
         ids.append(house.send(to=["after@receiver.test"]))
         for id_ in ids:
             house.wait_status(id_, "delivered")
@@ -82,10 +61,10 @@ def test_for_good_until_it_is_mounted_anew(tmp_path: Path) -> None:
         ids = [house.send(to=[f"u{n}@receiver.test"]) for n in range(3)]
         far.wait_reached("dot")
         host.turn_read_only()
-        _refused(house, "refused")
+        check_unavailable(house.post("/emails", email("refused")))
         far.open("dot")
-        _wait_alarm(house, stands=True)
-        _refused(house, "refused")
+        house.wait_alarm("store_unavailable", stands=True)
+        check_unavailable(house.post("/emails", email("refused")))
         for id_ in ids:
             assert house.get(f"/emails/{id_}").status == 200
         house.kill()

@@ -39,8 +39,7 @@ def far() -> Iterator[FarEnd]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, far: FarEnd) -> Iterator[House]:
-    with serving(tmp_path_factory.mktemp("keys")) as house:
-        house.relay(far.url, tls="none")
+    with serving(tmp_path_factory.mktemp("keys"), relay=far.url) as house:
         yield house
 
 

@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import BinaryIO
 
 __all__ = ["FarEnd", "Received"]
@@ -85,12 +84,7 @@ class FarEnd:
     def __enter__(self) -> "FarEnd":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended = True
         for name in self._gates:
             self.open(name)

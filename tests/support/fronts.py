@@ -7,7 +7,6 @@ past them. They keep connections to the port open and share them, and let go of 
 import socket
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 from tests.support.waiting import wait_until
 
@@ -88,12 +87,7 @@ class Front:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         try:
             self._process.wait(timeout=10)

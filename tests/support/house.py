@@ -284,6 +284,26 @@ class House:
         wait_until(done, seconds=seconds, what=lambda: f"{statuses}: {last}\n{self.tail()}")
         return last
 
+    def alarms(self) -> list[str]:
+        found: list[str] = self.get("/status").json["alarms"]
+        return found
+
+    def wait_alarm(self, name: str, *, stands: bool = True, seconds: float = 20) -> None:
+        """Until the alarm stands, or does not any more."""
+        wait_until(
+            lambda: (name in self.alarms()) == stands,
+            seconds=seconds,
+            what=lambda: f"{name} to stand: {stands}; there are {self.alarms()}\n{self.tail()}",
+        )
+
+    def wait_ready(self, status: int, *, seconds: float = 20) -> None:
+        """Until readiness answers so; what it answers is up to a second old."""
+        wait_until(
+            lambda: self.get("/health/ready").status == status,
+            seconds=seconds,
+            what=f"{status} of ready",
+        )
+
     def relay(self, url: str, **fields: Any) -> None:
         answer = self.post("/relays", {"url": url, **fields})
         assert answer.status in (200, 201), answer

@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from tests.support.house import House
+from tests.support.house import Answer, House
 from tests.support.waiting import wait_until
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "attempts_of",
     "check_gap",
     "check_record",
+    "check_unavailable",
     "come_due",
     "disable",
     "over",
@@ -51,14 +52,27 @@ _TERMINAL = {"delivered", "bounced", "failed", "expired", "cancelled", "suppress
 
 @contextmanager
 def serving(
-    folder: Path, settings: Mapping[str, str] | None = None, *, processes: int = 1
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    processes: int = 1,
+    relay: str | None = None,
 ) -> Iterator[House]:
-    """A server that is quick to look at its queue, with so many dispatch processes and a domain
-    that needs no keys."""
+    """A server that is quick to look at its queue, with so many dispatch processes, a domain that
+    needs no keys, and the relay at this URL."""
     quick = {"EVERPOST_DISPATCH_POLL_S": "0.1", **(settings or {})}
     with House(folder / "d", settings=quick, processes=processes) as house:
         house.domain(signing="unsigned")
+        if relay is not None:
+            house.relay(relay, tls="none")
         yield house
+
+
+def check_unavailable(answer: Answer) -> None:
+    """Refused for now, and when to come again."""
+    assert answer.status == 503, answer
+    assert answer.json["name"] == "service_unavailable"
+    assert int(answer.headers["retry-after"]) >= 1
 
 
 @contextmanager

@@ -11,9 +11,13 @@ __all__ = ["injecting"]
 
 @contextmanager
 def injecting(
-    pid: int, *injections: str, trace: str = "", paths: Sequence[Path] = ()
+    pid: int,
+    *injections: str,
+    trace: str = "",
+    paths: Sequence[Path] = (),
+    threads: bool = True,
 ) -> Iterator[None]:
-    """In the block, the process and its threads meet `injections`, such as
+    """In the block, the process and its threads (or its first one alone) meet `injections`, such as
     `fdatasync:error=EIO:when=6` or `pwrite64:error=EROFS`. `trace`: which calls are looked at at
     all, where that is not plain from these; `paths`: only calls on these files."""
     strace = shutil.which("strace")
@@ -21,7 +25,8 @@ def injecting(
     calls = trace or ",".join(dict.fromkeys(each.split(":")[0] for each in injections))
     tracer = subprocess.Popen(
         [
-            *(strace, "-f", "-p", str(pid), "-e", f"trace={calls}", "-e", "signal=none"),
+            *(strace, *(["-f"] if threads else []), "-p", str(pid)),
+            *("-e", f"trace={calls}", "-e", "signal=none"),
             *(word for each in injections for word in ("-e", f"inject={each}")),
             *(word for each in paths for word in ("-P", str(each))),
             *("--output", "/dev/null"),

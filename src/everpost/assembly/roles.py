@@ -20,6 +20,7 @@ from everpost.assembly.patrol import open_patrol
 from everpost.assembly.tasks import beside
 from everpost.assembly.wall import watch_clock
 from everpost.config import Settings
+from everpost.ledger import Recheck
 from everpost.monitoring.metrics import Metrics
 from everpost.net.descriptors import raise_limit
 from everpost.net.wake import WakeListener
@@ -106,6 +107,7 @@ async def _play(
             if "api" in roles:
                 await stack.enter_async_context(open_doors(node, inherited, metrics))
             await stack.enter_async_context(beside(_refresh(node, dispatchers)))
+            await stack.enter_async_context(beside(Recheck(node.store).run()))
             await stack.enter_async_context(beside(metrics.run()))
             _settle_memory()
             _say(inherited.get("notify"), READY)

@@ -15,7 +15,7 @@ from everpost.dispatch.prober import Prober
 from everpost.dispatch.rendering import Renderer
 from everpost.dispatch.retry import RetryPolicy, retry_at
 from everpost.dispatch.sandbox import Sandbox
-from everpost.dispatch.settle import abandoned, decide, doubted, returned
+from everpost.dispatch.settle import abandoned, damaged, decide, doubted, returned
 from everpost.dispatch.site_news import SiteNews
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "SiteNews",
     "Step",
     "abandoned",
+    "damaged",
     "decide",
     "doubted",
     "read_dots",

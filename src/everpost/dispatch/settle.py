@@ -148,15 +148,8 @@ def _postponed(claim: Claim, outcome: Deferred, *, now: int, jitter: float) -> S
             expires_at=claim.expires_at,
             jitter=jitter,
         )
-    return Settlement(
-        message=claim.message,
-        n=claim.n,
-        term=claim.term,
-        target=State.EXPIRED if over else State.QUEUED,
-        event="expired" if over else "deferred",
-        data=data,
-        not_before=due,
-    )
+    target, event = (State.EXPIRED, "expired") if over else (State.QUEUED, "deferred")
+    return _settlement(claim, target, event, data, not_before=due)
 
 
 def doubted(
@@ -212,52 +205,49 @@ def abandoned(
 
 def returned(claim: Claim, *, now: int) -> Settlement:
     """Its process ended before it was touched: due again at once, and no attempt was made."""
-    return Settlement(
-        message=claim.message,
-        n=claim.n,
-        term=claim.term,
-        target=State.QUEUED,
-        event="abandoned",
-        data={"reason": "Its process ended before an attempt began"},
-        not_before=now,
-    )
+    data = {"reason": "Its process ended before an attempt began"}
+    return _settlement(claim, State.QUEUED, "abandoned", data, not_before=now)
 
 
 def expired(claim: Claim) -> Settlement:
     """Its lifetime ended before this attempt began."""
-    return Settlement(
-        message=claim.message,
-        n=claim.n,
-        term=claim.term,
-        target=State.EXPIRED,
-        event="expired",
-        data={"attempts": claim.attempts},
-    )
+    return _settlement(claim, State.EXPIRED, "expired", {"attempts": claim.attempts})
 
 
 def poisoned(claim: Claim) -> Settlement:
     """Processes keep dying with it in hand: held until somebody looks (F36)."""
-    return Settlement(
-        message=claim.message,
-        n=claim.n,
-        term=claim.term,
-        target=State.HELD,
-        event="held",
-        data={"reason": HeldReason.POISON.value, "crashes": claim.crashes},
-        reason=HeldReason.POISON,
-    )
+    data = {"reason": HeldReason.POISON.value, "crashes": claim.crashes}
+    return _settlement(claim, State.HELD, "held", data, reason=HeldReason.POISON)
 
 
 def damaged(claim: Claim, why: str) -> Settlement:
     """What is stored of it is not what was accepted: held until somebody looks (F9)."""
+    return _settlement(claim, State.HELD, "held", {"reason": why}, reason=HeldReason.DAMAGED)
+
+
+def _settlement(
+    claim: Claim,
+    target: State,
+    event: str,
+    data: dict[str, Any],
+    *,
+    outcome: Ending | None = None,
+    attempt: AttemptRecord | None = None,
+    not_before: int | None = None,
+    reason: HeldReason | None = None,
+) -> Settlement:
+    """One claim's; without `attempt` none was made."""
     return Settlement(
         message=claim.message,
         n=claim.n,
         term=claim.term,
-        target=State.HELD,
-        event="held",
-        data={"reason": why},
-        reason=HeldReason.DAMAGED,
+        target=target,
+        event=event,
+        data=data,
+        outcome=outcome,
+        attempt=attempt,
+        not_before=not_before,
+        reason=reason,
     )
 
 
@@ -273,13 +263,11 @@ def _settle(  # noqa: PLR0917  one line a case reads best at the call
     reason: HeldReason | None = None,
 ) -> Settlement:
     data["attempt"] = claim.attempts + 1
-    return Settlement(
-        message=claim.message,
-        n=claim.n,
-        term=claim.term,
-        target=target,
-        event=event,
-        data=data,
+    return _settlement(
+        claim,
+        target,
+        event,
+        data,
         outcome=outcome,
         attempt=record,
         not_before=not_before,

@@ -8,6 +8,7 @@ must not live here, nor sending or accepting.
 from everpost.ledger.conservation import differences, judge, judge_parts, judge_totals
 from everpost.ledger.findings import KINDS, Finding, Findings, Kind
 from everpost.ledger.patrol import Patrol
+from everpost.ledger.recheck import Recheck
 from everpost.ledger.repair import Repaired, Repairs, repair
 from everpost.ledger.walk import Checked, check_store, walk
 
@@ -18,6 +19,7 @@ __all__ = [
     "Findings",
     "Kind",
     "Patrol",
+    "Recheck",
     "Repaired",
     "Repairs",
     "check_store",

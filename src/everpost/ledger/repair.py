@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import msgspec
 
 from everpost.clock import Clock
-from everpost.dispatch import RetryPolicy, doubted
+from everpost.dispatch import RetryPolicy, damaged, doubted
 from everpost.ids import Id
 from everpost.ledger.conservation import differences, judge
 from everpost.ledger.findings import KINDS, Finding
 from everpost.ledger.walk import FIRST
 from everpost.model.outcome import AttemptRecord, InDoubt
-from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.model.states import InDoubtPolicy
 from everpost.store.auditing import AUDIT_PAGE, Auditing, Mending
 from everpost.store.interface import Claim, Recovery, Settlement, Sharing
 
@@ -89,15 +89,7 @@ def decide_claim(claim: Claim, in_doubt: InDoubtPolicy | None, *, now: int) -> S
     """What becomes of a claim that nobody owns. Pure. Nobody knows whether it was delivered;
     `in_doubt` None: its message is gone, so it cannot be sent anyway."""
     if in_doubt is None:
-        return Settlement(
-            message=claim.message,
-            n=claim.n,
-            term=claim.term,
-            target=State.HELD,
-            event="held",
-            data={"reason": HeldReason.DAMAGED.value},
-            reason=HeldReason.DAMAGED,
-        )
+        return damaged(claim, "message missing")
     return doubted(
         claim,
         InDoubt(reason="It was claimed by a process that nobody knows"),

@@ -19,6 +19,7 @@ from everpost.store.interface import Accepted, StoreCorrupt, StoreUnavailable
 from everpost.store.sqlite import SqliteStore
 from everpost.store.sqlite.connection import connect
 from tests.conformance.making import HandClock, claims, make_id, message
+from tests.support.tracing import injecting
 
 clock = HandClock()
 
@@ -161,33 +162,16 @@ def test_a_flush_that_fails_once_and_then_lies(
 ) -> None:
     """F3: the commit is refused, the handle is never trusted again, and what was refused does not
     come back when the log is recovered after a crash, be it at once or `more` commits later."""
-    strace = shutil.which("strace")
-    assert strace, "this test needs strace: apt-get install strace"
     assert asked.stdin is not None
     assert asked.stdout is not None
     assert asked.stdout.readline() == "ask\n"
-    tracer = subprocess.Popen(
-        [
-            *(strace, "-f", "-p", str(asked.pid), "-e", "trace=fsync,fdatasync"),
-            *("-e", "inject=fsync,fdatasync:error=EIO:when=1"),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert tracer.stderr is not None
-    try:
-        while "attached" not in (line := tracer.stderr.readline()):
-            assert line, "strace could not attach"
+    with injecting(asked.pid, "fsync,fdatasync:error=EIO:when=1"):
         said = []
         for _ in range(1 + more):
             asked.stdin.write("go\n")
             asked.stdin.flush()
             said.append(asked.stdout.readline().split())
             assert asked.stdout.readline() == "ask\n"
-    finally:
-        tracer.terminate()
-        tracer.wait(timeout=20)
-        tracer.stderr.close()
     assert [word for word, _ in said] == ["refused"] + ["taken"] * more
     asked.kill()
     asked.wait()
