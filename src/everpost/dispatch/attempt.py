@@ -139,7 +139,11 @@ class Attempts:
     async def _begin_composing(self, claimed: Claimed, dots: Sequence[Dot]) -> None:
         """From here to `_end_composing` a crash of the process counts against it, which is on
         record before."""
-        await self._gate.enter(alone=any(claim.crashes for claim in claimed.claims))
+        alone = False
+        for claim in claimed.claims:
+            alone = alone or claim.crashes > 0
+        if not self._gate.entered(alone=alone):
+            await self._gate.turn(alone=alone)
         try:
             self._dots.mark(Step.COMPOSING, dots)
         except BaseException:

@@ -19,12 +19,12 @@ class Composing:
         self._alone = False
         self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()
 
-    async def enter(self, *, alone: bool) -> None:
-        """Waits for its turn; `leave` ends it."""
+    def entered(self, *, alone: bool) -> bool:
+        """Whether it is in at once; else it must wait for its `turn`. `leave` ends both."""
         if self._waiting or not self._may(alone=alone):
-            await self._turn(alone=alone)
-        else:
-            self._enter(alone=alone)
+            return False
+        self._enter(alone=alone)
+        return True
 
     def leave(self) -> None:
         self._inside -= 1
@@ -38,7 +38,7 @@ class Composing:
         self._inside += 1
         self._alone = alone
 
-    async def _turn(self, *, alone: bool) -> None:
+    async def turn(self, *, alone: bool) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (turn, alone)
         self._waiting.append(entry)

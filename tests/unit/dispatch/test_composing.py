@@ -28,7 +28,8 @@ class Scene:
         self.tasks.append(asyncio.create_task(self._compose(n, alone=alone)))
 
     async def _compose(self, n: int, *, alone: bool) -> None:
-        await self.composing.enter(alone=alone)
+        if not self.composing.entered(alone=alone):
+            await self.composing.turn(alone=alone)
         try:
             self.inside.append(n)
             self.order.append(n)
