@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DATA   ?= ./data
 LISTEN ?= 127.0.0.1:8080
+CHAOS  ?= --seed 7 --minutes 1
 .DEFAULT_GOAL := help
 .PHONY: help venv venv-dev lock serve check format test test-all bench chaos demo-failover docs clean
 
@@ -61,6 +62,10 @@ endif
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m bench $(BENCH)
 
+chaos: venv-dev ## faults against a live server, then the books checked; needs root (CHAOS="--seed 7 --minutes 10")
+	$(BIN)/python tests/support/requirements.py
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
 demo-failover: venv-dev ## watch relays die, slow down, refuse and come back: DEMO="--rate 100 --json"
 	$(BIN)/python -m demo.failover $(DEMO)
 
@@ -69,7 +74,3 @@ docs: venv-dev ## write the generated reference pages again
 
 clean: ## remove what make built (never ./data)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
-
-CHAOS ?= --seed 7 --minutes 1
-chaos: venv-dev ## faults against a live server, then the books checked; needs root (CHAOS="--seed 7 --minutes 10")
-	$(BIN)/python -m tests.chaos $(CHAOS)
