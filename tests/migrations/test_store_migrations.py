@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 import everpost.store.sqlite
 from everpost.model.message import Priority
 from everpost.store.interface import StoreCorrupt
-from everpost.store.migrate import BASE, HEAD, MigrationError, render
+from everpost.store.migrate import BASE, HEADS, MigrationError, render
 from everpost.store.sqlite import SqliteStore
 from tests.conformance.making import HandClock, claims, make_id, message
 
@@ -33,7 +33,7 @@ def test_the_head_in_the_code_is_alembics() -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     script = ScriptDirectory.from_config(config)
-    assert script.get_heads() == [HEAD]
+    assert script.get_heads() == [HEADS["sqlite"]]
     revisions = [r.revision for r in script.walk_revisions()]
     twins = {p.stem for p in (MIGRATIONS / "versions").glob("*.sql")}
     assert {p.stem for p in (MIGRATIONS / "versions").glob("[0-9]*.py")} == twins
@@ -59,7 +59,7 @@ def test_every_table_is_strict_about_types(tmp_path: Path) -> None:
     assert loose == [("alembic_version",)]
     named = db.execute("SELECT value FROM meta WHERE key = 'store'").fetchall()
     assert len(str(named[0][0])) == 32
-    assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+    assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEADS["sqlite"],)]
     assert db.pragma("application_id") == int.from_bytes(b"EVpr", "big")
     assert db.pragma("integrity_check") == "ok"
     db.close()
@@ -190,7 +190,7 @@ def test_mail_that_was_queued_before_an_upgrade_goes_out_after_it(tmp_path: Path
         "1/transactional/one.test", "1/transactional/two.test", "1/broadcast/one.test",
     }  # fmt: skip
     db = apsw.Connection(str(old))
-    assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+    assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEADS["sqlite"],)]
     assert db.execute("SELECT DISTINCT weight FROM streams").fetchall() == [(1,)]
     assert db.pragma("integrity_check") == "ok"
     db.close()

@@ -11,6 +11,7 @@ __all__ = [
     "is_listen",
     "is_listen_or_off",
     "is_mailbox_or_empty",
+    "is_name_or_empty",
     "is_site",
     "is_url_or_empty",
 ]
@@ -20,6 +21,7 @@ _HOST_NAME = re.compile(
     r"(?=.{1,255}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
     r"(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*|\[[0-9A-Fa-f:.IPv]+\]"
 )
+_NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _SITE = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -41,6 +43,10 @@ def is_addresses(text: str) -> bool:
         return all(ip_address(one) for one in text.replace(",", " ").split())
     except ValueError:
         return False
+
+
+def is_name_or_empty(text: str) -> bool:
+    return text == "" or _NODE.fullmatch(text) is not None
 
 
 def is_site(text: str) -> bool:

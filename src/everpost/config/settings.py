@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from everpost.config.clustered import ClusterSettings, PostgresSettings
 from everpost.config.forms import (
     is_host_or_empty,
     is_listen,
@@ -27,6 +28,7 @@ from everpost.model.message import Durability
 
 __all__ = [
     "CanarySettings",
+    "ClusterSettings",
     "DeliverySettings",
     "DispatchSettings",
     "DnsSettings",
@@ -35,6 +37,7 @@ __all__ = [
     "Limits",
     "LogSettings",
     "Node",
+    "PostgresSettings",
     "Settings",
     "StoreSettings",
     "VerifySettings",
@@ -338,6 +341,8 @@ class Settings:
     http: Http = field(default_factory=Http)
     limits: Limits = field(default_factory=Limits)
     store: StoreSettings = field(default_factory=StoreSettings)
+    postgres: PostgresSettings = field(default_factory=PostgresSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
     intake: IntakeSettings = field(default_factory=IntakeSettings)
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)

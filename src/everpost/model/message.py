@@ -14,6 +14,7 @@ from everpost.model.states import InDoubtPolicy
 
 __all__ = [
     "Address",
+    "Assurance",
     "Attachment",
     "Content",
     "Durability",
@@ -82,6 +83,22 @@ class Durability(StrEnum):
 
     COMMITTED = "committed"
     RELAXED = "relaxed"
+
+
+class Assurance(StrEnum):
+    """Where a message was safe when it was answered for. What is less than `committed` is shown in
+    every answer."""
+
+    REPLICATED = "replicated"
+    """On the disks of a PostgreSQL primary and of its synchronous standbys."""
+    COMMITTED = "committed"
+    """On the disk of the one database there is."""
+    JOURNAL_PEER = "journal+peer"
+    """No database answered: on the disks of this node and of one peer."""
+    JOURNAL = "journal"
+    """No database answered: on this node's disk."""
+    RELAXED = "relaxed"
+    """By `store.durability`: a power cut may lose the last seconds."""
 
 
 class Priority(StrEnum):

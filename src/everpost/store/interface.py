@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import msgspec
 
 from everpost.ids import Id
-from everpost.model.message import NewMessage
+from everpost.model.message import Assurance, NewMessage
 from everpost.model.outcome import AttemptRecord, Ending
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.store.auditing import Auditing, Mending
@@ -116,7 +116,9 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """Durable now."""
+    """Durable now, so far as `assurance` says."""
+
+    assurance: Assurance = Assurance.COMMITTED
 
 
 class Replayed(msgspec.Struct, frozen=True, gc=False):
@@ -304,7 +306,7 @@ class Controls(Protocol):
 
 class WorkerRow(msgspec.Struct, frozen=True, gc=False):
     """A process incarnation that may own claims. `boot` is the kernel's boot id; `dots` the path
-    of its dot log, relative to the data directory."""
+    of its dot log, relative to the data directory of its `node` (empty: a store of one node)."""
 
     id: Id
     role: str
@@ -313,6 +315,7 @@ class WorkerRow(msgspec.Struct, frozen=True, gc=False):
     dots: str
     started_at: int
     seen_at: int
+    node: str = ""
 
 
 class Recovery(Protocol):

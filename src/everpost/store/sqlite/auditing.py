@@ -27,7 +27,7 @@ from everpost.store.auditing import (
     Totals,
 )
 from everpost.store.interface import StoreError
-from everpost.store.migrate import HEAD
+from everpost.store.migrate import HEADS
 from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL, as_store_error, integer
 from everpost.store.sqlite.lenient import show_all
@@ -37,6 +37,7 @@ __all__ = ["Auditor"]
 
 T = TypeVar("T")
 
+_HEAD = HEADS["sqlite"]
 _UPTO = SQL["audit_upto"]
 _MESSAGES = SQL["audit_messages"]
 _CONTENTS = SQL["audit_contents"]
@@ -118,9 +119,9 @@ def _refuse_other_schemas(db: apsw.Connection, path: Path) -> None:
     except apsw.SQLError as error:
         raise StoreError(f"{path} is no store of Everpost's") from error
     schema = rows[0][0] if rows else None
-    if schema != HEAD:
+    if schema != _HEAD:
         raise StoreError(
-            f"{path} has schema {schema!r}, this release's is {HEAD!r}: bring an older one up to "
+            f"{path} has schema {schema!r}, this release's is {_HEAD!r}: bring an older one up to "
             "date (`everpost db migrate`, or a start), and look at a newer one with the release "
             "that wrote it"
         )

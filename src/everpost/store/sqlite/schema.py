@@ -7,7 +7,7 @@ import apsw
 from everpost import telemetry
 from everpost.model.message import Durability
 from everpost.store.interface import StoreCorrupt
-from everpost.store.migrate import BASE, HEAD, VERSION_TABLE, MigrationError, render
+from everpost.store.migrate import BASE, HEADS, VERSION_TABLE, MigrationError, render
 from everpost.store.sqlite.connection import connect, create_file
 from everpost.store.sqlite.lock import WriteLock
 from everpost.store.sqlite.torn import Torn, judge, scan
@@ -15,6 +15,7 @@ from everpost.store.sqlite.torn import Torn, judge, scan
 __all__ = ["prepare"]
 
 _ENGINE = "sqlite"
+_HEAD = HEADS[_ENGINE]
 
 
 def prepare(path: Path, durability: Durability, *, alone: bool = False) -> Torn | None:
@@ -57,17 +58,17 @@ def _revision(db: apsw.Connection, path: Path) -> str:
 
 def _migrate(db: apsw.Connection, path: Path) -> None:
     current = _revision(db, path)
-    if current == HEAD:
+    if current == _HEAD:
         return
     try:
         sql = render(_ENGINE, current)
     except MigrationError as error:
         raise StoreCorrupt(
-            f"{path} has schema {current!r}, this release knows up to {HEAD!r} ({error}). If a "
+            f"{path} has schema {current!r}, this release knows up to {_HEAD!r} ({error}). If a "
             "newer Everpost wrote it, start that release; else restore a backup"
         ) from error
     with db:  # one transaction: all of it, or nothing
         db.execute(sql).fetchall()  # else a statement that returns rows would end it
-        if _revision(db, path) != HEAD:
-            raise StoreCorrupt(f"{path}: the migrations did not lead to {HEAD!r}")
-    telemetry.event("store.migrated", path=str(path), was=current, now=HEAD)
+        if _revision(db, path) != _HEAD:
+            raise StoreCorrupt(f"{path}: the migrations did not lead to {_HEAD!r}")
+    telemetry.event("store.migrated", path=str(path), was=current, now=_HEAD)
