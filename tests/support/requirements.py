@@ -25,6 +25,8 @@ PACKAGES = {
     "libfaketime": "/usr/lib/*/faketime/libfaketime.so.1",
     "nginx-light": "/usr/sbin/nginx",
     "openssl": "/usr/bin/openssl",
+    "pgbouncer": "/usr/sbin/pgbouncer",
+    "postgresql": "/usr/lib/postgresql/*/bin/postgres",
     "mount": "/usr/bin/mount",
     "unbound": "/usr/sbin/unbound",
     "util-linux": "/usr/bin/prlimit",
