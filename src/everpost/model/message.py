@@ -86,8 +86,8 @@ class Durability(StrEnum):
 
 
 class Assurance(StrEnum):
-    """Where a message was safe when it was answered for. What is less than `committed` is shown in
-    every answer."""
+    """Where a message was safe when it was answered for, the strongest first. What is less than
+    `committed` is shown in every answer."""
 
     REPLICATED = "replicated"
     """On the disks of a PostgreSQL primary and of its synchronous standbys."""
@@ -99,6 +99,13 @@ class Assurance(StrEnum):
     """No database answered: on this node's disk."""
     RELAXED = "relaxed"
     """By `store.durability`: a power cut may lose the last seconds."""
+
+    def meets(self, demand: "Assurance") -> bool:
+        """Whether it is at least as strong."""
+        return _STRENGTH[self] >= _STRENGTH[demand]
+
+
+_STRENGTH = {assurance: -n for n, assurance in enumerate(Assurance)}
 
 
 class Priority(StrEnum):
@@ -128,7 +135,8 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     Times are milliseconds since 1970. `sealed` is the sealed Content (security.sealing), under the
     data key `key_id`. `parts` are large attachment bodies as (keyed hash, sealed bytes). Clear
     columns (`sender`, `to`, `cc`, `bcc`, `reply_to` as shown text, `subject`, `tags`) serve lists
-    and search. `only` names the one relay that may carry it (a test of that relay).
+    and search. `only` names the one relay that may carry it (a test of that relay). `durability` is
+    what a journal answered for it; None: what the store gives.
     """
 
     id: Id
@@ -159,6 +167,7 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     api_key: Id | None = None
     sandbox: bool = False
     only: Id | None = None
+    durability: Assurance | None = None
 
 
 class Form(StrEnum):

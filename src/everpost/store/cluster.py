@@ -58,8 +58,10 @@ class Adopting(Protocol):
     async def adopt(
         self, project: int, messages: Sequence[NewMessage], key: IdempotencyKey | None = None
     ) -> Adopted | Aliased:
-        """Write what a journal has accepted, in one durable transaction. Idempotent: what is there
-        by its id stays as it is. Raises StoreUnavailable."""
+        """Write what a journal has accepted, in one durable transaction, with the durability that
+        each message bears. Idempotent: what is there by its id stays as it is. Aliased only where
+        the key's record has the same fingerprint: messages whose key was recorded for another
+        payload were promised, too, and are written without it. Raises StoreUnavailable."""
         ...
 
 
