@@ -8,7 +8,7 @@ import msgspec
 
 from everpost.ids import Id
 from everpost.model.message import NewMessage
-from everpost.store.interface import IdempotencyKey
+from everpost.store.mail_rows import IdempotencyKey
 
 __all__ = ["Adopted", "Adopting", "Aliased", "NodeRow", "Nodes", "Standing", "StoreState"]
 

@@ -39,9 +39,11 @@ from everpost.store.catalog_rows import (
     RouteRow,
     StreamRow,
 )
+from everpost.store.cluster import Adopting, Nodes, Standing
 from everpost.store.mail_rows import (
     AttemptRow,
     EventRow,
+    IdempotencyKey,
     MessageRow,
     QueueFacts,
     RecipientRow,
@@ -103,16 +105,6 @@ class StoreCorrupt(StoreError):
 
 
 # --- accept ---------------------------------------------------------------------------------------
-
-
-class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
-    """A caller's key, scoped to the project (COMPAT §5.4). `fingerprint` hashes endpoint and
-    canonical body; `answer` is the body to replay; `expires_at` in milliseconds."""
-
-    key: str
-    fingerprint: bytes
-    answer: bytes
-    expires_at: int
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -280,7 +272,8 @@ class Claiming(Protocol):
 
 
 class Controls(Protocol):
-    """dispatch.controls' slice: one compare-and-set each."""
+    """dispatch.controls' slice: one compare-and-set each. A further name of a message (`Adopting`)
+    stands for that message."""
 
     async def cancel(self, project: int, message: Id) -> int:
         """Cancel a message of which every recipient is queued or held; how many that were. 0, and
@@ -373,7 +366,9 @@ class Recovery(Protocol):
 class Reading(Protocol):
     """For doors and doors' eyes only: nothing here changes anything."""
 
-    async def message(self, project: int, message: Id) -> MessageRow | None: ...
+    async def message(self, project: int, message: Id) -> MessageRow | None:
+        """Asked for by a further name (`Adopting`), the message itself, under that name."""
+        ...
 
     async def messages(
         self,
@@ -385,7 +380,8 @@ class Reading(Protocol):
         sandbox: bool | None = None,
     ) -> tuple[Sequence[MessageRow], bool]:
         """Newest first, and whether there are more in that direction. `after` and `before` are
-        ids in list order (COMPAT §5.2): `after` means older than that id."""
+        ids in list order (COMPAT §5.2): `after` means older than that id. Further names are in no
+        list."""
         ...
 
     async def attempts(self, project: int, message: Id) -> Sequence[AttemptRow]: ...
@@ -430,6 +426,9 @@ class Store(
     Catalog,
     Sharing,
     Keys,
+    Adopting,
+    Nodes,
+    Standing,
     Protocol,
 ):
     """All slices together: what an engine offers and `assembly` hands out in parts."""

@@ -1,4 +1,4 @@
-"""What reading a message answers: its rows, as values."""
+"""Rows of mail, as values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +12,21 @@ from everpost.model.states import InDoubtPolicy, State
 __all__ = [
     "AttemptRow",
     "EventRow",
+    "IdempotencyKey",
     "MessageRow",
     "QueueFacts",
     "RecipientRow",
 ]
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
+    """A caller's key, scoped to the project (COMPAT §5.4). `fingerprint` hashes endpoint and
+    canonical body; `answer` is the body to replay; `expires_at` in milliseconds."""
+
+    key: str
+    fingerprint: bytes
+    answer: bytes
+    expires_at: int
 
 
 class RecipientRow(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,7 @@ import pytest
 from everpost.store.queries import CHUNK, Rows, load, sizes
 from everpost.store.sqlite import (
     accepting,
+    adopting,
     auditing,
     catalog,
     claiming,
@@ -45,6 +46,7 @@ def test_a_query_that_nobody_uses_is_noticed() -> None:
         Path(str(module.__file__)).read_text()
         for module in (
             accepting,
+            adopting,
             auditing,
             catalog,
             claiming,

@@ -15,8 +15,8 @@ MAY_SCAN = {
     # tables of settings: small, read as a whole
     "projects", "streams", "api_keys", "domains", "dkim_keys", "relays", "pools", "routes",
     "data_keys", "audit", "workers", "audit_workers", "audit_schema",
-    # a row a process
-    "processes_that_share",
+    # a row a process, a row a node
+    "processes_that_share", "nodes",
     # a row a relay or site (and process), never one a message
     "purge_notes", "purge_seats", "purge_budgets", "purgeable_shares",
     # tallies: a row a project and state

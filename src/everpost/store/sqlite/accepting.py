@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 from zlib import crc32
 
-from everpost.ids import Id, day
-from everpost.model.message import NewMessage, Priority
+from everpost.ids import Id, day, made_at
+from everpost.model.message import Assurance, NewMessage, Priority
 from everpost.model.states import State, Verb
 from everpost.store.interface import Accepted, Conflicting, IdempotencyKey, Replayed
 from everpost.store.queries import Rows
@@ -14,7 +14,7 @@ from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import json_text
 from everpost.store.sqlite.work import ACCEPTED, Transaction, Work, fetch_rows, write_rows
 
-__all__ = ["Accept", "Answer", "checksum", "row_crc"]
+__all__ = ["Accept", "Answer", "checksum", "record", "row_crc", "write"]
 
 Answer = Accepted | Replayed | Conflicting
 
@@ -28,7 +28,6 @@ _TABLES = (
     Rows(SQL["add_events"]),
 )
 _PRIORITY = {Priority.TRANSACTIONAL: 0, Priority.BROADCAST: 1}
-_ACCEPTED = Accepted()
 
 
 def checksum(sealed: bytes) -> bytes:
@@ -43,9 +42,10 @@ def row_crc(message: Id, n: int, address: bytes, destination: bytes) -> int:
 
 
 class Accept(Work[Answer]):
-    """One call of accept. The rows are made in the caller's thread, before any lock is held."""
+    """One call of accept. The rows are made in the caller's thread, before any lock is held.
+    `before`: it was accepted when its messages were made, by a journal."""
 
-    __slots__ = ("due", "key", "project", "recipients", "tables")
+    __slots__ = ("answer", "due", "key", "messages", "project", "recipients", "tables")
     merged: ClassVar[bool] = True
     verb: ClassVar[str] = Verb.ACCEPT
 
@@ -57,19 +57,22 @@ class Accept(Work[Answer]):
         *,
         now: int,
         durability: str,
+        before: bool = False,
     ) -> None:
         super().__init__()
         self.project = project
         self.key = key
+        self.messages = messages
+        self.answer = Accepted(Assurance(durability))
         self.recipients = 0
         self.due = 0
         self.tables: tuple[list[Any], ...] = ([], [], [], [], [])
         for message in messages:
             if message.project != project:
                 raise ValueError("a message of another project")
-            self._add(message, now, durability)
+            self._add(message, now, durability, made_at(message.id) if before else now)
 
-    def _add(self, message: NewMessage, now: int, durability: str) -> None:
+    def _add(self, message: NewMessage, now: int, durability: str, accepted_at: int) -> None:
         contents, parts, messages, recipients, events = self.tables
         id_, project, not_before = message.id, message.project, message.not_before
         contents += (id_, project, message.key_id, message.sealed, checksum(message.sealed))
@@ -81,11 +84,12 @@ class Accept(Work[Answer]):
             "bcc": message.bcc,
             "reply_to": message.reply_to,
         }
+        kept = durability if message.durability is None else message.durability.value
         messages += (
             id_, project, message.stream, id_, message.message_id, message.sender,
             message.subject, json_text(lists), json_text(message.tags),
             json_text(message.metadata), message.in_doubt.value, message.scheduled_at,
-            message.expires_at, message.dialect, durability, int(message.sandbox), message.size,
+            message.expires_at, message.dialect, kept, int(message.sandbox), message.size,
             message.return_token, message.group, message.api_key, message.only,
         )  # fmt: skip
         due = int(not_before <= now)
@@ -98,20 +102,31 @@ class Accept(Work[Answer]):
                 row_crc(id_, n, to.address.encode(), to.destination.encode()),
             )  # fmt: skip
         count = len(message.recipients)
-        events += (id_, 1, None, "accepted", now, f'{{"recipients":{count}}}')
+        events += (id_, 1, None, "accepted", accepted_at, f'{{"recipients":{count}}}')
         self.recipients += count
         self.due += count * due
 
     @classmethod
     def run(cls, tx: Transaction, works: "Sequence[Accept]") -> list[Answer]:
         answers, fresh = _sort_out(tx, works)
-        for at, table in enumerate(_TABLES):
-            write_rows(tx.db, table, [value for work in fresh for value in work.tables[at]])
-        for work in fresh:
-            tx.tally(work.project, ACCEPTED, work.recipients)
-            tx.tally(work.project, State.QUEUED, work.recipients)
-            tx.queued += work.due
+        write(tx, fresh)
         return answers
+
+
+def write(tx: Transaction, works: Sequence[Accept]) -> None:
+    """Their rows, but for the idempotency records."""
+    for at, table in enumerate(_TABLES):
+        write_rows(tx.db, table, [value for work in works for value in work.tables[at]])
+    for work in works:
+        tx.tally(work.project, ACCEPTED, work.recipients)
+        tx.tally(work.project, State.QUEUED, work.recipients)
+        tx.queued += work.due
+
+
+def record(project: int, key: IdempotencyKey, messages: Sequence[NewMessage]) -> tuple[Any, ...]:
+    """A row of `put_idempotency`."""
+    ids = b"".join(message.id for message in messages)
+    return (project, key.key, key.fingerprint, key.answer, key.expires_at, ids)
 
 
 def _sort_out(tx: Transaction, works: Sequence[Accept]) -> tuple[list[Answer], list[Accept]]:
@@ -121,9 +136,9 @@ def _sort_out(tx: Transaction, works: Sequence[Accept]) -> tuple[list[Answer], l
     """
     keyed = [(work.project, work.key.key) for work in works if work.key is not None]
     if not keyed:
-        return [_ACCEPTED] * len(works), list(works)
+        return [work.answer for work in works], list(works)
     records: dict[tuple[int, str], tuple[bytes, bytes]] = {}
-    for project, key, fingerprint, answer, expires_at in fetch_rows(
+    for project, key, fingerprint, answer, expires_at, _ in fetch_rows(
         tx.db, _RECORDS, [value for pair in dict.fromkeys(keyed) for value in pair]
     ):
         if expires_at > tx.now:
@@ -140,8 +155,8 @@ def _sort_out(tx: Transaction, works: Sequence[Accept]) -> tuple[list[Answer], l
                 answers.append(Replayed(known[1]) if same else Conflicting())
                 continue
             records[work.project, key.key] = (key.fingerprint, key.answer)
-            values += (work.project, key.key, key.fingerprint, key.answer, key.expires_at)
-        answers.append(_ACCEPTED)
+            values += record(work.project, key, work.messages)
+        answers.append(work.answer)
         fresh.append(work)
     write_rows(tx.db, _PUT_RECORDS, values)
     return answers, fresh

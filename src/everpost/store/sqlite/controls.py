@@ -1,4 +1,5 @@
-"""cancel, hold, release, reschedule: one compare-and-set each, on all recipients of a message.
+"""cancel, hold, release, reschedule: one compare-and-set each, on all recipients of a message, by
+whichever of its names.
 
 Cancel is all or nothing (docs/decisions/0010-cancel-is-all-or-nothing.md); the others move what may
 be moved.
@@ -8,15 +9,24 @@ from everpost.ids import Id
 from everpost.model.states import HeldReason, State, Verb, sources
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_of_message
-from everpost.store.sqlite.work import Transaction
+from everpost.store.sqlite.work import Transaction, fetch_all
 
 __all__ = ["cancel", "hold", "release", "reschedule"]
 
+_STANDS_FOR = SQL["stands_for"]
 _RESCHEDULE_RECIPIENTS = SQL["reschedule_recipients"]
 _RESCHEDULE_MESSAGE = SQL["reschedule_message"]
 
 
+def _stands_for(tx: Transaction, project: int, name: Id) -> Id:
+    """The message of that name; the name itself where there is none."""
+    rows = fetch_all(tx.db, _STANDS_FOR, (project, name))
+    found: Id = rows[0][0] if rows else name
+    return found
+
+
 def cancel(tx: Transaction, project: int, message: Id) -> int:
+    message = _stands_for(tx, project, message)
     movable = sources(Verb.CANCEL, State.CANCELLED)
     if any(row.state not in movable for row in rows_of_message(tx, project, message)):
         return 0
@@ -42,6 +52,7 @@ def _all(
     reason: HeldReason | None = None,
 ) -> int:
     """Move every recipient that the table lets `verb` move; how many."""
+    message = _stands_for(tx, project, message)
     movable = sources(verb, target)
     rows = [row for row in rows_of_message(tx, project, message) if row.state in movable]
     moves = Moves(tx)
@@ -58,6 +69,7 @@ def _all(
 
 def reschedule(tx: Transaction, project: int, message: Id, at: int) -> int:
     """Move the due time, and with it the end of the lifetime, of what was never tried."""
+    message = _stands_for(tx, project, message)
     values = {"project": project, "message": message, "at": at, "now": tx.now}
     tx.db.execute(_RESCHEDULE_RECIPIENTS, values)
     moved = tx.db.changes()

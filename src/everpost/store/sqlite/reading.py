@@ -56,6 +56,7 @@ _IDS = {
 """By `sandbox` and whether the page goes towards newer messages."""
 
 _RECORDS = Rows(SQL["idempotency_records"])
+_STANDS_FOR = SQL["stands_for"]
 _MESSAGES = Rows(SQL["messages_by_id"])
 _RECIPIENTS = Rows(SQL["recipients_by_message"])
 _CONTENT = SQL["content"]
@@ -78,10 +79,11 @@ _UNREADABLE = {"type": "unreadable"}
 
 def message(db: apsw.Connection, project: int, id_: Id) -> MessageRow | None:
     """One message with its content, whose checksum is verified: damaged content is not shown."""
-    found = _by_id(db, project, [id_])
+    named = fetch_all(db, _STANDS_FOR, (project, id_))
+    found = _by_id(db, project, [row[0] for row in named])
     if not found:
         return None
-    row = found[0]
+    row = msgspec.structs.replace(found[0], id=id_)
     for key_id, sealed, digest in fetch_all(db, _CONTENT, (row.content_id,)):
         if checksum(sealed) == digest:
             return msgspec.structs.replace(row, key_id=key_id, sealed=sealed)
@@ -218,7 +220,7 @@ def as_event(row: Sequence[Any]) -> EventRow:
 
 def answered(db: apsw.Connection, project: int, key: str, *, now: int) -> IdempotencyKey | None:
     """What an idempotency key was answered with; None when it is free, or free again."""
-    for _, _, fingerprint, answer, expires_at in fetch_rows(db, _RECORDS, (project, key)):
+    for _, _, fingerprint, answer, expires_at, _ in fetch_rows(db, _RECORDS, (project, key)):
         if expires_at > now:
             return IdempotencyKey(key, bytes(fingerprint), bytes(answer), expires_at)
     return None

@@ -3,23 +3,29 @@
 from collections.abc import Sequence
 
 import apsw
+import msgspec
 
 from everpost.ids import Id
 from everpost.model.states import HeldReason, InDoubtPolicy
+from everpost.store.cluster import NodeRow
 from everpost.store.interface import LONGEST_LEASE_MS, Claim, EventRow, WorkerRow
 from everpost.store.sqlite import sharing
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.lenient import show_all
+from everpost.store.sqlite.moves import json_text
 from everpost.store.sqlite.reading import as_event, policy_of
 from everpost.store.sqlite.taking import as_left_claim
-from everpost.store.sqlite.work import Transaction, Work
+from everpost.store.sqlite.work import Transaction, Work, fetch_all
 
 __all__ = [
     "Purge",
+    "appear",
     "claims_of",
+    "disappear",
     "forget",
     "held_for",
     "mark_published",
+    "nodes",
     "outbox",
     "register",
     "seen",
@@ -30,6 +36,9 @@ _REGISTER = SQL["register_worker"]
 _SEEN = SQL["seen_worker"]
 _WORKERS = SQL["workers"]
 _FORGET = SQL["forget_worker"]
+_APPEAR = SQL["appear"]
+_NODES = SQL["nodes"]
+_DISAPPEAR = SQL["disappear"]
 _CLAIMS_OF_OWNER = SQL["claims_of_owner"]
 _CLAIMS_OF_ANYONE = SQL["claims_of_anyone"]
 _HELD_FOR = SQL["held_for"]
@@ -43,7 +52,7 @@ _FOR_EVER = (1 << 63) - 1
 
 def register(tx: Transaction, worker: WorkerRow) -> None:
     w = worker
-    tx.db.execute(_REGISTER, (w.id, w.role, w.pid, w.boot, w.dots, w.started_at, w.seen_at))
+    tx.db.execute(_REGISTER, (w.id, w.role, w.pid, w.boot, w.dots, w.started_at, w.seen_at, w.node))
 
 
 def seen(tx: Transaction, worker: Id) -> None:
@@ -58,6 +67,26 @@ def forget(tx: Transaction, worker: Id) -> None:
 
 def workers(db: apsw.Connection) -> Sequence[WorkerRow]:
     return [WorkerRow(*row) for row in db.execute(_WORKERS)]
+
+
+def appear(tx: Transaction, node: NodeRow) -> None:
+    roles = json_text(list(node.roles))
+    values = (
+        node.name, node.site, node.version, node.address, roles, node.started_at, tx.now,
+        node.skew_ms,
+    )  # fmt: skip
+    tx.db.execute(_APPEAR, values)
+
+
+def nodes(db: apsw.Connection) -> Sequence[NodeRow]:
+    return [
+        NodeRow(name, site, version, address, tuple(msgspec.json.decode(roles)), *times)
+        for name, site, version, address, roles, *times in fetch_all(db, _NODES)
+    ]
+
+
+def disappear(tx: Transaction, name: str) -> None:
+    tx.db.execute(_DISAPPEAR, (name,))
 
 
 def claims_of(

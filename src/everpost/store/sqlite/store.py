@@ -15,6 +15,7 @@ from everpost.model.message import Durability, NewMessage
 from everpost.model.shares import Ask, Grant
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.store.auditing import AuditPage, PartsPage, Totals
+from everpost.store.cluster import Adopted, Aliased, NodeRow, StoreState
 from everpost.store.interface import (
     Accepted,
     ApiKeyRow,
@@ -43,6 +44,7 @@ from everpost.store.interface import (
 from everpost.store.sharing import Note
 from everpost.store.sqlite import catalog, claiming, controls, reading, recovery, repairs, sharing
 from everpost.store.sqlite.accepting import Accept
+from everpost.store.sqlite.adopting import Adopt
 from everpost.store.sqlite.auditing import Auditor
 from everpost.store.sqlite.checkpoint import Checkpointer
 from everpost.store.sqlite.claiming import ClaimWork
@@ -63,6 +65,7 @@ __all__ = ["SqliteStore"]
 T = TypeVar("T")
 
 _WAL_BYTES = 64 << 20
+_STATE = StoreState()
 
 
 class SqliteStore:
@@ -162,6 +165,15 @@ class SqliteStore:
             durability=self._durability.value,
         )
         return await self._open_writer().do(work)
+
+    async def adopt(
+        self,
+        project: int,
+        messages: Sequence[NewMessage],
+        key: IdempotencyKey | None = None,
+    ) -> Adopted | Aliased:
+        durability = self._durability.value
+        return await self._open_writer().do(Adopt(project, messages, key, durability=durability))
 
     async def answered(self, project: int, key: str) -> IdempotencyKey | None:
         now = self._clock.now()
@@ -267,6 +279,19 @@ class SqliteStore:
 
     async def forget(self, worker: Id) -> None:
         await self._do(lambda tx: recovery.forget(tx, worker))
+
+    async def appear(self, node: NodeRow) -> None:
+        await self._do(lambda tx: recovery.appear(tx, node))
+
+    async def nodes(self) -> Sequence[NodeRow]:
+        return await self._read(recovery.nodes)
+
+    async def disappear(self, name: str) -> None:
+        await self._do(lambda tx: recovery.disappear(tx, name))
+
+    def state(self) -> StoreState:
+        """The file is here, or nothing is; what its disk does, alarms tell."""
+        return _STATE
 
     async def claims_of(
         self, owner: Id | None, *, expired_only: bool, limit: int

@@ -25,7 +25,8 @@ SELECT min(id) FROM (
   )
 );
 
--- From one project to the next by skipping: messages are ordered by project first.
+-- From one project to the next by skipping: messages are ordered by project first. What is only a
+-- further name has nothing of its own to check.
 -- name: audit_messages
 WITH RECURSIVE p (project) AS (
   SELECT (SELECT project FROM messages ORDER BY project LIMIT 1)
@@ -35,7 +36,8 @@ WITH RECURSIVE p (project) AS (
 )
 SELECT m.id, m.project, m.content,
   m.content = m.id OR EXISTS (SELECT 1 FROM contents AS c WHERE c.id = m.content)
-FROM p CROSS JOIN messages AS m ON m.project = p.project AND m.id > :after AND m.id <= :upto;
+FROM p CROSS JOIN messages AS m ON m.project = p.project AND m.id > :after AND m.id <= :upto
+WHERE m.alias_of IS NULL;
 
 -- name: audit_contents
 SELECT id, project, iif(typeof(sealed) = 'blob', sealed, NULL), CAST(checksum AS BLOB) FROM contents

@@ -1,5 +1,9 @@
 -- Operators' and callers' interventions, and the processes' own housekeeping.
 
+-- The message that a name stands for.
+-- name: stands_for
+SELECT coalesce(alias_of, id) FROM messages WHERE project = ? AND id = ?;
+
 -- The lifetime counts from the due time, so it moves along.
 -- name: reschedule_recipients
 UPDATE recipients
@@ -13,19 +17,34 @@ SET scheduled_at = :at,
 WHERE project = :project AND id = :message;
 
 -- name: register_worker
-INSERT INTO workers (id, role, pid, boot, dots, started_at, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO workers (id, role, pid, boot, dots, started_at, seen_at, node)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE
 SET role = excluded.role, pid = excluded.pid, boot = excluded.boot, dots = excluded.dots,
-  started_at = excluded.started_at, seen_at = excluded.seen_at;
+  started_at = excluded.started_at, seen_at = excluded.seen_at, node = excluded.node;
 
 -- name: seen_worker
 UPDATE workers SET seen_at = ? WHERE id = ?;
 
 -- name: workers
-SELECT id, role, pid, boot, dots, started_at, seen_at FROM workers ORDER BY started_at, id;
+SELECT id, role, pid, boot, dots, started_at, seen_at, node FROM workers ORDER BY started_at, id;
 
 -- name: forget_worker
 DELETE FROM workers WHERE id = ?;
+
+-- name: appear
+INSERT INTO nodes (name, site, version, address, roles, started_at, seen_at, skew_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE
+SET site = excluded.site, version = excluded.version, address = excluded.address,
+  roles = excluded.roles, started_at = excluded.started_at, seen_at = excluded.seen_at,
+  skew_ms = excluded.skew_ms;
+
+-- name: nodes
+SELECT name, site, version, address, roles, started_at, seen_at, skew_ms FROM nodes ORDER BY name;
+
+-- name: disappear
+DELETE FROM nodes WHERE name = ?;
 
 -- name: claims_of_owner
 SELECT r.message, r.n, r.project, r.term, r.address, r.destination, r.route, r.attempts, r.crashes,

@@ -1,27 +1,27 @@
--- What doors show.
+-- What doors show. A message that is only a further name stands for another: it is in no list.
 
 -- name: message_ids_older
-SELECT id FROM messages WHERE project = :project AND id < :bound
+SELECT id FROM messages WHERE project = :project AND id < :bound AND alias_of IS NULL
 ORDER BY id DESC LIMIT :most;
 
 -- name: message_ids_newer
-SELECT id FROM messages WHERE project = :project AND id > :bound
+SELECT id FROM messages WHERE project = :project AND id > :bound AND alias_of IS NULL
 ORDER BY id LIMIT :most;
 
 -- name: sandbox_ids_older
 SELECT id FROM messages INDEXED BY messages_sandbox
-WHERE project = :project AND sandbox = 1 AND id < :bound ORDER BY id DESC LIMIT :most;
+WHERE project = :project AND sandbox = 1 AND id < :bound AND alias_of IS NULL ORDER BY id DESC LIMIT :most;
 
 -- name: sandbox_ids_newer
 SELECT id FROM messages INDEXED BY messages_sandbox
-WHERE project = :project AND sandbox = 1 AND id > :bound ORDER BY id LIMIT :most;
+WHERE project = :project AND sandbox = 1 AND id > :bound AND alias_of IS NULL ORDER BY id LIMIT :most;
 
 -- name: sent_ids_older
-SELECT id FROM messages WHERE project = :project AND sandbox = 0 AND id < :bound
+SELECT id FROM messages WHERE project = :project AND sandbox = 0 AND id < :bound AND alias_of IS NULL
 ORDER BY id DESC LIMIT :most;
 
 -- name: sent_ids_newer
-SELECT id FROM messages WHERE project = :project AND sandbox = 0 AND id > :bound
+SELECT id FROM messages WHERE project = :project AND sandbox = 0 AND id > :bound AND alias_of IS NULL
 ORDER BY id LIMIT :most;
 
 -- name: messages_by_id
@@ -38,16 +38,16 @@ FROM recipients WHERE message IN (VALUES /*rows*/ (?)) ORDER BY message, n;
 SELECT key_id, sealed, checksum FROM contents WHERE id = ?;
 
 -- name: attempts_of_message
-SELECT a.n, a.attempt, a.started_at, a.ended_at, a.detail, a.record FROM attempts AS a
-WHERE a.message = :message
-  AND EXISTS (SELECT 1 FROM messages WHERE project = :project AND id = :message)
+SELECT a.n, a.attempt, a.started_at, a.ended_at, a.detail, a.record
+FROM messages AS m JOIN attempts AS a ON a.message = coalesce(m.alias_of, m.id)
+WHERE m.project = :project AND m.id = :message
 ORDER BY a.started_at, a.n, a.attempt;
 
 -- name: events_of_message
-SELECT message, seq, recipient, type, at, data, position FROM events
-WHERE message = :message
-  AND EXISTS (SELECT 1 FROM messages WHERE project = :project AND id = :message)
-ORDER BY seq;
+SELECT e.message, e.seq, e.recipient, e.type, e.at, e.data, e.position
+FROM messages AS m JOIN events AS e ON e.message = coalesce(m.alias_of, m.id)
+WHERE m.project = :project AND m.id = :message
+ORDER BY e.seq;
 
 -- name: tallies
 SELECT state, sum(n) FROM tallies GROUP BY state;
