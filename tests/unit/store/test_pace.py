@@ -1,6 +1,6 @@
 """A slow disk, told from one commit that had to wait."""
 
-from everpost.store.sqlite.pace import Pace
+from everpost.store.pace import Pace
 
 
 def _after(*seconds: float) -> bool:

@@ -15,47 +15,27 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.store.interface import StoreUnavailable
+from everpost.store.pace import Pace
 from everpost.store.sqlite.connection import SQL, STORAGE_FAULTS, as_store_error
 from everpost.store.sqlite.lock import WriteLock
-from everpost.store.sqlite.pace import Pace
 from everpost.store.sqlite.work import Single, Transaction, Work
+from everpost.store.timings import ALARM, BATCH, COMMIT, FAULTS, SLOW, WAIT, WRITE
 
 __all__ = ["Writer"]
 
 T = TypeVar("T")
 _Outcome = tuple[Work[Any], Any, BaseException | None]
 
-_COMMIT = telemetry.histogram(
-    "everpost_store_commit_seconds", "One write transaction, from BEGIN to after COMMIT"
-)
 _LOCK_WAIT = telemetry.histogram(
     "everpost_store_lock_wait_seconds", "Waiting for the other processes' writers"
 )
-_WAIT = telemetry.histogram(
-    "everpost_store_wait_seconds", "From handing in a verb to BEGIN of its transaction", ("verb",)
-)
-_WRITE = telemetry.histogram(
-    "everpost_store_write_seconds", "From BEGIN of a verb's transaction to its answer", ("verb",)
-)
-_BATCH = telemetry.histogram(
-    "everpost_store_batch_verbs",
-    "Store verbs that shared one commit",
-    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
-)
-_FAULTS = telemetry.counter(
-    "everpost_store_faults_total",
-    "Transactions that storage refused, by SQLite's error",
-    ("error",),
-)
-_ALARM: Final = "store_unavailable"
-_SLOW: Final = "store_slow"
 
 _MOST_WORKS = 1024
 """Verbs of one transaction at most, so that none waits for an endless one."""
@@ -154,8 +134,8 @@ class Writer:
         for work, answer, error in outcomes:
             self._pending.pop(work, None)
             if work.began:
-                _WAIT.observe(work.began - work.since, work.verb)
-                _WRITE.observe(now - work.began, work.verb)
+                WAIT.observe(work.began - work.since, work.verb)
+                WRITE.observe(now - work.began, work.verb)
             queued += work.queued
             future = work.future
             if future is None or future.done():
@@ -267,15 +247,15 @@ class Writer:
         except Exception as error:
             outcomes = self._failed(live, error)
         else:
-            telemetry.alarm(_ALARM).clear()
+            telemetry.alarm(ALARM).clear()
         self._took(self._clock.monotonic() - began)
-        _BATCH.observe(len(live))
+        BATCH.observe(len(live))
         return gone + outcomes
 
     def _took(self, seconds: float) -> None:
-        _COMMIT.observe(seconds)
+        COMMIT.observe(seconds)
         self._pace.seen(seconds)
-        alarm = telemetry.alarm(_SLOW)
+        alarm = telemetry.alarm(SLOW)
         if self._pace.slow:
             alarm.raise_(seconds=round(seconds, 3))
         elif alarm.raised:
@@ -347,8 +327,8 @@ class Writer:
 
     def _failed(self, works: Sequence[Work[Any]], error: Exception) -> list[_Outcome]:
         """Nothing of this transaction stands; tell every caller so."""
-        _FAULTS.add(1, type(error).__name__)
-        telemetry.alarm(_ALARM).raise_(error=str(error))
+        FAULTS.add(1, type(error).__name__)
+        telemetry.alarm(ALARM).raise_(error=str(error))
         if self._db is not None:
             _rollback(self._db)
         if isinstance(error, _DISTRUSTED):
@@ -425,7 +405,7 @@ def _rollback(db: apsw.Connection) -> None:
 
 def _stands() -> bool:
     """Whether there is an alarm that the next commit may end."""
-    return telemetry.alarm(_ALARM).raised or telemetry.alarm(_SLOW).raised
+    return telemetry.alarm(ALARM).raised or telemetry.alarm(SLOW).raised
 
 
 def _touch(tx: Transaction) -> None:
