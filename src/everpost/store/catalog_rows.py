@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import msgspec
 
 from everpost.ids import Id
+from everpost.model.message import Assurance
 from everpost.model.states import InDoubtPolicy
 
 __all__ = [
@@ -20,6 +21,8 @@ class ProjectRow(msgspec.Struct, frozen=True):
     sandbox: bool
     created_at: int
     weight: int = 1
+    durability: Assurance | None = None
+    """The least that an acceptance of its mail may mean; None: it demands nothing."""
 
 
 class StreamRow(msgspec.Struct, frozen=True):
@@ -36,6 +39,8 @@ class StreamRow(msgspec.Struct, frozen=True):
     retry_cap_ms: int
     pool: str | None = None
     weight: int = 1
+    durability: Assurance | None = None
+    """As a project's; the stronger of the two counts."""
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from everpost.ids import Id, text
 from everpost.model.errors import Conflict
+from everpost.model.message import Assurance
 from everpost.model.states import InDoubtPolicy
 from everpost.store.catalog_rows import (
     ApiKeyRow,
@@ -84,11 +85,15 @@ def revision(db: apsw.Connection) -> int:
 
 
 def projects(db: apsw.Connection) -> Sequence[ProjectRow]:
-    return _rows(db, _PROJECTS, ProjectRow)
+    return _rows(db, _PROJECTS, ProjectRow, durability=_assurance)
 
 
 def streams(db: apsw.Connection) -> Sequence[StreamRow]:
-    return _rows(db, _STREAMS, StreamRow, in_doubt=InDoubtPolicy)
+    return _rows(db, _STREAMS, StreamRow, in_doubt=InDoubtPolicy, durability=_assurance)
+
+
+def _assurance(stored: str | None) -> Assurance | None:
+    return None if stored is None else Assurance(stored)
 
 
 def api_keys(db: apsw.Connection) -> Sequence[ApiKeyRow]:

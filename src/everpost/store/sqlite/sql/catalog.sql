@@ -18,30 +18,33 @@ SELECT position, at, actor, action, kind, object, detail FROM audit
 WHERE position > :bound ORDER BY position LIMIT :most;
 
 -- name: projects
-SELECT id, name, sandbox, created_at, weight FROM projects ORDER BY id;
+SELECT id, name, sandbox, created_at, weight, durability FROM projects ORDER BY id;
 
 -- name: put_project
-INSERT INTO projects (id, name, sandbox, created_at, weight)
-VALUES (:id, :name, :sandbox, :created_at, :weight)
+INSERT INTO projects (id, name, sandbox, created_at, weight, durability)
+VALUES (:id, :name, :sandbox, :created_at, :weight, :durability)
 ON CONFLICT (id) DO UPDATE
-SET name = excluded.name, sandbox = excluded.sandbox, weight = excluded.weight;
+SET name = excluded.name, sandbox = excluded.sandbox, weight = excluded.weight,
+  durability = excluded.durability;
 
 -- name: streams
-SELECT project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool, weight
+SELECT project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool, weight,
+  durability
 FROM streams ORDER BY project, name;
 
 -- name: put_stream
 INSERT INTO streams (
-  project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool, weight
+  project, name, priority, in_doubt, lifetime_ms, retry_first_ms, retry_cap_ms, pool, weight,
+  durability
 )
 VALUES (
   :project, :name, :priority, :in_doubt, :lifetime_ms, :retry_first_ms, :retry_cap_ms, :pool,
-  :weight
+  :weight, :durability
 )
 ON CONFLICT (project, name) DO UPDATE
 SET priority = excluded.priority, in_doubt = excluded.in_doubt, lifetime_ms = excluded.lifetime_ms,
   retry_first_ms = excluded.retry_first_ms, retry_cap_ms = excluded.retry_cap_ms,
-  pool = excluded.pool, weight = excluded.weight;
+  pool = excluded.pool, weight = excluded.weight, durability = excluded.durability;
 
 -- name: api_keys
 SELECT id, project, public_id, name, permission, hash, created_at, domain, sandbox, expires_at,

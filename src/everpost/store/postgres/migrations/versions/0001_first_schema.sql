@@ -19,7 +19,8 @@ CREATE TABLE projects (
   sandbox smallint NOT NULL DEFAULT 0,
   clear_search smallint NOT NULL DEFAULT 1, -- 0: addresses, subject, tags are not kept in clear
   created_at bigint NOT NULL,
-  weight bigint NOT NULL DEFAULT 1
+  weight bigint NOT NULL DEFAULT 1,
+  durability text -- the least that an acceptance may mean; NULL: anything
 );
 
 CREATE TABLE streams (
@@ -32,6 +33,7 @@ CREATE TABLE streams (
   retry_cap_ms bigint NOT NULL,
   pool text, -- a pool's name; NULL: every enabled relay
   weight bigint NOT NULL DEFAULT 1,
+  durability text,
   PRIMARY KEY (project, name)
 );
 
