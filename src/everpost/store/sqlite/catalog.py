@@ -2,15 +2,22 @@
 settings revision in the same transaction."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import apsw
-import msgspec
 
 from everpost.ids import Id, text
 from everpost.model.errors import Conflict
-from everpost.model.message import Assurance
-from everpost.model.states import InDoubtPolicy
+from everpost.store.catalog_columns import (
+    DROPPABLE,
+    KINDS,
+    audit_entry,
+    columns,
+    from_columns,
+    name_of,
+    object_of,
+    told,
+)
 from everpost.store.catalog_rows import (
     ApiKeyRow,
     CatalogRow,
@@ -24,7 +31,6 @@ from everpost.store.catalog_rows import (
     StreamRow,
 )
 from everpost.store.sqlite.connection import SQL, integer
-from everpost.store.sqlite.moves import json_text
 from everpost.store.sqlite.work import Transaction
 
 __all__ = [
@@ -47,18 +53,8 @@ __all__ = [
 
 R = TypeVar("R")
 
-_KINDS: Mapping[type[CatalogRow], str] = {
-    ProjectRow: "project",
-    StreamRow: "stream",
-    ApiKeyRow: "api_key",
-    DomainRow: "domain",
-    DkimKeyRow: "dkim_key",
-    RelayRow: "relay",
-    PoolRow: "pool",
-    RouteRow: "route",
-}
-_PUT = {kind: SQL[f"put_{kind}"] for kind in _KINDS.values()}
-_DROP = {kind: SQL[f"drop_{kind}"] for kind in ("api_key", "domain", "relay", "pool", "route")}
+_PUT = {kind: SQL[f"put_{kind}"] for kind in KINDS.values()}
+_DROP = {kind: SQL[f"drop_{kind}"] for kind in DROPPABLE}
 _ADD_AUDIT = SQL["add_audit"]
 _RAISE_REVISION = SQL["raise_revision"]
 _REVISION = SQL["revision"]
@@ -76,24 +72,17 @@ _RELAYS = SQL["relays"]
 _POOLS = SQL["pools"]
 _ROUTES = SQL["routes"]
 
-_NEVER_TOLD = frozenset({"hash", "sealed", "password", "secret", "token", "key", "wrapped"})
-"""Fields of rows and of settings whose values never reach the audit table."""
-
 
 def revision(db: apsw.Connection) -> int:
     return integer(db, _REVISION)
 
 
 def projects(db: apsw.Connection) -> Sequence[ProjectRow]:
-    return _rows(db, _PROJECTS, ProjectRow, durability=_assurance)
+    return _rows(db, _PROJECTS, ProjectRow)
 
 
 def streams(db: apsw.Connection) -> Sequence[StreamRow]:
-    return _rows(db, _STREAMS, StreamRow, in_doubt=InDoubtPolicy, durability=_assurance)
-
-
-def _assurance(stored: str | None) -> Assurance | None:
-    return None if stored is None else Assurance(stored)
+    return _rows(db, _STREAMS, StreamRow)
 
 
 def api_keys(db: apsw.Connection) -> Sequence[ApiKeyRow]:
@@ -109,53 +98,33 @@ def dkim_keys(db: apsw.Connection) -> Sequence[DkimKeyRow]:
 
 
 def relays(db: apsw.Connection) -> Sequence[RelayRow]:
-    return _rows(db, _RELAYS, RelayRow, settings=msgspec.json.decode)
+    return _rows(db, _RELAYS, RelayRow)
 
 
 def pools(db: apsw.Connection) -> Sequence[PoolRow]:
-    return _rows(db, _POOLS, PoolRow, settings=msgspec.json.decode)
+    return _rows(db, _POOLS, PoolRow)
 
 
 def routes(db: apsw.Connection) -> Sequence[RouteRow]:
-    return _rows(db, _ROUTES, RouteRow, settings=msgspec.json.decode)
+    return _rows(db, _ROUTES, RouteRow)
 
 
-def _rows(
-    db: apsw.Connection, query: str, kind: Callable[..., R], **convert: Callable[[Any], Any]
-) -> list[R]:
-    """A table as rows of `kind`: columns are fields, 0 and 1 of a bool field become a bool."""
-    bools = {f.name for f in msgspec.structs.fields(cast(Any, kind)) if f.type is bool}
-    converters = {**dict.fromkeys(bools, bool), **convert}
+def _rows(db: apsw.Connection, query: str, kind: Callable[..., R]) -> list[R]:
     cursor = db.execute(query)
-    found = []
-    for row in cursor:
-        names = (column[0] for column in cursor.get_description())
-        values = dict(zip(names, row, strict=True))
-        for name, function in converters.items():
-            values[name] = function(values[name])
-        found.append(kind(**values))
-    return found
+    return [
+        from_columns(kind, [column[0] for column in cursor.get_description()], row)
+        for row in cursor
+    ]
 
 
 def put(tx: Transaction, row: CatalogRow, *, actor: str, action: str) -> None:
     """Insert, or replace the row of that id. Raises Conflict when a unique name is taken."""
-    kind = _KINDS[type(row)]
-    values = {name: getattr(row, name) for name in row.__struct_fields__}
-    if isinstance(row, RelayRow | PoolRow | RouteRow):
-        values["settings"] = json_text(row.settings)
-    values = {n: int(v) if isinstance(v, bool) else v for n, v in values.items()}
+    kind = KINDS[type(row)]
     try:
-        tx.db.execute(_PUT[kind], values)
+        tx.db.execute(_PUT[kind], columns(row))
     except apsw.ConstraintError as error:
         raise _conflict(kind, row, error) from error
-    object_ = _name(row) if isinstance(row, ProjectRow | StreamRow) else text(row.id)
-    _record(tx, actor=actor, action=action, kind=kind, object_=object_, detail=_told(row))
-
-
-def _name(row: CatalogRow) -> str:
-    if isinstance(row, StreamRow):
-        return f"{row.project}/{row.name}"
-    return str(row.selector if isinstance(row, DkimKeyRow) else row.name)
+    _record(tx, actor=actor, action=action, kind=kind, object_=object_of(row), detail=told(row))
 
 
 def _conflict(kind: str, row: CatalogRow, error: apsw.ConstraintError) -> Exception:
@@ -166,7 +135,7 @@ def _conflict(kind: str, row: CatalogRow, error: apsw.ConstraintError) -> Except
     unique = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
     if code in unique:
         column = str(error).rpartition(".")[2] or "name"
-        shown = _name(row) if column in ("name", "selector") else f"this {column}"
+        shown = name_of(row) if column in ("name", "selector") else f"this {column}"
         return Conflict(f"There is a {noun} with {column} {shown!r} already.", field=column)
     return error  # a value that the schema refuses: our own fault
 
@@ -202,21 +171,6 @@ def _record(
     tx.db.execute(_RAISE_REVISION)
 
 
-def _told(row: CatalogRow) -> str:
-    """The row as JSON without secrets; ids as text."""
-    return json_text(_without_secrets({n: getattr(row, n) for n in row.__struct_fields__}))
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _without_secrets(v) for k, v in value.items() if str(k) not in _NEVER_TOLD}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(v) for v in value]
-    if isinstance(value, bytes):
-        return text(value) if len(value) == 16 else value.hex()
-    return value
-
-
 def audit(
     db: apsw.Connection, *, limit: int, after: int | None, before: int | None
 ) -> Sequence[Mapping[str, Any]]:
@@ -224,12 +178,8 @@ def audit(
     newer = before is not None and after is None
     bound = before if newer else after
     query = _AUDIT_NEWER if newer else _AUDIT_OLDER
-    names = ("position", "at", "actor", "action", "kind", "object", "detail")
-    found = []
-    for row in db.execute(query, {"bound": _AFTER_ALL if bound is None else bound, "most": limit}):
-        entry = dict(zip(names, row, strict=True))
-        entry["detail"] = msgspec.json.decode(entry["detail"])
-        found.append(entry)
+    values = {"bound": _AFTER_ALL if bound is None else bound, "most": limit}
+    found = [audit_entry(row) for row in db.execute(query, values)]
     if newer:
         found.reverse()
     return found

@@ -6,15 +6,12 @@ from typing import Any
 
 import apsw
 import apsw.ext
-import msgspec
 
 from everpost import telemetry
 from everpost.store.queries import Rows
 from everpost.store.sqlite.work import fetch_all, fetch_rows
 
-__all__ = ["json_or", "show_all", "show_rows"]
-
-_json = msgspec.json.decode
+__all__ = ["show_all", "show_rows"]
 
 
 def show_all(
@@ -40,15 +37,6 @@ def show_rows(db: apsw.Connection, query: Rows, values: Sequence[Any]) -> list[t
             for at in range(0, len(values), width)
             for row in fetch_all(db, one, tuple(values[at : at + width]))
         ]
-
-
-def json_or(text: str, default: Any, type: Any = Any) -> Any:
-    """Stored JSON; `default` where it cannot be read any more."""
-    try:
-        return _json(text, type=type)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        _alarm(error)
-        return default
 
 
 def _alarm(error: Exception) -> None:

@@ -1,17 +1,15 @@
 """The reading verbs, on a connection and in a thread of their own: a slow list holds up neither
 the writer nor the event loop. Each function is one read transaction."""
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import apsw
 import msgspec
 
 from everpost import telemetry
-from everpost.ids import Id, made_at
-from everpost.model.outcome import AttemptRecord
-from everpost.model.states import HeldReason, InDoubtPolicy, State
+from everpost.ids import Id
+from everpost.model.states import State
 from everpost.store.interface import (
     AttemptRow,
     EventRow,
@@ -21,19 +19,17 @@ from everpost.store.interface import (
     RecipientRow,
     StoreCorrupt,
 )
+from everpost.store.mail_columns import as_attempt, as_event, as_message, as_recipient
 from everpost.store.queries import Rows
 from everpost.store.sqlite.accepting import checksum
 from everpost.store.sqlite.connection import SQL, integer
-from everpost.store.sqlite.lenient import json_or, show_all, show_rows
+from everpost.store.sqlite.lenient import show_all, show_rows
 from everpost.store.sqlite.moves import json_text
 from everpost.store.sqlite.work import ACCEPTED, fetch_all, fetch_rows
 from everpost.store.turns import LAST, is_group
 
-W = TypeVar("W", bound=StrEnum)
-
 __all__ = [
     "answered",
-    "as_event",
     "attempts",
     "content",
     "events",
@@ -42,7 +38,6 @@ __all__ = [
     "messages",
     "next_due",
     "parts",
-    "policy_of",
 ]
 
 _IDS = {
@@ -72,9 +67,6 @@ _NEXT_LATER = SQL["next_later"]
 _AFTER_ALL_IDS = b"\xff" * 17
 _MOST_COUNTED = 10_000
 _MOST_LANES = 20_000
-
-_NO_LISTS: Mapping[str, list[Any]] = {}
-_UNREADABLE = {"type": "unreadable"}
 
 
 def message(db: apsw.Connection, project: int, id_: Id) -> MessageRow | None:
@@ -118,104 +110,19 @@ def messages(
 def _by_id(db: apsw.Connection, project: int, ids: Sequence[Id]) -> list[MessageRow]:
     recipients: dict[Id, list[RecipientRow]] = {id_: [] for id_ in ids}
     for row in show_rows(db, _RECIPIENTS, ids):
-        recipients[row[0]].append(_as_recipient(row))
+        recipients[row[0]].append(as_recipient(row))
     values = [value for id_ in ids for value in (project, id_)]
     found = {row[0]: row for row in show_rows(db, _MESSAGES, values)}
-    return [_as_message(found[id_], recipients[id_]) for id_ in ids if id_ in found]
-
-
-def _as_message(row: Sequence[Any], recipients: Sequence[RecipientRow]) -> MessageRow:
-    (
-        id_, project, stream, message_id, sender, subject, lists, tags, metadata, scheduled_at,
-        expires_at, in_doubt, dialect, sandbox, durability, size, content,
-    ) = row  # fmt: skip
-    shown = json_or(lists, _NO_LISTS, dict[str, list[Any]])
-    return MessageRow(
-        id=id_,
-        project=project,
-        stream=stream,
-        created_at=made_at(id_),
-        message_id=message_id,
-        sender=sender,
-        subject=subject,
-        to=shown.get("to", []),
-        cc=shown.get("cc", []),
-        bcc=shown.get("bcc", []),
-        reply_to=shown.get("reply_to", []),
-        tags=json_or(tags, [], list[tuple[str, str]]),
-        metadata=json_or(metadata, {}, dict[str, Any]),
-        scheduled_at=scheduled_at,
-        expires_at=expires_at,
-        in_doubt=policy_of(in_doubt),
-        dialect=dialect,
-        sandbox=bool(sandbox),
-        durability=durability,
-        size=size,
-        recipients=recipients,
-        content_id=content,
-    )
-
-
-def _as_recipient(row: Sequence[Any]) -> RecipientRow:
-    (
-        _, n, address, destination, kind, state, reason, route, attempts_, not_before, expires_at,
-        settled_at, via,
-    ) = row  # fmt: skip
-    shown = _word(State, state, State.HELD)  # no verb moves what is in no state
-    return RecipientRow(
-        n=n,
-        address=address,
-        destination=destination,
-        kind=kind,
-        state=shown,
-        reason=reason if shown == state else HeldReason.DAMAGED,
-        route=route,
-        attempts=attempts_,
-        not_before=not_before,
-        expires_at=expires_at,
-        settled_at=settled_at,
-        via=via,
-    )
-
-
-def _word(kind: type[W], stored: str, otherwise: W) -> W:
-    """A stored word of a fixed vocabulary; `otherwise` for one that the disk made."""
-    try:
-        return kind(stored)
-    except ValueError as error:
-        telemetry.alarm("row_corrupt").raise_(error=str(error))
-        return otherwise
-
-
-def policy_of(stored: str) -> InDoubtPolicy:
-    """A stored policy; hold, which decides nothing, for one that the disk made."""
-    return _word(InDoubtPolicy, stored, InDoubtPolicy.HOLD)
+    return [as_message(found[id_], recipients[id_]) for id_ in ids if id_ in found]
 
 
 def attempts(db: apsw.Connection, project: int, id_: Id) -> Sequence[AttemptRow]:
-    """What cannot be read of an attempt is left out; its outcome is `unreadable` then."""
-    return [
-        AttemptRow(
-            n=n,
-            attempt=attempt,
-            outcome=json_or(detail, _UNREADABLE, dict[str, Any]),
-            record=json_or(record, AttemptRecord(started, ended), AttemptRecord),
-        )
-        for n, attempt, started, ended, detail, record in show_all(
-            db, _ATTEMPTS, {"project": project, "message": id_}
-        )
-    ]
+    values = {"project": project, "message": id_}
+    return [as_attempt(row) for row in show_all(db, _ATTEMPTS, values)]
 
 
 def events(db: apsw.Connection, project: int, id_: Id) -> Sequence[EventRow]:
     return [as_event(row) for row in show_all(db, _EVENTS, {"project": project, "message": id_})]
-
-
-def as_event(row: Sequence[Any]) -> EventRow:
-    """Data that cannot be read any more is `{"unreadable": true}`."""
-    id_, seq, n, type_, at, data, position = row
-    said = json_or(data, {"unreadable": True}, dict[str, Any])
-    return EventRow(message=id_, seq=seq, n=n, type=type_, at=at, data=said, position=position)
 
 
 def answered(db: apsw.Connection, project: int, key: str, *, now: int) -> IdempotencyKey | None:

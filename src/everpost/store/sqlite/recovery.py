@@ -9,11 +9,11 @@ from everpost.ids import Id
 from everpost.model.states import HeldReason, InDoubtPolicy
 from everpost.store.cluster import NodeRow
 from everpost.store.interface import LONGEST_LEASE_MS, Claim, EventRow, WorkerRow
+from everpost.store.mail_columns import as_event, policy_of
 from everpost.store.sqlite import sharing
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.moves import json_text
-from everpost.store.sqlite.reading import as_event, policy_of
 from everpost.store.sqlite.taking import as_left_claim
 from everpost.store.sqlite.work import Transaction, Work, fetch_all
 

@@ -9,10 +9,10 @@ import apsw
 from everpost.ids import Id, text
 from everpost.model.states import HeldReason, InDoubtPolicy, State, Verb, sources
 from everpost.store.interface import Claim, Settlement
+from everpost.store.mail_columns import policy_of
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.moves import Moves, Row, json_text, rows_by_key
-from everpost.store.sqlite.reading import policy_of
 from everpost.store.sqlite.settling import Rescue
 from everpost.store.sqlite.taking import as_left_claim
 from everpost.store.sqlite.work import Transaction

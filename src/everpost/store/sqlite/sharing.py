@@ -1,16 +1,16 @@
 """Notes, leases and shares of limits: what processes tell each other (see store.sharing)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, cast
 
 import apsw
 import msgspec
 
 from everpost.ids import Id
 from everpost.model.shares import Ask, Grant
-from everpost.store.fair_shares import divide, part_of_budget
 from everpost.store.interface import LONGEST_LEASE_MS
 from everpost.store.queries import Rows
+from everpost.store.share_book import ShareBook, named
 from everpost.store.sharing import Note
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.moves import json_text
@@ -37,15 +37,6 @@ _PURGE_NOTES = SQL["purge_notes"]
 _PURGE_SEATS = SQL["purge_seats"]
 _PURGE_BUDGETS = SQL["purge_budgets"]
 _PURGEABLE = SQL["purgeable_shares"]
-
-_TURNS = 3
-"""Turns in one lease: how often those who get a seat change where there are too few."""
-
-
-_WORTH_KEEPING = 4
-"""A part of fewer seats is lent to those who have mail, but for one for each who may begin, as far
-as this part of the limit allows:"""
-_RESERVE = 4
 
 
 # --- notes ----------------------------------------------------------------------------------------
@@ -148,12 +139,6 @@ def yield_lead(tx: Transaction, name: str, owner: Id) -> None:
 # --- shares ---------------------------------------------------------------------------------------
 
 
-class _Seats(NamedTuple):
-    amount: int
-    want: int
-    ends_at: int
-
-
 class Share(Work[Sequence[Grant]]):
     """One call of share."""
 
@@ -171,92 +156,26 @@ class Share(Work[Sequence[Grant]]):
 
     @classmethod
     def run(cls, tx: Transaction, works: "Sequence[Share]") -> list[Sequence[Grant]]:
-        ledger = _Ledger(tx, [ask for work in works for ask in work.asks])
-        grants = [[ledger.grant(work, ask) for ask in work.asks] for work in works]
-        ledger.write()
+        asks = [ask for work in works for ask in work.asks]
+        book = ShareBook(
+            now=tx.now,
+            steady=tx.steady,
+            processes=(row[0] for row in fetch_all(tx.db, _PROCESSES)),
+            seats=cast(Any, fetch_rows(tx.db, _SEATS, named(asks, "seats"))),
+            budgets=cast(Any, fetch_rows(tx.db, _BUDGETS, named(asks, "budget"))),
+        )
+        grants = [
+            [
+                book.grant(work.owner, ask, lease_ms=work.lease_ms, among=work.among)
+                for ask in work.asks
+            ]
+            for work in works
+        ]
+        put, drop = book.changed()
+        write_rows(tx.db, _PUT_SEATS, [value for row in put for value in row])
+        write_rows(tx.db, _DROP_SEATS, [value for row in drop for value in row])
+        write_rows(tx.db, _PUT_BUDGETS, [value for row in book.spent() for value in row])
         return list(grants)
-
-
-class _Ledger:
-    """The shares of some limits in one transaction: read at once, granted in turn, written at
-    once."""
-
-    def __init__(self, tx: Transaction, asks: Sequence[Ask]) -> None:
-        self._tx = tx
-        self._processes = {row[0] for row in fetch_all(tx.db, _PROCESSES)}
-        self._seats: dict[str, dict[Id, _Seats]] = {}
-        self._budgets: dict[str, tuple[int, int]] = {}
-        self._changed: dict[tuple[str, Id], _Seats | None] = {}
-        self._spent: dict[str, tuple[int, int, int]] = {}
-        seats = dict.fromkeys(ask.name for ask in asks if ask.kind == "seats")
-        budgets = dict.fromkeys(ask.name for ask in asks if ask.kind == "budget")
-        for name, owner, amount, want, ends_at in fetch_rows(tx.db, _SEATS, list(seats)):
-            if ends_at > tx.steady:
-                self._seats.setdefault(name, {})[owner] = _Seats(amount, want, ends_at)
-        for name, starts_at, granted in fetch_rows(tx.db, _BUDGETS, list(budgets)):
-            self._budgets[name] = (starts_at, granted)
-
-    def grant(self, work: Share, ask: Ask) -> Grant:
-        if ask.kind == "seats":
-            return self._grant_seats(work.owner, ask, work)
-        return self._grant_budget(work.owner, ask)
-
-    def _grant_seats(self, owner: Id, ask: Ask, work: Share) -> Grant:
-        lease_ms = work.lease_ms
-        now, until = self._tx.steady, self._tx.steady + lease_ms
-        held = self._seats.setdefault(ask.name, {})
-        for other, seats in held.items():
-            if seats.ends_at > until:  # of an earlier run of the host; they end a lease from now
-                self._put(ask.name, other, seats._replace(ends_at=until))
-        wants = {**{o: s.want for o, s in held.items()}, owner: ask.want}
-        free = max(ask.cap - sum(s.amount for o, s in held.items() if o != owner), 0)
-        # Who begins to send finds its part: else what hangs in the hands of those who had it would
-        # leave them no place for other mail (I17).
-        processes = max(len(self._processes | wants.keys()), work.among)
-        idle, part = processes - len(wants), ask.cap / processes
-        kept = int(idle * part) if part >= _WORTH_KEEPING else min(idle, ask.cap // _RESERVE)
-        turn = now * _TURNS // max(lease_ms, 1)
-        amount = min(divide(ask.cap - kept, wants, turn=turn)[owner], free)
-        taken = min(max(amount, ask.used), free)
-        self._put(ask.name, owner, _Seats(taken, ask.want, until) if ask.want or taken else None)
-        lacking = sum(max(s.want - s.amount, 0) for o, s in held.items() if o != owner)
-        return Grant(ask.name, amount, until, left=(free - taken) or -lacking)
-
-    def _grant_budget(self, owner: Id, ask: Ask) -> Grant:
-        start = self._tx.now - self._tx.now % ask.window_ms
-        end = start + ask.window_ms
-        began, granted = self._budgets.get(ask.name, (start, 0))
-        if began != start:
-            granted = 0
-        left = max(ask.cap - granted, 0)
-        amount = part_of_budget(ask.want, left=left, processes=len(self._processes | {owner}))
-        if amount:
-            self._budgets[ask.name] = (start, granted + amount)
-            self._spent[ask.name] = (start, end, granted + amount)
-        return Grant(ask.name, amount, end, left=left - amount)
-
-    def _put(self, name: str, owner: Id, seats: _Seats | None) -> None:
-        held = self._seats[name]
-        if seats is not None:
-            held[owner] = seats
-        elif owner not in held:
-            return
-        else:
-            del held[owner]
-        self._changed[name, owner] = seats
-
-    def write(self) -> None:
-        put: list[Any] = []
-        drop: list[Any] = []
-        for key, seats in self._changed.items():
-            if seats is None:
-                drop += key
-            else:
-                put += (*key, *seats)
-        write_rows(self._tx.db, _PUT_SEATS, put)
-        write_rows(self._tx.db, _DROP_SEATS, drop)
-        spent = [v for name, values in self._spent.items() for v in (name, *values)]
-        write_rows(self._tx.db, _PUT_BUDGETS, spent)
 
 
 def leave(tx: Transaction, owner: Id) -> None:
