@@ -15,9 +15,9 @@ from everpost.model.message import NewMessage
 from everpost.model.outcome import AttemptRecord, Deferred, Phase, Speaker
 from everpost.model.states import State
 from everpost.recovery.rescuer import decide_rescue
+from everpost.store.checksums import row_crc
 from everpost.store.interface import Claim, Settlement, StoreCorrupt
 from everpost.store.sqlite import SqliteStore
-from everpost.store.sqlite.accepting import row_crc
 from tests.conformance.making import START, HandClock, claims, make_id, message
 
 ALARMS = ("row_corrupt", "content_corrupt", "store_corrupt", "store_unavailable")

@@ -5,10 +5,11 @@ from typing import ClassVar
 
 from everpost.ids import Id
 from everpost.model.message import NewMessage
+from everpost.store.arrivals import Arrival, record
 from everpost.store.cluster import Adopted, Aliased
 from everpost.store.interface import IdempotencyKey
 from everpost.store.queries import Rows
-from everpost.store.sqlite.accepting import Accept, record, write
+from everpost.store.sqlite.accepting import write
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows, write_rows
 
@@ -54,8 +55,8 @@ class Adopt(Work[Adopted | Aliased]):
                 return Aliased(first)
             if self.key is not None and not recorded:
                 write_rows(tx.db, _PUT_RECORDS, record(self.project, self.key, self.messages))
-            fresh = Accept(
-                self.project, missing, None, now=tx.now, durability=self.durability, before=True
+            fresh = Arrival(
+                self.project, missing, now=tx.now, durability=self.durability, before=True
             )
             write(tx, [fresh])
             return Adopted()

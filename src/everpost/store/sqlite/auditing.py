@@ -26,9 +26,9 @@ from everpost.store.auditing import (
     Said,
     Totals,
 )
+from everpost.store.checksums import checksum, row_crc
 from everpost.store.interface import StoreError
 from everpost.store.migrate import HEADS
-from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL, as_store_error, integer
 from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.reader import Reader

@@ -8,11 +8,11 @@ read, and the writes are a few statements for all rows.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from everpost.ids import Id
 from everpost.model.states import LIVE, State
+from everpost.store.arrivals import json_text
 from everpost.store.queries import Rows
+from everpost.store.queue_row import Row
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.work import Transaction, fetch_rows, write_rows
 
@@ -24,29 +24,6 @@ _MOVE = Rows(SQL["move_recipients"])
 _LAST_SEQS = Rows(SQL["last_seqs"])
 _ADD_EVENTS = Rows(SQL["add_events"])
 _ADD_ATTEMPTS = Rows(SQL["add_attempts"])
-
-_encode = msgspec.json.Encoder().encode
-
-
-def json_text(value: Any) -> str:
-    """JSON as SQLite's TEXT."""
-    return _encode(value).decode()
-
-
-class Row:
-    """A recipient as this transaction sees it, its own moves included."""
-
-    __slots__ = (
-        "attempts", "crashes", "due", "message", "n", "not_before", "owner", "project", "state",
-        "term",
-    )  # fmt: skip
-
-    def __init__(self, columns: tuple[Any, ...]) -> None:
-        (
-            self.message, self.n, self.project, state, self.due, self.not_before, self.owner,
-            self.term, self.attempts, self.crashes,
-        ) = columns  # fmt: skip
-        self.state = State(state)
 
 
 def rows_by_key(tx: Transaction, keys: Iterable[tuple[Id, int]]) -> dict[tuple[Id, int], Row]:

@@ -10,6 +10,7 @@ import msgspec
 from everpost import telemetry
 from everpost.ids import Id
 from everpost.model.states import State
+from everpost.store.checksums import checksum
 from everpost.store.interface import (
     AttemptRow,
     EventRow,
@@ -21,7 +22,6 @@ from everpost.store.interface import (
 )
 from everpost.store.mail_columns import as_attempt, as_event, as_message, as_recipient
 from everpost.store.queries import Rows
-from everpost.store.sqlite.accepting import checksum
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.lenient import show_all, show_rows
 from everpost.store.sqlite.moves import json_text

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 
 from everpost import telemetry
 from everpost.ids import Id
-from everpost.model.outcome import AttemptRecord, Delivered
-from everpost.model.states import HeldReason, State, Verb, allowed
+from everpost.model.outcome import Delivered
+from everpost.model.states import HeldReason, State, Verb
 from everpost.store.interface import Settlement
 from everpost.store.queries import Rows
+from everpost.store.settlements import Records, check
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.moves import Moves, json_text, rows_by_key
 from everpost.store.sqlite.work import Transaction, Work, fetch_rows
@@ -29,7 +30,7 @@ class Settle(Work[Sequence[bool]]):
     def __init__(self, owner: Id, settlements: Sequence[Settlement]) -> None:
         super().__init__()
         for settlement in settlements:
-            _check(self.verb, settlement)
+            check(self.verb, settlement)
         self.owner = owner
         self.settlements = settlements
 
@@ -37,7 +38,7 @@ class Settle(Work[Sequence[bool]]):
     def run(cls, tx: Transaction, works: "Sequence[Settle]") -> list[Sequence[bool]]:
         rows = rows_by_key(tx, ((s.message, s.n) for work in works for s in work.settlements))
         moves = Moves(tx)
-        records = _Records()
+        records = Records()
         answers: list[Sequence[bool]] = []
         for work in works:
             written = []
@@ -57,7 +58,7 @@ class Settle(Work[Sequence[bool]]):
         return answers
 
     @classmethod
-    def _apply(cls, moves: Moves, row: Any, settlement: Settlement, records: "_Records") -> None:
+    def _apply(cls, moves: Moves, row: Any, settlement: Settlement, records: "Records") -> None:
         if settlement.attempt is not None:
             moves.attempt(row, records.columns(settlement, settlement.attempt))
         outcome = settlement.outcome
@@ -102,34 +103,3 @@ def _held(settlement: Settlement) -> Settlement:
         data={"reason": _UNREADABLE},
         reason=HeldReason.DAMAGED,
     )
-
-
-class _Records:
-    """Attempts as columns. All recipients of a transaction share one record: written out once."""
-
-    __slots__ = ("_texts",)
-
-    def __init__(self) -> None:
-        self._texts: dict[int, str] = {}
-
-    def columns(self, settlement: Settlement, record: AttemptRecord) -> tuple[Any, ...]:
-        text = self._texts.get(id(record))
-        if text is None:
-            text = self._texts[id(record)] = json_text(record)
-        outcome = settlement.outcome
-        return (
-            record.transaction, record.started_at, record.ended_at,
-            "none" if outcome is None else outcome.__struct_config__.tag,
-            "{}" if outcome is None else json_text(outcome),
-            text, record.form, record.body_hash,
-        )  # fmt: skip
-
-
-def _check(verb: Verb, settlement: Settlement) -> None:
-    target = settlement.target
-    if not allowed(State.CLAIMED, verb, target):
-        raise ValueError(f"{verb.value} does not lead from claimed to {target.value}")
-    if target is State.QUEUED and settlement.not_before is None:
-        raise ValueError("a recipient that goes back to the queue needs not_before")
-    if target is State.HELD and settlement.reason is None:
-        raise ValueError("a recipient that is held needs a reason")

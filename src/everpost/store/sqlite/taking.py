@@ -8,9 +8,9 @@ import apsw
 
 from everpost.ids import Id, made_at
 from everpost.model.states import InDoubtPolicy
+from everpost.store.checksums import checksum, row_crc
 from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
 from everpost.store.queries import Rows
-from everpost.store.sqlite.accepting import checksum, row_crc
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.lenient import show_rows
 from everpost.store.sqlite.quarantine import NumberOff, hold
