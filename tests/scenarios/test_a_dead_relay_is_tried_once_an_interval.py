@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.far_end import FarEnd
 from tests.support.house import House
 from tests.support.journal import wait_logged
@@ -44,6 +46,7 @@ def _dead_end() -> Iterator[tuple[str, list[float]]]:
         thread.join(10)
 
 
+@pytest.mark.long
 def test_three_processes_and_one_dead_relay(tmp_path: Path) -> None:
     quick = {"EVERPOST_DISPATCH_POLL_S": "0.1"}
     with (

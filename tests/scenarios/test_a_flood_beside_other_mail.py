@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from everpost.assembly.node import Node
 from everpost.model.message import Priority
 from tests.support.filling import add_project, add_stream, filling, queue
@@ -76,6 +78,7 @@ def test_a_broadcast_that_hangs_holds_every_place_that_codes_need(tmp_path: Path
         _codes_get_through(house, 550)
 
 
+@pytest.mark.long
 def test_a_project_that_hangs_holds_every_place_that_others_need(tmp_path: Path) -> None:
     async def fill(node: Node) -> None:
         await add_project(node, 2)
@@ -87,6 +90,7 @@ def test_a_project_that_hangs_holds_every_place_that_others_need(tmp_path: Path)
         _codes_get_through(house, 700)
 
 
+@pytest.mark.long
 def test_a_stream_that_hangs_holds_every_place_that_others_need(tmp_path: Path) -> None:
     async def fill(node: Node) -> None:
         await add_stream(node, 1, "reports")

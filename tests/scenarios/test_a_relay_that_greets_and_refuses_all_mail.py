@@ -8,6 +8,8 @@ Invariants: I18, I19.
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.far_end import FarEnd
 from tests.support.hosting import hosted, url_of
 from tests.support.house import House
@@ -32,6 +34,7 @@ def _wait(house: House, name: str, circuit: str) -> dict[str, Any]:
     return _status(house, name)
 
 
+@pytest.mark.long
 def test_a_relay_that_refuses_every_mail_is_found_without_mail(tmp_path: Path) -> None:
     gray = ScriptedServer({"MAIL": NO})
     with (

@@ -7,6 +7,8 @@ Invariants: I19.
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.dovecot import PASSWORD, USER, Dovecot
 from tests.support.far_end import FarEnd
 from tests.support.house import House
@@ -20,6 +22,7 @@ def _canaries(house: House) -> dict[str, Any]:
     return {each["name"]: each["canary"] for each in statuses}
 
 
+@pytest.mark.long
 def test_a_relay_that_takes_all_and_delivers_nothing_is_named(tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text(f"{PASSWORD}\n")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from everpost.delivery.shaping import START
 from tests.support.slow_link import Link, Result
@@ -34,6 +35,7 @@ def over(link: Link) -> Result:
     return msgspec.json.decode(done.stdout, type=Result)
 
 
+@pytest.mark.long
 def test_every_command_waits_a_round_trip() -> None:
     """200 ms there and back, 3 % of the frames lost. A message to four recipients costs two round
     trips (its envelope, its content), not seven, and a session carries several messages."""

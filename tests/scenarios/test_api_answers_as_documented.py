@@ -70,6 +70,7 @@ def test_answer_is_a_server_error_or_undocumented(house: House, tmp_path: Path, 
     _run(house, tmp_path, part, "Emails", config=_CONFIG.format(examples=10))
 
 
+@pytest.mark.long
 def test_answer_about_things_that_exist_is_undocumented(house: House, tmp_path: Path) -> None:
     """The same for each path with an id, with ids that somebody has."""
     key = house.post("/api-keys", {"name": "to be revoked"}).json["id"]

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from tests.support.far_end import FarEnd
 from tests.support.house import House
 from tests.support.waiting import wait_until
@@ -161,6 +163,7 @@ def test_cancelled_mail_is_sent(tmp_path: Path) -> None:
         assert house.post(f"/emails/{id_}/cancel", {}).status == 422
 
 
+@pytest.mark.long
 def test_mail_accepted_without_a_relay_is_lost(tmp_path: Path) -> None:
     with FarEnd() as far, House(tmp_path / "d") as house:
         house.domain(signing="unsigned")
@@ -225,6 +228,7 @@ def test_one_recipient_that_needs_utf8_bounces_the_others(tmp_path: Path) -> Non
         assert found["jürgen@r.test"]["attempts"][0]["outcome"]["reply"]["enhanced"] == "5.6.7"
 
 
+@pytest.mark.long
 def test_mail_that_waits_for_a_free_connection_leaves_after_its_lifetime(tmp_path: Path) -> None:
     with FarEnd(closed=("dot",)) as far, House(tmp_path / "d", processes=1) as house:
         house.relay(far.url, tls="none", connections=1)

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+import pytest
+
 from tests.support.house import House
 from tests.support.postfix import Postfix
 from tests.support.waiting import wait_until
@@ -45,6 +47,7 @@ class _Mail:
         )
 
 
+@pytest.mark.long
 def test_one_server_after_the_other_dies(tmp_path: Path) -> None:
     settings = {"EVERPOST_DELIVERY_EJECT_S": "0.5"}
     with contextlib.ExitStack() as stack:

@@ -24,6 +24,7 @@ def _iso(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [7_200, pytest.param(-7_200, marks=pytest.mark.long)])
 def test_a_step_that_is_held_off_and_taken_back(tmp_path: Path, step: int) -> None:
     clock = WallClock(tmp_path)

@@ -31,6 +31,8 @@ class Ailing(SqliteStore):
 
 @pytest.fixture(autouse=True)
 def alarm() -> Iterator[None]:
+    """It is the process's: a test before may have left it raised."""
+    ALARM.clear()
     yield
     ALARM.clear()
 
