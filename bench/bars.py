@@ -112,7 +112,7 @@ def _peak(*, large: bool) -> Callable[[Round], float | None]:
             figures.peak_mb
             for name, figures in row.items()
             if isinstance(figures, Figures)
-            and CASES[name].ours
+            and CASES[name].embedded
             and figures.peak_mb
             and (CASES[name].work.size > 2048) == large
         ]
@@ -123,6 +123,13 @@ def _peak(*, large: bool) -> Callable[[Round], float | None]:
 
 BARS = (
     Bar("single posts, x Postfix", _times("single", "postfix"), (2.5, 4, 6), True, " x"),
+    Bar(
+        "single posts on PostgreSQL, x the embedded store",
+        _times("single-postgres", "single"),
+        (0.5, 0.6, 0.9),
+        True,
+        " x",
+    ),
     Bar("batches of 100, x Postfix", _times("batch-100", "postfix"), (4, 7, 10), True, " x"),
     Bar(
         "RSA-2048, single posts, x Postfix + OpenDKIM",

@@ -39,9 +39,18 @@ class Case:
     def ours(self) -> bool:
         return self.run not in {postfix.run, haraka.run}
 
+    @property
+    def embedded(self) -> bool:
+        """Ours, and nobody else's database counts in its memory."""
+        return self.ours and self.run not in {everpost.run_on_postgres, _batched_on_postgres}
+
 
 def _batched(work: Work) -> Figures:
     return everpost.run(work, connections=8)
+
+
+def _batched_on_postgres(work: Work) -> Figures:
+    return everpost.run_on_postgres(work, connections=8)
 
 
 def _everpost(batch: int, signing: str, size: int, destinations: int) -> Case:
@@ -72,6 +81,19 @@ def _peer(
 ) -> Case:  # fmt: skip
     yardstick = "" if run is postfix.run else name.replace("haraka", "postfix")
     return Case(name=name, title=title, run=run, work=work, share=share, yardstick=yardstick)
+
+
+def _on_postgres(work: Work) -> list[Case]:
+    return [
+        Case(
+            "single-postgres", "Everpost on PostgreSQL, single posts", everpost.run_on_postgres,
+            work, share=1.0, yardstick="single",
+        ),
+        Case(
+            "batch-100-postgres", "Everpost on PostgreSQL, batches of 100", _batched_on_postgres,
+            replace(work, batch=100), share=1.0, yardstick="batch-100",
+        ),
+    ]  # fmt: skip
 
 
 def _isolation(work: Work) -> list[Case]:
@@ -123,6 +145,7 @@ def _all() -> list[Case]:
                     Case("half-rate", title, everpost.run, small, share=1.0, half_of="single")
                 )
                 rows += _isolation(small)
+                rows += _on_postgres(small)
     rows += [
         Case(
             name=f"choose-{relays}",
@@ -138,7 +161,8 @@ def _all() -> list[Case]:
 
 CASES = {case.name: case for case in _all()}
 DEFAULT = (
-    "postfix", "haraka", "single", "batch-100", "half-rate", "beside-broadcast", "beside-flood",
+    "postfix", "haraka", "single", "batch-100", "single-postgres", "batch-100-postgres",
+    "half-rate", "beside-broadcast", "beside-flood",
     "single-many", "batch-100-many",
     "postfix-dkim", "haraka-dkim", "single-rsa", "batch-100-rsa",
     "single-ed25519", "batch-100-ed25519",

@@ -10,26 +10,33 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bench.far_end import FarEnd
 from bench.figures import WARM_UP, Figures, Work
 from bench.processes import end, finish, measure
+from tests.support.postgres import serving_postgres
 
-__all__ = ["KEY", "Service", "load", "run"]
+__all__ = ["KEY", "Service", "load", "run", "run_on_postgres"]
 
 KEY = "ep_bench0bench0_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 READY_S = 60.0
 TIMEOUT_S = 300.0
 _ALGORITHMS = {"rsa": ["rsa-sha256"], "ed25519": ["ed25519-sha256"]}
+_SERVER = {"shared_buffers": "256MB", "max_wal_size": "2GB"}
 _TOP = Path(__file__).parent.parent
 
 
 class Service:
-    """One `everpost serve` in a folder of its own, with one relay and one domain."""
+    """One `everpost serve` in a folder of its own, with one relay and one domain. `store`: settings
+    of another store than the embedded one."""
 
-    def __init__(self, sink_port: int, *, signing: str) -> None:
+    def __init__(
+        self, sink_port: int, *, signing: str, store: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-everpost-"))
         with (self.folder / "log").open("w") as log:
             self.process = subprocess.Popen(
@@ -43,6 +50,7 @@ class Service:
                     **os.environ,
                     "EVERPOST_FIRST_API_KEY": KEY,
                     "EVERPOST_NODE_HOSTNAME": "bench.test",
+                    **store,
                 },
             )
         try:
@@ -89,16 +97,33 @@ class Service:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def run(work: Work, *, connections: int = 64) -> Figures:
-    """Accept and deliver what `work` says."""
+def run_on_postgres(work: Work, *, connections: int = 64) -> Figures:
+    """The same on a PostgreSQL of its own beside it, with its flushes; its CPU and memory count."""
+    with serving_postgres(quick=False, settings=_SERVER) as server:
+        server.create("bench")
+        store = {
+            "EVERPOST_POSTGRES_URL": server.url("bench"),
+            "EVERPOST_POSTGRES_STANDBYS": "0",
+        }
+        return run(work, connections=connections, store=store, beside=[server.pid])
+
+
+def run(
+    work: Work,
+    *,
+    connections: int = 64,
+    store: Mapping[str, str] = MappingProxyType({}),
+    beside: Sequence[int] = (),
+) -> Figures:
+    """Accept and deliver what `work` says. `beside`: further processes that count."""
     with FarEnd() as sink:
-        service = Service(sink.port, signing=work.signing)
+        service = Service(sink.port, signing=work.signing, store=store)
         try:
             load(service, messages=WARM_UP, connections=8)  # every connection and thread is up
             sink.wait(WARM_UP, 60)
             time.sleep(0.5)
             sink_cpu = sink.cpu_s
-            with measure([service.process.pid]) as usage:
+            with measure([service.process.pid, *beside]) as usage:
                 found = load(
                     service,
                     messages=work.messages,

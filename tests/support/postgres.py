@@ -161,6 +161,11 @@ class Postgres:
         return [int(pid) for pid in task.read_text().split()]
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
