@@ -14,8 +14,8 @@ from everpost.store.sqlite import sharing
 from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.moves import json_text
-from everpost.store.sqlite.taking import as_left_claim
 from everpost.store.sqlite.work import Transaction, Work, fetch_all
+from everpost.store.taken import as_left_claim
 
 __all__ = [
     "Purge",

@@ -14,8 +14,8 @@ from everpost.store.sqlite.connection import SQL, integer
 from everpost.store.sqlite.lenient import show_all
 from everpost.store.sqlite.moves import Moves, Row, json_text, rows_by_key
 from everpost.store.sqlite.settling import Rescue
-from everpost.store.sqlite.taking import as_left_claim
 from everpost.store.sqlite.work import Transaction
+from everpost.store.taken import as_left_claim
 
 __all__ = [
     "drop_orphans",

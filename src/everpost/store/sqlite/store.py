@@ -54,10 +54,10 @@ from everpost.store.sqlite.quarantine import QueueMender
 from everpost.store.sqlite.reader import Reader
 from everpost.store.sqlite.schema import prepare
 from everpost.store.sqlite.settling import Rescue, Settle
-from everpost.store.sqlite.taking import Taken
 from everpost.store.sqlite.torn import Torn
 from everpost.store.sqlite.work import Single, Transaction
 from everpost.store.sqlite.writer import Writer
+from everpost.store.taken import Taken
 from everpost.store.turns import Turns
 
 __all__ = ["SqliteStore"]

@@ -6,47 +6,24 @@ from typing import Any
 
 import apsw
 
-from everpost.ids import Id, made_at
-from everpost.model.states import InDoubtPolicy
-from everpost.store.checksums import checksum, row_crc
-from everpost.store.interface import CLAIMED_BYTES, Claim, Claimed
+from everpost.ids import Id
+from everpost.store.checksums import row_crc
+from everpost.store.interface import CLAIMED_BYTES, Claim
 from everpost.store.queries import Rows
 from everpost.store.sqlite.connection import SQL
 from everpost.store.sqlite.lenient import show_rows
 from everpost.store.sqlite.quarantine import NumberOff, hold
 from everpost.store.sqlite.work import Transaction, fetch_rows
+from everpost.store.taken import Taken, as_claim, as_taken
 
-__all__ = ["Taken", "as_claim", "as_left_claim", "with_messages"]
+__all__ = ["with_messages"]
 
 _MESSAGES = Rows(SQL["claimed_messages"])
 _BODY_HASHES = Rows(SQL["body_hashes"])
 _REVISION = SQL["revision"]
 
 _ADDRESS, _DESTINATION, _CRC = 4, 5, 11
-"""Columns of `lane_rows`; from 7 to 10 it has numbers."""
-
-_POLICIES: Mapping[str, InDoubtPolicy] = {policy.value: policy for policy in InDoubtPolicy}
-
-
-class Taken:
-    """What one claim took of one message, its content still unchecked: `checksum` is the stored
-    one; it and `claimed.sealed` are empty when the content is missing."""
-
-    __slots__ = ("checksum", "claimed")
-
-    def __init__(self, claimed: Claimed, checksum: bytes) -> None:
-        self.claimed = claimed
-        self.checksum = checksum
-
-    def sound(self) -> bool:
-        """Whether the content that came along is what was accepted."""
-        sealed = self.claimed.sealed
-        return sealed is None or checksum(sealed) == self.checksum
-
-    @property
-    def damage(self) -> str:
-        """What is wrong with content that is not sound."""
-        return "content checksum" if self.checksum else "content missing"
+"""Columns of `rows_of_lanes`; from 7 to 10 it has numbers."""
 
 
 def with_messages(
@@ -73,7 +50,9 @@ def with_messages(
     for key, of_message in claims.items():
         of = found.get(key)
         one = (
-            None if of is None else _taken(of, tuple(of_message), hashes.get(key[1], {}), revision)
+            None
+            if of is None
+            else as_taken(of, tuple(of_message), hashes.get(key[1], {}), revision)
         )
         if one is not None:
             taken.append(one)
@@ -86,8 +65,8 @@ def with_messages(
 
 
 def _fits(row: Sequence[Any]) -> bool:
-    """Whether a row of `lane_rows` is what was accepted; rows of before 0003 do not say of their
-    text. Raises NumberOff: one bit makes a stored 0 a NULL."""
+    """Whether a row of `rows_of_lanes` is what was accepted; rows of before 0003 do not say of
+    their text. Raises NumberOff: one bit makes a stored 0 a NULL."""
     if not type(row[7]) is type(row[8]) is type(row[9]) is type(row[10]) is int:
         raise NumberOff("a number of a queued recipient is none")
     crc, address, destination = row[_CRC], row[_ADDRESS], row[_DESTINATION]
@@ -110,70 +89,6 @@ def _messages(
     for key in keys:
         found |= _messages(db, [key])
     return found
-
-
-def _taken(
-    row: Sequence[Any],
-    claims: tuple[Claim, ...],
-    body_hashes: Mapping[str, bytes],
-    revision: int,
-) -> Taken | None:
-    """None when the message's row cannot be what was accepted."""
-    (
-        id_, project, stream, sender, in_doubt, token, sandbox, size, content, key_id, digest,
-        sealed, tags, only,
-    ) = row  # fmt: skip
-    policy = _POLICIES.get(in_doubt)
-    if policy is None:
-        return None
-    if sealed is None and digest is None:
-        sealed = b""
-    claimed = Claimed(
-        message=id_,
-        project=project,
-        stream=stream,
-        sender=sender,
-        key_id=key_id or 0,
-        content_id=content,
-        sealed=sealed,
-        size=size,
-        in_doubt=policy,
-        return_token=token,
-        sandbox=bool(sandbox),
-        body_hashes=body_hashes,
-        claims=claims,
-        revision=revision,
-        tags=tags,
-        only=only,
-    )
-    return Taken(claimed, digest or b"")
-
-
-def as_claim(row: Sequence[Any], *, term: int, deadline: int) -> Claim:
-    """A `Claim` from the columns of `lane_rows`."""
-    message, n, _, _, address, destination, route, attempts, crashes, not_before, expires_at = row
-    return Claim(
-        message=message,
-        n=n,
-        term=term,
-        deadline=deadline,
-        address=address,
-        destination=destination,
-        route=route,
-        attempts=attempts,
-        crashes=crashes,
-        not_before=not_before,
-        expires_at=expires_at,
-        created_at=made_at(message),
-    )
-
-
-def as_left_claim(row: Sequence[Any], *, deadline: int) -> Claim:
-    """As `as_claim`, of a claim that its process left. A number that is none any more is 0: it is
-    only shown; a rescue mends the row and holds it."""
-    numbers = [each if isinstance(each, int) else 0 for each in row[7:11]]
-    term = row[3] if isinstance(row[3], int) else 0
-    return as_claim((*row[:7], *numbers), term=term, deadline=deadline)
 
 
 def _body_hashes(db: apsw.Connection, messages: Iterable[Id]) -> Mapping[Id, Mapping[str, bytes]]:

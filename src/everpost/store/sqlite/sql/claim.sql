@@ -127,13 +127,6 @@ WHERE route IS NOT NULL AND route NOT IN (SELECT value FROM json_each(:busy))
   )
 LIMIT :most;
 
--- name: lane_rows
-SELECT message, n, project, term, address, destination, route, attempts, crashes, not_before,
-  expires_at, crc
-FROM recipients INDEXED BY recipients_queue
-WHERE state = 'queued' AND due = 1 AND priority = ? AND route = ?
-ORDER BY not_before, message, n LIMIT ?;
-
 -- `share` rows of each of many lanes, in no order: a statement a lane costs several times as much.
 -- name: rows_of_lanes
 SELECT r.message, r.n, r.project, r.term, r.address, r.destination, r.route, r.attempts, r.crashes,
