@@ -1,0 +1,239 @@
+"""Days: what grows with mail lies in one partition a day, made ahead of time, and dropped whole
+when it is to be kept no longer.
+
+What no partition takes goes into the default one: mail never waits for a partition. A day is
+dropped when nothing of it is live and every consumer of the outbox has seen it. It is marked first,
+and from then on no audit looks at it; then recipients and messages go in slices, each with its
+tallies; then the partitions. Whoever is killed in between is continued by the next one.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg import pq, sql
+
+from everpost import telemetry
+from everpost.clock import Clock
+from everpost.ids import Id
+from everpost.store.auditing import ACCEPTED
+from everpost.store.interface import StoreUnavailable
+from everpost.store.postgres.connection import SQL, Db, as_store_error
+from everpost.store.postgres.work import Transaction, fetch_all, run
+
+__all__ = ["Partitions", "being_dropped", "day_span"]
+
+_ALONE = SQL["days_alone"]
+_PARTITIONS = SQL["partitions"]
+_BRIEFLY = SQL["briefly"]
+_BEING_DROPPED = SQL["being_dropped"]
+_PUT_DROPPING = SQL["put_dropping"]
+_FIRST_MESSAGE = SQL["first_message"]
+_NEXT_MESSAGE = SQL["next_message"]
+_LIVE = SQL["live_on_day"]
+_UNPUBLISHED = SQL["unpublished_on_day"]
+_COUNT_DAY = SQL["count_day"]
+_DROP_RECIPIENTS = SQL["drop_recipients"]
+_DROP_NAMES = SQL["drop_names"]
+_ADD_AUDIT = SQL["add_audit"]
+_BY_INDEX = SQL["by_index"]
+
+_DAY_MS: Final = 86_400_000
+_KEYS: Final = {"contents": "id", "parts": "day", "events": "message", "attempts": "message"}
+"""The tables that are cut into days, and by which column; in this order they are locked."""
+
+_AHEAD: Final = 3
+"""Days for which partitions are made before they begin."""
+_MOST_MOVED: Final = 10_000
+"""Rows that are moved out of the default partition when their day's is made late; where there are
+more, the day stays there."""
+_LOOK_MS: Final = 60_000
+_SLICE: Final = 1_000
+_MOST_SLICES: Final = 200
+"""Of one round; upkeep has more to do."""
+_SHARD: Final = 63
+_DEADLINE_S: Final = 120.0
+
+
+def day_span(day: int) -> tuple[Id, Id]:
+    """Between which ids those of a day (since 1970) lie: from the one up to before the other."""
+    return (day * _DAY_MS).to_bytes(6, "big"), ((day + 1) * _DAY_MS).to_bytes(6, "big")
+
+
+def being_dropped(db: Db) -> tuple[Id, Id] | None:
+    """The span of ids of the day that is just being dropped."""
+    rows = fetch_all(db, _BEING_DROPPED)
+    return day_span(rows[0][0]) if rows else None
+
+
+class Partitions:
+    """Run by one process at a time, on a connection of its own. `keep_days` 0: for ever."""
+
+    def __init__(self, connect: Callable[[], Db], *, clock: Clock, keep_days: int = 0) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._keep_days = keep_days
+        self._not_before = 0
+
+    def run(self) -> None:
+        """One round, once a minute; blocks for as long as it takes. Raises StoreError."""
+        now = self._clock.now()
+        if now < self._not_before:
+            return
+        try:
+            db = self._connect()
+            try:
+                db.deadline_s = _DEADLINE_S
+                done = self._round(db, now)
+            finally:
+                db.close()
+        except psycopg.errors.LockNotAvailable as error:
+            raise StoreUnavailable("somebody looks at a table for long: days wait") from error
+        except psycopg.Error as error:
+            raise as_store_error(error) from error
+        if done:
+            self._not_before = now + _LOOK_MS
+
+    def _round(self, db: Db, now: int) -> bool:
+        """Whether all is done for now."""
+        today = now // _DAY_MS
+        there = {str(row[0]) for row in fetch_all(db, _PARTITIONS)}
+        for day in range(today, today + _AHEAD + 1):
+            for table, key in _KEYS.items():
+                if f"{table}_{day}" not in there:
+                    with _alone(db) as ours:
+                        if ours:
+                            _make(db, table, key, day)
+        if not self._keep_days:
+            return True
+        return self._drop(db, today - self._keep_days, now)
+
+    def _drop(self, db: Db, before: int, now: int) -> bool:
+        """Drop the days before `before` that are over, as far as one round goes."""
+        rows = fetch_all(db, _BEING_DROPPED)
+        day = rows[0][0] if rows else self._mark_next(db, before, now)
+        if day is None:
+            return True
+        if self._drop_rows(db, day, now):
+            _drop_partitions(db, day)
+            telemetry.event("store.day_dropped", day=_date(day))
+        return False
+
+    def _mark_next(self, db: Db, before: int, now: int) -> int | None:
+        """Mark the earliest day that may be dropped."""
+        with _alone(db) as ours:
+            if not ours:
+                return None
+            fetch_all(db, _BY_INDEX)
+            rows = fetch_all(db, _FIRST_MESSAGE)
+            while rows:
+                day = int.from_bytes(rows[0][0][:6], "big") // _DAY_MS
+                if day >= before:
+                    return None
+                first, end = day_span(day)
+                span = {"first": first, "end": end}
+                if not fetch_all(db, _LIVE, span) and not fetch_all(db, _UNPUBLISHED, span):
+                    recipients, messages = fetch_all(db, _COUNT_DAY, span)[0]
+                    detail = {"recipients": recipients, "messages": messages}
+                    told = msgspec.json.encode(detail).decode()
+                    run(db, _PUT_DROPPING, (day,))
+                    run(db, _ADD_AUDIT, (now, "keep_days", "drop", "day", _date(day), told))
+                    return day
+                rows = fetch_all(db, _NEXT_MESSAGE, (end,))
+        return None
+
+    def _drop_rows(self, db: Db, day: int, now: int) -> bool:
+        """Recipients and messages, in slices; whether none is left."""
+        first, end = day_span(day)
+        values: dict[str, Any] = {"first": first, "end": end, "most": _SLICE}
+        for _ in range(_MOST_SLICES):
+            with _alone(db) as ours:
+                if not ours:
+                    return False
+                fetch_all(db, _BY_INDEX)
+                gone = fetch_all(db, _DROP_RECIPIENTS, values)
+                if not gone:
+                    left = bool(fetch_all(db, _LIVE, {"first": first, "end": end}))
+                    if not left:
+                        run(db, _DROP_NAMES, {"first": first, "end": end})
+                    return not left
+                tx = Transaction(db, now, steady=now, shard=_SHARD)
+                for project, state, n in gone:
+                    tx.tally(project, state, -n)
+                    tx.tally(project, ACCEPTED, -n)
+                tx.finish()
+        return False
+
+
+def _drop_partitions(db: Db, day: int) -> None:
+    """All four tables' and the mark in one transaction; the default partition's rows before."""
+    there = {str(row[0]) for row in fetch_all(db, _PARTITIONS)}
+    for table, key in _KEYS.items():
+        while _some_of_default(db, table, key, day):
+            pass
+    with _alone(db) as ours:
+        if not ours:
+            return
+        fetch_all(db, _BRIEFLY)
+        for table in _KEYS:
+            if f"{table}_{day}" in there:
+                db.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(f"{table}_{day}")))
+        run(db, _PUT_DROPPING, (0,))
+
+
+def _some_of_default(db: Db, table: str, key: str, day: int) -> int:
+    first, end = _bounds(table, day)
+    names = {"t": sql.Identifier(f"{table}_other"), "k": sql.Identifier(key)}
+    query = sql.SQL(
+        "DELETE FROM {t} WHERE ctid = ANY (ARRAY("
+        "SELECT ctid FROM {t} WHERE {k} >= {first} AND {k} < {end} LIMIT 10000))"
+    ).format(**names, first=sql.Literal(first), end=sql.Literal(end))
+    return db.execute(query).rowcount
+
+
+def _make(db: Db, table: str, key: str, day: int) -> None:
+    """A day's partition, and into it what the default one has of that day."""
+    fetch_all(db, _BRIEFLY)
+    first, end = _bounds(table, day)
+    names = {
+        "part": sql.Identifier(f"{table}_{day}"), "whole": sql.Identifier(table),
+        "other": sql.Identifier(f"{table}_other"), "k": sql.Identifier(key),
+        "first": sql.Literal(first), "end": sql.Literal(end),
+    }  # fmt: skip
+
+    def do(statement: str) -> "psycopg.Cursor[tuple[Any, ...]]":
+        return db.execute(sql.SQL(statement).format(**names))
+
+    do("LOCK TABLE {other} IN ACCESS EXCLUSIVE MODE")
+    within = "FROM {other} WHERE {k} >= {first} AND {k} < {end}"
+    late = do(f"SELECT 1 {within} LIMIT {_MOST_MOVED + 1}").rowcount
+    if late > _MOST_MOVED:
+        return
+    do("CREATE TABLE {part} (LIKE {whole} INCLUDING ALL)")
+    if late:
+        do(f"WITH late AS (DELETE {within} RETURNING *) INSERT INTO {{part}} SELECT * FROM late")
+    do("ALTER TABLE {whole} ATTACH PARTITION {part} FOR VALUES FROM ({first}) TO ({end})")
+
+
+def _bounds(table: str, day: int) -> tuple[Any, Any]:
+    return (day, day + 1) if table == "parts" else day_span(day)
+
+
+@contextmanager
+def _alone(db: Db) -> Iterator[bool]:
+    """A transaction; whether no other process is at it."""
+    db.execute(b"BEGIN")
+    try:
+        yield bool(fetch_all(db, _ALONE)[0][0])
+        db.execute(b"COMMIT")
+    finally:
+        if not db.lost and db.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+            db.execute(b"ROLLBACK")
+
+
+def _date(day: int) -> str:
+    """ISO 8601."""
+    return datetime.fromtimestamp(day * _DAY_MS / 1000, UTC).date().isoformat()
