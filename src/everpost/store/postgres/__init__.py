@@ -4,3 +4,8 @@ Promises: what `store.interface` promises, with no state in a session, so that a
 mode may stand between; an answer of success means what the primary and its synchronous standbys
 have on disk, and a COMMIT is never cancelled.
 """
+
+from everpost.store.postgres.auditing import Auditor
+from everpost.store.postgres.store import PostgresStore
+
+__all__ = ["Auditor", "PostgresStore"]

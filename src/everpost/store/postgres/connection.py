@@ -70,9 +70,9 @@ class Db(psycopg.Connection[tuple[Any, ...]]):
         self.deadline_s = deadline_s
         self.warnings = []
         self.prepare_threshold = None
-        self.rows = self.cursor(binary=True)
         self.add_notice_handler(self._noticed)
-        register(self)
+        register(self)  # before a cursor takes over what there is
+        self.rows = self.cursor(binary=True)
         return self
 
     def _noticed(self, said: psycopg.errors.Diagnostic) -> None:

@@ -6,6 +6,7 @@ standby is connected is known less often: without one a COMMIT does not lie, it 
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from everpost.model.message import Assurance
@@ -34,11 +35,13 @@ class Facts(NamedTuple):
 
 class Judgement(NamedTuple):
     """`writable`: it takes writes at all. `problems`: why an answer of success would mean less than
-    the settings demand; empty: `assurance` is what it means."""
+    the settings demand, or why there would be none; empty: `assurance` is what it means. `weak`:
+    those of them that lie in the server's settings, and stay until somebody changes them."""
 
     writable: bool
     problems: tuple[str, ...]
     assurance: Assurance
+    weak: tuple[str, ...] = ()
 
     @property
     def durable(self) -> bool:
@@ -58,20 +61,15 @@ def judge(facts: Facts, *, standbys: int, relaxed: bool, oldest: int = 0) -> Jud
     seen before: a server below it is a branch that others have left. `relaxed`: nothing is asked of
     its settings."""
     writable = not (facts.recovering or facts.read_only) and facts.timeline >= oldest
-    problems = list(_not_the_primary(facts, oldest))
+    passing = _not_the_primary(facts, oldest)
     if relaxed:
-        return Judgement(writable, tuple(problems), Assurance.RELAXED)
-    if not facts.fsync:
-        problems.append("fsync is off: a power cut loses what was acknowledged")
-    if not facts.pages:
-        problems.append("full_page_writes is off: a power cut may damage the database")
-    if facts.commit not in _SAFE_COMMITS:
-        problems.append(f"synchronous_commit is {facts.commit}: it must be on or remote_apply")
-    problems += _too_few(facts, standbys)
+        return Judgement(writable, passing, Assurance.RELAXED)
+    weak = tuple(_weak(facts, standbys))
+    if not weak and facts.standbys is not None and facts.standbys < standbys:
+        passing += (f"{facts.standbys} synchronous standbys are connected, {standbys} are needed",)
     named = named_standbys(facts.names) > 0
-    return Judgement(
-        writable, tuple(problems), Assurance.REPLICATED if named else Assurance.COMMITTED
-    )
+    assurance = Assurance.REPLICATED if named else Assurance.COMMITTED
+    return Judgement(writable, passing + weak, assurance, weak)
 
 
 def _not_the_primary(facts: Facts, oldest: int) -> tuple[str, ...]:
@@ -84,13 +82,16 @@ def _not_the_primary(facts: Facts, oldest: int) -> tuple[str, ...]:
     return ()
 
 
-def _too_few(facts: Facts, standbys: int) -> tuple[str, ...]:
+def _weak(facts: Facts, standbys: int) -> Iterator[str]:
+    if not facts.fsync:
+        yield "fsync is off: a power cut loses what was acknowledged"
+    if not facts.pages:
+        yield "full_page_writes is off: a power cut may damage the database"
+    if facts.commit not in _SAFE_COMMITS:
+        yield f"synchronous_commit is {facts.commit}: it must be on or remote_apply"
     named = named_standbys(facts.names)
     if named < standbys:
-        return (
+        yield (
             f"a COMMIT waits for {named} synchronous standbys, postgres.standbys is {standbys}: "
-            "set synchronous_standby_names (Patroni: synchronous_mode_strict)",
+            "set synchronous_standby_names (Patroni: synchronous_mode_strict)"
         )
-    if facts.standbys is not None and facts.standbys < standbys:
-        return (f"{facts.standbys} synchronous standbys are connected, {standbys} are needed",)
-    return ()

@@ -51,7 +51,7 @@ WITH slice (message) AS (
   SELECT DISTINCT message FROM (
     SELECT message FROM recipients WHERE message >= %(first)s AND message < %(end)s
     ORDER BY message LIMIT %(most)s
-  ) AS some
+  ) AS found
 ), gone AS (
   DELETE FROM recipients AS r USING slice WHERE r.message = slice.message
     AND NOT EXISTS (

@@ -74,13 +74,13 @@ SELECT state, sum(n)::bigint FROM tallies GROUP BY state;
 SELECT count(*) FROM (
   SELECT 1 FROM recipients WHERE state = 'queued' AND due = 1
   ORDER BY priority, route, not_before LIMIT %(most)s
-) AS some;
+) AS found;
 
 -- name: due_unseen
 SELECT count(*) FROM (
   SELECT 1 FROM recipients WHERE state = 'queued' AND due = 0 AND not_before <= %(now)s
   ORDER BY not_before LIMIT %(most)s
-) AS some;
+) AS found;
 
 -- name: first_later
 SELECT not_before FROM recipients WHERE state = 'queued' AND due = 0 ORDER BY not_before LIMIT 1;
