@@ -137,7 +137,7 @@ class Lanes:
     def _look(self) -> None:
         """Every second."""
         if self._open:
-            self._reader.do(self._heard).add_done_callback(self._looked)
+            self._reader.do(self._heard, snapshot=False).add_done_callback(self._looked)
 
     def _heard(self, db: Db) -> None:
         since = self._standing.asking()
