@@ -7,8 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.engines import ENGINES, Engine
+from tests.conformance.engines import (
+    TEMPLATE,
+    Engine,
+    PostgresEngine,
+    SqliteEngine,
+    database_of,
+    open_at,
+)
 from tests.conformance.making import HandClock
+from tests.support.pgbouncer import PgBouncer
+from tests.support.postgres import Postgres, serving_postgres
+
+Making = Callable[[], contextlib.AbstractContextManager[Engine]]
+
+ENGINES = ["sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.long)]
+
+
+def _make_schema(engine: str, place: str) -> None:
+    async def make() -> None:
+        store = open_at(engine, place, clock=HandClock())
+        await store.open()
+        await store.close()
+
+    asyncio.run(make())
 
 
 @contextlib.contextmanager
@@ -20,38 +42,72 @@ def _folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.fixture(scope="session", params=sorted(ENGINES))
-def template(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
-    """An engine's name, and an empty database of the current schema to copy."""
-    name: str = request.param
+@pytest.fixture(scope="session")
+def sqlite_template() -> Iterator[Path]:
+    """An empty database of the current schema, to copy."""
     with _folder() as folder:
-        store = ENGINES[name](folder / "store.db", clock=HandClock())
-
-        async def make() -> None:
-            await store.open()
-            await store.close()
-
-        asyncio.run(make())
-        yield name, folder / "store.db"
+        _make_schema("sqlite", str(folder / "store.db"))
+        yield folder / "store.db"
 
 
-@pytest.fixture
-def make_engine(
-    template: tuple[str, Path],
-) -> Callable[[], contextlib.AbstractContextManager[Engine]]:
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One for the session, with an empty database of the current schema to copy."""
+    with serving_postgres() as server:
+        server.create(TEMPLATE)
+        _make_schema("postgres", server.url(TEMPLATE))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pool(postgres_server: Postgres) -> Iterator[PgBouncer]:
+    with PgBouncer(postgres_server) as pool:
+        yield pool
+
+
+@pytest.fixture(params=ENGINES)
+def make_engine(request: pytest.FixtureRequest) -> Making:
     """For tests that need many databases, one after the other."""
-    name, database = template
+    name: str = request.param
+    if name == "sqlite":
+        return lambda: _sqlite_engine(request.getfixturevalue("sqlite_template"))
+    return lambda: _postgres_engine(
+        name,
+        request.getfixturevalue("postgres_server"),
+        request.getfixturevalue("pool") if name == "pgbouncer" else None,
+    )
 
-    @contextlib.contextmanager
-    def make() -> Iterator[Engine]:
-        with _folder() as folder:
-            yield Engine(name, folder, database)
 
-    return make
+@contextlib.contextmanager
+def _sqlite_engine(template: Path) -> Iterator[SqliteEngine]:
+    with _folder() as folder:
+        yield SqliteEngine(folder, template)
+
+
+@contextlib.contextmanager
+def _postgres_engine(
+    name: str, server: Postgres, pool: PgBouncer | None
+) -> Iterator[PostgresEngine]:
+    with database_of(server) as database:
+        url = server.url(database) if pool is None else pool.url(database)
+        yield PostgresEngine(name, server, database, url)
 
 
 @pytest.fixture
-def engine(template: tuple[str, Path]) -> Iterator[Engine]:
-    name, database = template
-    with _folder() as folder:
-        yield Engine(name, folder, database)
+def engine(make_engine: Making) -> Iterator[Engine]:
+    with make_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def sqlite_engine(sqlite_template: Path) -> Iterator[SqliteEngine]:
+    """For what only a file of SQLite's can suffer."""
+    with _sqlite_engine(sqlite_template) as engine:
+        yield engine
+
+
+@pytest.fixture
+def postgres_engine(postgres_server: Postgres) -> Iterator[PostgresEngine]:
+    """For what only PostgreSQL does."""
+    with _postgres_engine("postgres", postgres_server, None) as engine:
+        yield engine

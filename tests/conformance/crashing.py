@@ -1,19 +1,20 @@
-"""Run as `python -m tests.conformance.crashing ENGINE PATH SCENE`: a process of its own for the
+"""Run as `python -m tests.conformance.crashing ENGINE PLACE SCENE`: a process of its own for the
 tests to kill. It says what it has done on standard output, one line each."""
 
 import asyncio
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from everpost.clock import SystemClock
 from everpost.ids import Id, IdMaker
 from everpost.store.interface import IdempotencyKey, Store
-from everpost.store.sqlite.work import Transaction
-from everpost.store.sqlite.writer import Writer
-from tests.conformance.engines import ENGINES
+from everpost.store.postgres import lane
+from everpost.store.postgres import work as postgres_work
+from everpost.store.sqlite import work as sqlite_work
+from everpost.store.sqlite import writer
+from tests.conformance.engines import open_at
 from tests.conformance.making import claims, delivered, message
 
 clock = SystemClock()
@@ -36,12 +37,14 @@ def _key() -> IdempotencyKey:
 
 async def accept_and_die_before_the_answer(store: Store) -> None:
     """Killed when COMMIT has returned and nobody has been told (F1)."""
-    Writer._post = _die  # type: ignore[method-assign]
+    for kind in (writer.Writer, lane.Lane):
+        kind._post = _die  # type: ignore[method-assign]
     await store.accept(1, [message(not_before=clock.now())], _key())
 
 
 async def accept_and_die_before_the_commit(store: Store) -> None:
-    Transaction.finish = _die  # type: ignore[method-assign]
+    for kind in (sqlite_work.Transaction, postgres_work.Transaction):
+        kind.finish = _die  # type: ignore[method-assign]
     await store.accept(1, [message(not_before=clock.now())], _key())
 
 
@@ -81,11 +84,11 @@ SCENES = {
 }
 
 
-async def _main(engine: str, path: Path, scene: str) -> None:
-    store = ENGINES[engine](path, clock=clock)
+async def _main(engine: str, place: str, scene: str) -> None:
+    store = open_at(engine, place, clock=clock)
     await store.open()
     await SCENES[scene](store)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
+    asyncio.run(_main(*sys.argv[1:4]))

@@ -131,7 +131,7 @@ def test_one_bad_request_of_a_batch_fails_alone(engine: Engine) -> None:
             taken = message()
             await store.accept(1, [taken])
             batch = [message() for _ in range(20)]
-            batch[7] = message(id_=taken.id)
+            batch[7] = engine.refused(taken)
             answers = await asyncio.gather(
                 *(store.accept(1, [m], _key(f"k{i}")) for i, m in enumerate(batch)),
                 return_exceptions=True,
@@ -154,7 +154,7 @@ def test_a_request_of_many_messages_is_all_or_nothing(engine: Engine) -> None:
             await store.accept(1, [taken])
             many = [message() for _ in range(100)]
             with pytest.raises(StoreError):
-                await store.accept(1, [*many, message(id_=taken.id)])
+                await store.accept(1, [*many, engine.refused(taken)])
             assert (await store.facts()).accepted == 1
             assert await store.accept(1, many) == Accepted()
             assert (await store.facts()).accepted == 101

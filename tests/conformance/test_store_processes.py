@@ -35,7 +35,7 @@ def spawned() -> Iterator[Spawned]:
 
 def _spawn(spawned: Spawned, engine: Engine, scene: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.conformance.crashing", engine.name, str(engine.path), scene],
+        [sys.executable, "-m", "tests.conformance.crashing", engine.name, engine.place, scene],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -7,6 +7,7 @@ started it.
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -26,13 +27,7 @@ __all__ = ["USER", "Postgres", "as_postgres", "serving_postgres"]
 
 USER = "everpost"
 _PATIENCE_S = 30.0
-
-_QUICK: Mapping[str, str] = {
-    "fsync": "off",
-    "full_page_writes": "off",
-    "synchronous_commit": "off",
-}
-"""For tests that are not about what a power cut leaves."""
+_NAMED = re.compile(r"(?<!:):([a-z_]+)\b")
 
 _OURS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
@@ -43,7 +38,7 @@ _OURS: Mapping[str, str] = {
     "log_min_messages": "warning",
     "log_line_prefix": "%m [%p] %d ",
     "timezone": "UTC",
-    "jit": "off",
+    "autovacuum": "off",  # it would hold up the outbox for moments, in databases of other tests
 }
 
 
@@ -60,8 +55,9 @@ def _program(name: str) -> str:
 
 
 class Postgres:
-    """One server. `quick`: without flushes, in memory where there is such a folder. `settings` come
-    on top of everything."""
+    """One server, with PostgreSQL's own settings for all that durability needs. `quick`: its files
+    are in memory, where there is such a folder, and a flush costs nothing. `settings` come on top
+    of everything."""
 
     def __init__(self, *, quick: bool = True, settings: Mapping[str, str] | None = None) -> None:
         memory = Path("/dev/shm")
@@ -74,7 +70,7 @@ class Postgres:
         self.data = self.folder / "data"
         self.log = self.folder / "postgres.log"
         self.port = free_port()
-        self.settings = {**_OURS, **(_QUICK if quick else {}), **(settings or {})}
+        self.settings = {**_OURS, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     # -- its life ----------------------------------------------------------------------------------
@@ -199,6 +195,12 @@ class Postgres:
     ) -> list[tuple[Any, ...]]:
         """Run SQL behind everybody's back, committed when it returns; its rows, if it has any."""
         return self._run(database, sql.SQL(statement), values)
+
+    def change(self, database: str, statement: str, values: Mapping[str, Any] | None = None) -> int:
+        """As `execute`, where `:name` are values; how many rows it changed."""
+        asked = _NAMED.sub(r"%(\1)s", statement.replace("%", "%%"))
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            return connection.execute(sql.SQL(asked), dict(values or {})).rowcount
 
     def _run(
         self, database: str, statement: sql.Composable, values: Mapping[str, Any] | None = None

@@ -4,7 +4,7 @@
 -- them, bounds it. Rows without a message count too, so no damage makes a page large. NULL: no table
 -- has so many.
 -- name: audit_upto
-SELECT min(id) FROM (
+SELECT (SELECT id FROM (
   (
     SELECT message AS id FROM recipients WHERE message > %(after)s ORDER BY message
     LIMIT 1 OFFSET %(limit)s - 1
@@ -21,7 +21,7 @@ SELECT min(id) FROM (
   )
   UNION ALL
   (SELECT id FROM contents WHERE id > %(after)s ORDER BY id LIMIT 1 OFFSET %(limit)s - 1)
-) AS ends;
+) AS ends ORDER BY id LIMIT 1);
 
 -- From one project to the next by skipping: messages are ordered by project first. What is only a
 -- further name has nothing of its own to check.
