@@ -24,7 +24,9 @@ Making = Callable[[], contextlib.AbstractContextManager[Engine]]
 ENGINES = ["sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.long)]
 
 
-def _make_schema(engine: str, place: str) -> None:
+def make_schema(engine: str, place: str) -> None:
+    """In an empty database."""
+
     async def make() -> None:
         store = open_at(engine, place, clock=HandClock())
         await store.open()
@@ -46,7 +48,7 @@ def _folder() -> Iterator[Path]:
 def sqlite_template() -> Iterator[Path]:
     """An empty database of the current schema, to copy."""
     with _folder() as folder:
-        _make_schema("sqlite", str(folder / "store.db"))
+        make_schema("sqlite", str(folder / "store.db"))
         yield folder / "store.db"
 
 
@@ -55,7 +57,7 @@ def postgres_server() -> Iterator[Postgres]:
     """One for the session, with an empty database of the current schema to copy."""
     with serving_postgres() as server:
         server.create(TEMPLATE)
-        _make_schema("postgres", server.url(TEMPLATE))
+        make_schema("postgres", server.url(TEMPLATE))
         yield server
 
 

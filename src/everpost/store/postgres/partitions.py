@@ -100,12 +100,14 @@ class Partitions:
     def _round(self, db: Db, now: int) -> bool:
         """Whether all is done for now."""
         today = now // _DAY_MS
-        there = {str(row[0]) for row in fetch_all(db, _PARTITIONS)}
+        there = _there(db)
         for day in range(today, today + _AHEAD + 1):
             for table, key in _KEYS.items():
                 if f"{table}_{day}" not in there:
                     with _alone(db) as ours:
-                        if ours:
+                        if not ours:
+                            return False
+                        if f"{table}_{day}" not in _there(db):
                             _make(db, table, key, day)
         if not self._keep_days:
             return True
@@ -168,9 +170,14 @@ class Partitions:
         return False
 
 
+def _there(db: Db) -> frozenset[str]:
+    """The partitions that there are."""
+    return frozenset(str(row[0]) for row in fetch_all(db, _PARTITIONS))
+
+
 def _drop_partitions(db: Db, day: int) -> None:
     """All four tables' and the mark in one transaction; the default partition's rows before."""
-    there = {str(row[0]) for row in fetch_all(db, _PARTITIONS)}
+    there = _there(db)
     for table, key in _KEYS.items():
         while _some_of_default(db, table, key, day):
             pass
@@ -207,13 +214,12 @@ def _make(db: Db, table: str, key: str, day: int) -> None:
     def do(statement: str) -> "psycopg.Cursor[tuple[Any, ...]]":
         return db.execute(sql.SQL(statement).format(**names))
 
-    do("LOCK TABLE {other} IN ACCESS EXCLUSIVE MODE")
     within = "FROM {other} WHERE {k} >= {first} AND {k} < {end}"
-    late = do(f"SELECT 1 {within} LIMIT {_MOST_MOVED + 1}").rowcount
-    if late > _MOST_MOVED:
+    if do(f"SELECT 1 {within} LIMIT {_MOST_MOVED + 1}").rowcount > _MOST_MOVED:
         return
+    do("LOCK TABLE {other} IN ACCESS EXCLUSIVE MODE")
     do("CREATE TABLE {part} (LIKE {whole} INCLUDING ALL)")
-    if late:
+    if do(f"SELECT 1 {within} LIMIT 1").rowcount:
         do(f"WITH late AS (DELETE {within} RETURNING *) INSERT INTO {{part}} SELECT * FROM late")
     do("ALTER TABLE {whole} ATTACH PARTITION {part} FOR VALUES FROM ({first}) TO ({end})")
 
