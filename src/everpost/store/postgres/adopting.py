@@ -23,6 +23,7 @@ class Adopt(Work[Adopted | Aliased]):
     """One call of adopt."""
 
     __slots__ = ("key", "messages", "project")
+    merged: ClassVar[bool] = True
     verb: ClassVar[str] = "adopt"
 
     def __init__(
@@ -35,21 +36,27 @@ class Adopt(Work[Adopted | Aliased]):
 
     @classmethod
     def run(cls, tx: Transaction, works: "Sequence[Adopt]") -> list[Adopted | Aliased]:
-        return [work._adopt(tx) for work in works]
+        """What is new, and whose key is free, shares its statements; a journal may hold a minute's
+        mail. The others are few, and come one by one."""
+        tx.touch()  # the journal forgets what it hears of
+        new = _new(tx, works)
+        write(tx, [work._arrival(tx, work.messages) for work in new])
+        written = set(new)
+        return [Adopted() if work in written else work._adopt(tx) for work in works]
+
+    def _arrival(self, tx: Transaction, messages: Sequence[NewMessage]) -> Arrival:
+        durability = tx.assurance.value
+        return Arrival(self.project, messages, now=tx.now, durability=durability, before=True)
 
     def _adopt(self, tx: Transaction) -> Adopted | Aliased:
-        tx.touch()  # the journal forgets what it hears of
-        there = self._names(tx, [message.id for message in self.messages])
+        there = _names(tx, [(self.project, message.id) for message in self.messages])
         missing = [message for message in self.messages if message.id not in there]
         if missing:
             first = self._recorded(tx)
             if first:
                 self._add_names(tx, first, there)
                 return Aliased(first)
-            fresh = Arrival(
-                self.project, missing, now=tx.now, durability=tx.assurance.value, before=True
-            )
-            write(tx, [fresh])
+            write(tx, [self._arrival(tx, missing)])
             return Adopted()
         stands_for = [there[message.id] for message in self.messages]
         of = tuple(each for each in stands_for if each is not None)
@@ -67,15 +74,11 @@ class Adopt(Work[Adopted | Aliased]):
             first = tuple(known[at : at + 16] for at in range(0, len(known), 16))
             same = fingerprint == self.key.fingerprint and len(first) == len(self.messages)
             mine = first == tuple(message.id for message in self.messages)
-            there = self._names(tx, first) if same and not mine else {}
+            pairs = [(self.project, id_) for id_ in first]
+            there = _names(tx, pairs) if same and not mine else {}
             if there and all(id_ in there and there[id_] is None for id_ in first):
                 return first
         return ()
-
-    def _names(self, tx: Transaction, ids: Sequence[Id]) -> Mapping[Id, Id | None]:
-        """Of these the messages that are there, and what they are further names of."""
-        values = [value for id_ in ids for value in (self.project, id_)]
-        return dict(fetch_rows(tx.db, _NAMES, values))
 
     def _add_names(
         self, tx: Transaction, first: Sequence[Id], there: Mapping[Id, Id | None]
@@ -88,3 +91,34 @@ class Adopt(Work[Adopted | Aliased]):
                     "durability": tx.assurance.value if kept is None else kept.value,
                 }  # fmt: skip
                 run(tx.db, _ADD_NAME, values)
+
+
+def _names(tx: Transaction, pairs: Sequence[tuple[int, Id]]) -> Mapping[Id, Id | None]:
+    """Of these (project, id) the messages that are there, and what they are further names of."""
+    return dict(fetch_rows(tx.db, _NAMES, [value for pair in pairs for value in pair]))
+
+
+def _new(tx: Transaction, works: Sequence[Adopt]) -> list[Adopt]:
+    """Those of which nothing is there, and nothing recorded under their key; it is recorded now."""
+    seen = set(_names(tx, [(work.project, each.id) for work in works for each in work.messages]))
+    plain: list[Adopt] = []
+    keyed: dict[tuple[int, str], Adopt] = {}
+    for work in works:
+        ids = {message.id for message in work.messages}
+        if seen & ids:
+            continue
+        if work.key is None:
+            plain.append(work)
+        elif (work.project, work.key.key) not in keyed:
+            keyed[work.project, work.key.key] = work
+        else:
+            continue
+        seen |= ids
+    records = [
+        value
+        for work in keyed.values()
+        if work.key is not None
+        for value in record(work.project, work.key, work.messages)
+    ]
+    written = put_records(tx, records)
+    return plain + [work for pair, work in keyed.items() if pair in written]
