@@ -114,9 +114,11 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
 
 class Replayed(msgspec.Struct, frozen=True, gc=False):
-    """The same key and payload came before: the first answer, nothing written."""
+    """The same key and payload came before: the first answer, nothing written. `assurance`: where
+    the first one is safe."""
 
     answer: bytes
+    assurance: Assurance = Assurance.COMMITTED
 
 
 class Conflicting(msgspec.Struct, frozen=True, gc=False):

@@ -57,7 +57,8 @@ the file system was so."""
 class Writer:
     """`connect` opens the connection; `queued` is called in the loop thread after a commit that
     made recipients due, with their number. `patience_s`: how long a verb may wait before it starts;
-    `busy_s`: how long a foreign program may hold SQLite's own lock."""
+    `busy_s`: how long a foreign program may hold SQLite's own lock. `unavailable` and `slow` name
+    the alarms."""
 
     def __init__(
         self,
@@ -68,7 +69,11 @@ class Writer:
         queued: Callable[[int], None] | None = None,
         patience_s: float = 10.0,
         busy_s: float = 5.0,
+        unavailable: str = ALARM,
+        slow: str = SLOW,
     ) -> None:
+        self._unavailable = telemetry.alarm(unavailable)
+        self._slow = telemetry.alarm(slow)
         self._connect = connect
         self._lock = lock
         self._clock = clock
@@ -146,19 +151,23 @@ class Writer:
                 future.set_exception(error)
         if queued and self._on_queued is not None:
             self._on_queued(queued)
-        if self._trying is None and not self._closing and _stands():
+        if self._trying is None and not self._closing and self._stands():
             assert self._loop is not None
             self._trying = self._loop.call_later(_TRY_S, self._try)
 
     def _try(self) -> None:
         """See whether it can be written again; the answer brings the next try, where it cannot."""
         self._trying = None
-        if not self._closing and _stands():
+        if not self._closing and self._stands():
             try:
                 tried = self.do(Single(_touch))
             except StoreUnavailable:  # what waits will tell as well
                 return
             tried.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _stands(self) -> bool:
+        """Whether there is an alarm that the next commit may end."""
+        return self._unavailable.raised or self._slow.raised
 
     async def close(self) -> None:
         """Write what is pending, then end the thread and its connection."""
@@ -247,7 +256,7 @@ class Writer:
         except Exception as error:
             outcomes = self._failed(live, error)
         else:
-            telemetry.alarm(ALARM).clear()
+            self._unavailable.clear()
         self._took(self._clock.monotonic() - began)
         BATCH.observe(len(live))
         return gone + outcomes
@@ -255,11 +264,10 @@ class Writer:
     def _took(self, seconds: float) -> None:
         COMMIT.observe(seconds)
         self._pace.seen(seconds)
-        alarm = telemetry.alarm(SLOW)
         if self._pace.slow:
-            alarm.raise_(seconds=round(seconds, 3))
-        elif alarm.raised:
-            alarm.clear()
+            self._slow.raise_(seconds=round(seconds, 3))
+        elif self._slow.raised:
+            self._slow.clear()
 
     def _commit(self, db: apsw.Connection, works: Sequence[Work[Any]]) -> list[_Outcome]:
         self._begin(db)
@@ -328,7 +336,7 @@ class Writer:
     def _failed(self, works: Sequence[Work[Any]], error: Exception) -> list[_Outcome]:
         """Nothing of this transaction stands; tell every caller so."""
         FAULTS.add(1, type(error).__name__)
-        telemetry.alarm(ALARM).raise_(error=str(error))
+        self._unavailable.raise_(error=str(error))
         if self._db is not None:
             _rollback(self._db)
         if isinstance(error, _DISTRUSTED):
@@ -401,11 +409,6 @@ def _rollback(db: apsw.Connection) -> None:
             db.execute("ROLLBACK")
     except apsw.Error:  # SQLite has rolled back by itself, or cannot; nothing was committed
         pass
-
-
-def _stands() -> bool:
-    """Whether there is an alarm that the next commit may end."""
-    return telemetry.alarm(ALARM).raised or telemetry.alarm(SLOW).raised
 
 
 def _touch(tx: Transaction) -> None:

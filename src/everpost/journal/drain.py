@@ -1,0 +1,190 @@
+"""Handing what was journalled to the store, by whoever holds it: the node that accepted, and the
+peer with a copy. It is also how a process finds out that the store is back: one try at a time."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from everpost import ids, telemetry
+from everpost.clock import Clock
+from everpost.journal.book import Journal
+from everpost.journal.entry import Entry
+from everpost.journal.reach import Reach
+from everpost.model.message import Assurance
+from everpost.store.cluster import Adopting, Aliased
+from everpost.store.interface import StoreError, StoreUnavailable
+from everpost.store.journal_rows import JournalRow
+
+__all__ = ["Drain", "pause"]
+
+_DRAINED = telemetry.counter(
+    "everpost_journal_drained_total", "Journalled requests that the store took", ("outcome",)
+)
+
+_SLICE = 200
+_TICK_S = 1.0
+_FIRST_S = 0.25
+_LONGEST_S = 2.0
+_TRY_S = 30.0
+"""An engine ends its own tries long before."""
+_GRACE_S = 3.0
+"""The node that accepted hands over first; its peers only find that it is done."""
+_KEEP_MS = 600_000
+"""So long after it was drained an entry stays: a failover may take back what it had come to."""
+_REFUSED_S = 60.0
+
+
+def pause(failures: int, chance: float) -> float:
+    """Seconds until the next try after so many that failed; `chance` from 0 to 1 spreads the nodes
+    of a cluster, so that they do not all come at once. Pure."""
+    return min(_FIRST_S * 2.0 ** min(failures - 1, 10), _LONGEST_S) * (0.5 + chance / 2)
+
+
+class Drain:
+    """One per process; `run` until cancelled. `chance` gives numbers from 0 to 1."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        store: Adopting,
+        reach: Reach,
+        clock: Clock,
+        chance: Callable[[], float],
+        grace_s: float = _GRACE_S,
+        keep_ms: int = _KEEP_MS,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._reach = reach
+        self._clock = clock
+        self._chance = chance
+        self._grace_s = grace_s
+        self._keep_ms = keep_ms
+        self._timeline = 0
+        self._failures = 0
+        self._well_since: float | None = None
+        self._refused: dict[int, float] = {}
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.round()
+            except StoreError as error:  # of the journal's own file
+                telemetry.event("journal.round_failed", error=str(error))
+            await self._rest()
+
+    async def _rest(self) -> None:
+        news = self._journal.news
+        if self._failures:
+            await asyncio.sleep(pause(self._failures, self._chance()))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TICK_S):
+                await news.wait()
+        news.clear()
+
+    async def round(self) -> None:
+        """Hand over what can be, remove what has been kept long enough. Raises StoreError where
+        the journal's own file fails."""
+        await self._follow_the_timeline()
+        await self._hand_over()
+        now = self._clock.now()
+        kept = 0 if self._journal.crowded else self._keep_ms
+        while await self._journal.book.drop(before=now - kept):
+            pass
+        await self._journal.measure(now)
+
+    async def _follow_the_timeline(self) -> None:
+        """What an older timeline took may be gone with it: hand it over once more."""
+        timeline = self._reach.timeline
+        if timeline > self._timeline and self._reach.well:
+            await self._journal.book.drain_again(timeline)
+            self._timeline = timeline
+
+    async def _hand_over(self) -> None:
+        after = 0
+        while True:
+            rows = await self._journal.book.pending(after=after, most=_SLICE)
+            if not rows:
+                return
+            after = rows[-1].number
+            entries = await self._readable(rows)
+            if not self._known_well:  # one is enough to find out
+                for number, entry in entries[:1]:
+                    if not await self._adopt([(number, entry)]):
+                        return
+                entries = entries[1:]
+            due = [each for each in entries if self._is_due(each[1])]
+            if due and not await self._adopt(due):
+                return
+
+    @property
+    def _known_well(self) -> bool:
+        return self._well_since is not None and not self._reach.away
+
+    def _is_due(self, entry: Entry) -> bool:
+        if entry.origin == self._journal.node:
+            return True
+        since = self._well_since
+        return since is not None and self._clock.monotonic() - since >= self._grace_s
+
+    async def _readable(self, rows: Sequence[JournalRow]) -> list[tuple[int, Entry]]:
+        now = self._clock.monotonic()
+        entries, damaged = [], []
+        for row in rows:
+            entry = self._journal.learn(row)
+            if entry is None:
+                damaged.append(row.number)
+            elif self._refused.get(row.number, now) <= now:
+                entries.append((row.number, entry))
+        if damaged:
+            await self._journal.damaged(damaged)
+        return entries
+
+    async def _adopt(self, entries: Sequence[tuple[int, Entry]]) -> bool:
+        """Whether the store answered. All at once: the engine commits them together, in order."""
+        timeline = self._reach.timeline  # of the commit, or older
+        answers = await asyncio.gather(
+            *(self._adopt_one(number, entry) for number, entry in entries)
+        )
+        taken = [number for (number, _), took in zip(entries, answers, strict=True) if took]
+        if taken:
+            await self._journal.drained(taken, at=self._clock.now(), timeline=timeline)
+        if None in answers:
+            self._failures += 1
+            self._well_since = None
+            self._reach.lost("the journal could not be drained")
+            return False
+        self._failures = 0
+        if self._well_since is None:
+            self._well_since = self._clock.monotonic()
+        self._reach.found()
+        return True
+
+    async def _adopt_one(self, number: int, entry: Entry) -> bool | None:
+        """True: the store has it. False: it will not have this one now. None: it is away."""
+        both = entry.origin != self._journal.node or self._journal.is_copied(number)
+        messages = entry.answered(Assurance.JOURNAL_PEER if both else Assurance.JOURNAL)
+        try:
+            async with asyncio.timeout(_TRY_S):
+                answer = await self._store.adopt(entry.project, messages, entry.key)
+        except (StoreUnavailable, TimeoutError):
+            return None
+        except Exception as error:  # this entry's own trouble, not to hold up the others
+            telemetry.alarm("journal_refused").raise_(error=repr(error), message=entry.first)
+            self._refused[number] = self._clock.monotonic() + _REFUSED_S
+            return False
+        self._refused.pop(number, None)
+        if not self._refused and telemetry.alarm("journal_refused").raised:
+            telemetry.alarm("journal_refused").clear()
+        if isinstance(answer, Aliased):
+            _DRAINED.add(1, "aliased")
+            telemetry.event(
+                "journal.aliased",
+                messages=[ids.text(message.id) for message in messages],
+                of=[ids.text(of) for of in answer.of],
+            )
+        else:
+            _DRAINED.add(1, "adopted")
+        return True
