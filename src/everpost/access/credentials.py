@@ -1,12 +1,14 @@
 """From a token to a credential, by the SHA-256 of the token in the directory's snapshot."""
 
+import asyncio
+
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.model.credential import FULL_ACCESS, Credential
-from everpost.model.errors import Unauthorized
+from everpost.model.errors import Unauthorized, Unavailable
 from everpost.security.secrets import MAXIMUM, equal, token_hash
 from everpost.store.directory import Directory
-from everpost.store.interface import ApiKeyRow
+from everpost.store.interface import ApiKeyRow, StoreUnavailable
 
 __all__ = ["OPERATOR", "Access"]
 
@@ -22,6 +24,8 @@ _NOBODY = ApiKeyRow(
 )  # fmt: skip
 
 _LOOK_AGAIN_SECONDS = 0.2
+_PATIENCE_S = 1.0
+"""A database that is away must not hold up who asks with a key that nobody knows."""
 
 
 class Access:
@@ -31,6 +35,8 @@ class Access:
         self._directory = directory
         self._clock = clock
         self._looked_at = float("-inf")
+        self._blind = False
+        """The last look could not be had."""
 
     def authenticate(self, token: str | None) -> Credential:
         """The caller with this token, as far as this process knows now.
@@ -66,7 +72,8 @@ class Access:
     async def recognise(self, token: str | None) -> Credential:
         """Like `authenticate`; a key that is refused is looked for once more after reading the
         catalog again, since another process may have made it a moment ago. Strangers who guess
-        cause at most a few such reads a second."""
+        cause at most a few such reads a second. Raises Unavailable where that cannot be read: keys
+        that are known go on, of others nobody can say that they are invalid."""
         try:
             return self.authenticate(token)
         except Unauthorized as refused:
@@ -74,8 +81,21 @@ class Access:
                 raise
             now = self._clock.monotonic()
             if now - self._looked_at < _LOOK_AGAIN_SECONDS:
+                if self._blind:
+                    raise _cannot_say() from None
                 raise
             self._looked_at = now
-            if not await self._directory.refresh():
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    grown = await self._directory.refresh()
+            except (StoreUnavailable, TimeoutError) as error:
+                self._blind = True
+                raise _cannot_say() from error
+            self._blind = False
+            if not grown:
                 raise
         return self.authenticate(token)
+
+
+def _cannot_say() -> Unavailable:
+    return Unavailable("This API key is not known here, and the database does not answer now.")

@@ -150,10 +150,11 @@ class EmailBody(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
         _say("Everpost: what follows an attempt that may have delivered without our knowing it."),
     ] = None
     durability: Annotated[
-        Literal["committed", "relaxed"] | None,
+        Literal["replicated", "committed", "relaxed"] | None,
         _say(
-            "Everpost: the least that the answer must mean. `committed`: on disk; a server that"
-            " runs relaxed then refuses the message (422). `relaxed`: what this server does."
+            "Everpost: the least that the answer must mean. `committed`: in the database, on disk;"
+            " `replicated`: on the disks of its standbys, too. Not met now: 503, and nothing is"
+            " journalled; a server that never gives it: 422. `relaxed`: what this server does."
         ),
     ] = None
 

@@ -192,6 +192,7 @@ class StreamAnswer(msgspec.Struct):
     retry_cap: int
     lifetime: int
     in_doubt: str
+    durability: str | None
     object: str = "stream"
 
 
@@ -203,6 +204,7 @@ class ProjectAnswer(msgspec.Struct):
     weight: int
     sandbox: bool
     created_at: _Time
+    durability: str | None
     object: str = "project"
 
 

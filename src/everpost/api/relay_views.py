@@ -143,11 +143,14 @@ def stream(row: StreamRow) -> StreamAnswer:
         retry_cap=row.retry_cap_ms // 1000,
         lifetime=row.lifetime_ms // 1000,
         in_doubt=row.in_doubt.value,
+        durability=row.durability,
     )
 
 
 def project(row: ProjectRow) -> ProjectAnswer:
-    return ProjectAnswer(row.id, row.name, row.weight, row.sandbox, timestamp(row.created_at))
+    return ProjectAnswer(
+        row.id, row.name, row.weight, row.sandbox, timestamp(row.created_at), row.durability
+    )
 
 
 def difference(found: Sequence[Difference], *, applied: bool) -> DifferenceAnswer:

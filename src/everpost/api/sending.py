@@ -4,14 +4,15 @@ from typing import Annotated
 
 from everpost import ids, telemetry
 from everpost.api import drafts
-from everpost.api.answers import encode
+from everpost.api.answers import Answer, encode
 from everpost.api.bodies import EmailBody
 from everpost.api.moments import in_figures
 from everpost.api.requests import Request
 from everpost.api.services import Services
 from everpost.api.shapes import BatchAnswer, Created, ItemError
-from everpost.intake import Prepared, check_key, fingerprint
+from everpost.intake import Prepared, Receipt, check_key, fingerprint
 from everpost.model.errors import Invalid, Refusal
+from everpost.model.message import Assurance, Durability
 
 __all__ = ["send", "send_batch"]
 
@@ -20,7 +21,7 @@ _PARSE = telemetry.histogram("everpost_http_parse_seconds", "Decoding the JSON o
 
 async def send(
     services: Services, request: Request, body: Annotated[bytes, EmailBody]
-) -> Annotated[bytes, Created]:
+) -> Annotated[Answer, Created]:
     """Accept one email. It is durable when the answer arrives."""
     key = _key(request)
     now = services.clock.monotonic
@@ -37,18 +38,17 @@ async def send(
     except Refusal:
         if (first := await _answered(services, request, key, mark)) is None:
             raise
-        return first
+        return _answer(services, first)
     answer = b'{"id":"%b"}' % ids.text(prepared.message.id).encode()
-    if key is None:
-        return await services.intake.accept(credential, (prepared,), answer=answer)
-    return await services.intake.accept(
+    receipt = await services.intake.accept(
         credential, (prepared,), key=key, fingerprint=mark, answer=answer
     )
+    return _shown(services, receipt)
 
 
 async def send_batch(
     services: Services, request: Request, body: Annotated[bytes, list[EmailBody]]
-) -> Annotated[bytes, BatchAnswer]:
+) -> Annotated[Answer, BatchAnswer]:
     """Accept up to 100 emails, all in one durable step.
 
     Strict validation (the default) refuses all when one is bad; `x-batch-validation: permissive`
@@ -69,7 +69,7 @@ async def send_batch(
         except Refusal:
             if (first := await _answered(services, request, key, mark)) is None:
                 raise
-            return first
+            return _answer(services, first)
     else:
         items = drafts.decode_items(body)
         _PARSE.observe(now() - began)
@@ -79,10 +79,32 @@ async def send_batch(
     answer = encode(BatchAnswer(made, errors))
     if not prepared:
         first = await _answered(services, request, key, mark)
-        return answer if first is None else first
-    return await services.intake.accept(
+        return _answer(services, answer if first is None else first)
+    receipt = await services.intake.accept(
         request.credential, prepared, key=key, fingerprint=mark, answer=answer
     )
+    return _shown(services, receipt)
+
+
+_JOURNALLED = frozenset((Assurance.JOURNAL, Assurance.JOURNAL_PEER))
+
+
+def _shown(services: Services, receipt: Receipt) -> Answer:
+    """The answer, and in it what it means where that is less than what this server gives as a
+    rule."""
+    if receipt.assurance not in _JOURNALLED:
+        return _answer(services, receipt.answer)
+    word = receipt.assurance.value.encode()
+    return Answer(200, _saying(receipt.answer, word), headers=[(b"everpost-durability", word)])
+
+
+def _answer(services: Services, body: bytes) -> Answer:
+    relaxed = services.durability is Durability.RELAXED  # the application adds the header
+    return Answer(200, _saying(body, b"relaxed") if relaxed else body)
+
+
+def _saying(body: bytes, word: bytes) -> bytes:
+    return body[:-1] + b',"durability":"' + word + b'"}'
 
 
 def _key(request: Request) -> str | None:

@@ -11,6 +11,7 @@ from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Relays,
 from everpost.clock import Clock
 from everpost.ids import Id
 from everpost.intake import Intake
+from everpost.journal import Lookup
 from everpost.model.credential import Credential
 from everpost.model.message import Content, Durability
 from everpost.monitoring.health import Health
@@ -91,6 +92,8 @@ class Services:
     public_url: str
     admission: Admission
     durability: Durability = Durability.COMMITTED
+    journal: Lookup | None = None
+    """What waits for the store; None: nothing ever does."""
     limits: ApiLimits = field(default_factory=ApiLimits)
     words: Executor = field(default_factory=_one_thread)
     """Where times in English are read. One thread: the library behind it is used by one at a time,

@@ -52,10 +52,21 @@ class ListAnswer(msgspec.Struct, Generic[_T]):
     object: str = "list"
 
 
-class Created(msgspec.Struct):
+_Durability = Annotated[
+    Literal["journal+peer", "journal", "relaxed"] | None,
+    Meta(
+        description="Only where it is less than what this server gives as a rule: no database"
+        " answered, and the email is on the disks of a node and of one peer (`journal+peer`) or of"
+        " a node (`journal`); or the server runs relaxed."
+    ),
+]
+
+
+class Created(msgspec.Struct, omit_defaults=True):
     """The id of an accepted email. It is durable now."""
 
     id: str
+    durability: _Durability = None
 
 
 class ItemError(msgspec.Struct):
@@ -70,6 +81,7 @@ class BatchAnswer(msgspec.Struct, omit_defaults=True):
 
     data: list[Created]
     errors: list[ItemError] | None = None
+    durability: _Durability = None
 
 
 class EmailRef(msgspec.Struct):

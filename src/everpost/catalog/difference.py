@@ -78,10 +78,10 @@ def _words(row: CatalogRow, relays: Mapping[Id, str], pools: Mapping[Id, str]) -
             return {
                 "weight": row.weight, "pool": row.pool, "retry_first": row.retry_first_ms // 1000,
                 "retry_cap": row.retry_cap_ms // 1000, "lifetime": row.lifetime_ms // 1000,
-                "in_doubt": row.in_doubt.value,
+                "in_doubt": row.in_doubt.value, "durability": row.durability,
             }  # fmt: skip
         case ProjectRow():
-            return {"weight": row.weight}
+            return {"weight": row.weight, "durability": row.durability}
         case _:
             raise AssertionError(type(row))
 

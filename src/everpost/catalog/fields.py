@@ -19,6 +19,7 @@ _Text = str | UnsetType | None
 _Count = int | UnsetType | None
 _Flag = bool | UnsetType | None
 _Texts = list[str] | UnsetType | None
+_Demand = Literal["replicated", "committed"] | UnsetType | None
 
 
 def _say(text: str, *examples: Any) -> Meta:
@@ -40,6 +41,11 @@ _URL = _say(
     "`smtp://` or `smtps://`, with user, password, port; or `mx`: straight to the MX hosts of each"
     " destination.",
     "smtp://mail.example:587",
+)
+_DEMAND = _say(
+    "The least that an acceptance of its mail must mean, of stream, project and request the"
+    " strongest: `committed`, never only in a journal; `replicated`, on standbys, too. Else 503."
+    " Default: no demand."
 )
 _ROUTES_NAME = _say("Its name.", "to-example")
 _ROUTES_POOL = _say("The pool, by id or name.", "newsletters")
@@ -224,6 +230,7 @@ class StreamFields(_Said, kw_only=True, frozen=True, forbid_unknown_fields=True)
         Literal["resend", "hold", "fail"] | UnsetType,
         _say("What follows an attempt that may have delivered without our knowing it."),
     ] = UNSET
+    durability: Annotated[_Demand, _DEMAND] = UNSET
 
 
 class StreamEntry(StreamFields, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -241,6 +248,7 @@ class ProjectFields(_Said, kw_only=True, frozen=True, forbid_unknown_fields=True
     weight: Annotated[_Count, _say("Its share of the queue beside other projects. Default: 1.")] = (
         UNSET
     )
+    durability: Annotated[_Demand, _DEMAND] = UNSET
 
 
 class ProjectEntry(ProjectFields, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ from everpost.catalog.fields import ProjectFields, StreamFields, said
 from everpost.catalog.pool_form import find_pool
 from everpost.model.credential import Credential
 from everpost.model.errors import Invalid, NotFound
+from everpost.model.message import Assurance
 from everpost.model.pool import DEFAULT_POOL
 from everpost.model.states import InDoubtPolicy
 from everpost.store.directory import Directory
@@ -99,6 +100,8 @@ def changed_stream(row: StreamRow, given: StreamFields, pools: Sequence[PoolRow]
     ):
         if field in asked:
             new[column] = count(asked[field], field, low=low, high=high) * 1000
+    if "durability" in asked:
+        new["durability"] = _demand(asked["durability"])
     if "in_doubt" in asked:
         new["in_doubt"] = InDoubtPolicy(asked["in_doubt"])
     changed = msgspec.structs.replace(row, **new)
@@ -112,9 +115,16 @@ def changed_stream(row: StreamRow, given: StreamFields, pools: Sequence[PoolRow]
 def changed_project(row: ProjectRow, given: ProjectFields) -> ProjectRow:
     """The row with what is given changed. Raises Invalid naming the field."""
     asked = said(given)
-    if "weight" not in asked:
-        return row
-    return msgspec.structs.replace(row, weight=_weight(asked["weight"]))
+    new: dict[str, Any] = {}
+    if "weight" in asked:
+        new["weight"] = _weight(asked["weight"])
+    if "durability" in asked:
+        new["durability"] = _demand(asked["durability"])
+    return msgspec.structs.replace(row, **new)
+
+
+def _demand(given: str | None) -> Assurance | None:
+    return None if given is None else Assurance(given)
 
 
 def _weight(given: int | None) -> int:

@@ -27,11 +27,11 @@ def list_(api: Api, out: Printer) -> None:
         return
     out.table(
         ["name", "priority", "weight", "pool", "first retry", "then at most", "lifetime",
-         "in doubt"],
+         "in doubt", "durability"],
         (
             [r.get("name"), r.get("priority"), r.get("weight"), r.get("pool"),
              *(duration(float(r.get(n) or 0)) for n in ("retry_first", "retry_cap", "lifetime")),
-             r.get("in_doubt")]
+             r.get("in_doubt"), r.get("durability")]
             for r in rows
         ),
         empty="There are no streams.",
@@ -51,11 +51,21 @@ def list_(api: Api, out: Printer) -> None:
     type=click.Choice(["resend", "hold", "fail"]),
     help="What follows an attempt that may have delivered.",
 )
+@click.option(
+    "--durability",
+    type=click.Choice(["replicated", "committed"]),
+    help="The least that accepting its mail must mean.",
+)
+@click.option("--no-durability", is_flag=True, help="It demands nothing.")
 @connected
-def set_(api: Api, out: Printer, *, stream: str, no_pool: bool, **given: Any) -> None:
+def set_(
+    api: Api, out: Printer, *, stream: str, no_pool: bool, no_durability: bool, **given: Any
+) -> None:
     """Change STREAM (its name)."""
     said = {name: value for name, value in given.items() if value is not None}
-    body = changes(said, unset=["pool"] if no_pool else (), clash="taken away")
+    taken = {"pool": no_pool, "durability": no_durability}
+    unset = [name for name, away in taken.items() if away]
+    body = changes(said, unset=unset, clash="taken away")
     changed = api.patch(path_of("streams", stream), body)
     if out.as_json:
         out.json(changed)

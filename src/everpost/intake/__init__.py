@@ -7,7 +7,7 @@ Every check is linear in the size of what it reads.
 Must not live here: HTTP, SMTP or a vendor's field names (doors), bytes of mail (compose), SQL.
 """
 
-from everpost.intake.accept import Intake, Prepared, SealerLike, for_relay
+from everpost.intake.accept import Intake, Prepared, Receipt, SealerLike, for_relay
 from everpost.intake.draft import Draft, DraftAttachment
 from everpost.intake.idempotency import check_key, fingerprint
 from everpost.intake.limits import Limits
@@ -20,6 +20,7 @@ __all__ = [
     "Intake",
     "Limits",
     "Prepared",
+    "Receipt",
     "SealerLike",
     "check_key",
     "fingerprint",

@@ -12,7 +12,7 @@ from everpost import telemetry
 from everpost.clock import Clock
 from everpost.compose import CannotCompose, check, estimate_size
 from everpost.ids import Id, day, text
-from everpost.intake import fields, parties, schedule
+from everpost.intake import demands, fields, parties, schedule
 from everpost.intake.attachments import attachments
 from everpost.intake.draft import Draft
 from everpost.intake.limits import Limits
@@ -20,7 +20,7 @@ from everpost.intake.plaintext import plain_text
 from everpost.model.address import destination, parse_mailbox, shown
 from everpost.model.credential import Credential
 from everpost.model.errors import Conflict, Invalid, Missing, Unavailable
-from everpost.model.message import Address, Content, Durability, NewMessage, Priority
+from everpost.model.message import Address, Assurance, Content, NewMessage, Priority
 from everpost.model.states import InDoubtPolicy
 from everpost.security import SealingError
 from everpost.store.directory import Directory
@@ -35,7 +35,7 @@ from everpost.store.interface import (
     StreamRow,
 )
 
-__all__ = ["Intake", "Prepared", "SealerLike", "for_relay"]
+__all__ = ["Intake", "Prepared", "Receipt", "SealerLike", "for_relay"]
 
 _ACCEPTED = telemetry.counter(
     "everpost_intake_accepted_total", "Messages made durable", ("stream",)
@@ -66,18 +66,32 @@ class SealerLike(Protocol):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A message that passed every check and waits to be accepted."""
+    """A message that passed every check and waits to be accepted. `least`: what its acceptance must
+    mean, by its request, its stream or its project; None: whatever it can."""
 
     message: NewMessage
+    least: Assurance | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to give, and where what it speaks of is safe."""
+
+    answer: bytes
+    assurance: Assurance
 
 
 def for_relay(prepared: Prepared, relay: Id) -> Prepared:
     """The message for this one relay, whatever pool it would go to, and whatever its state."""
-    return Prepared(msgspec.structs.replace(prepared.message, only=relay))
+    message = msgspec.structs.replace(prepared.message, only=relay)
+    return msgspec.structs.replace(prepared, message=message)
 
 
 class Intake:
-    """Checks, seals and accepts. One per process, used from one thread: its event loop's."""
+    """Checks, seals and accepts. One per process, used from one thread: its event loop's.
+
+    `gives` is what a success of `strict` means; `store` may give less, for those who demand
+    nothing. Without a `strict` they are the same.
+    """
 
     def __init__(
         self,
@@ -89,17 +103,19 @@ class Intake:
         ids: Callable[[], Id],
         randomness: Callable[[int], bytes],
         limits: Limits,
-        durability: Durability,
+        gives: Assurance,
+        strict: Accepting | None = None,
         idempotency_ms: int = 86_400_000,
     ) -> None:
         self._store = store
+        self._strict = store if strict is None else strict
         self._directory = directory
         self._sealer = sealer
         self._clock = clock
         self._ids = ids
         self._randomness = randomness
         self._limits = limits
-        self._durability = durability
+        self._gives = gives
         self._idempotency_ms = idempotency_ms
         self._encode = msgspec.msgpack.Encoder().encode
         self._permits = parties.Permits(directory.now)
@@ -123,7 +139,8 @@ class Intake:
         tags = fields.tags(draft.tags, self._limits)
         metadata = fields.metadata(draft.metadata, self._limits)
         in_doubt = _in_doubt(draft, stream)
-        self._check_durability(draft)
+        tenant = permits.snapshot.projects.get(project)
+        least = demands.least(draft.durability, stream, tenant, gives=self._gives)
         due = self._due(draft, now)
         not_before = now if due is None else due
         expires_at = not_before + self._lifetime(draft, stream)
@@ -159,7 +176,7 @@ class Intake:
             sandbox=sandbox,
         )
         _PREPARE.observe(self._clock.monotonic() - started)
-        return Prepared(message)
+        return Prepared(message, least)
 
     async def accept(
         self,
@@ -169,33 +186,34 @@ class Intake:
         key: str | None = None,
         fingerprint: bytes = b"",
         answer: bytes,
-    ) -> bytes:
+    ) -> Receipt:
         """Make all of `prepared` durable at once, or nothing; the answer to give.
 
         That is `answer`, or the first answer when `key` and `fingerprint` came before. Raises
         Conflict when `key` came before with another fingerprint, Unavailable when the store cannot
-        write now: then nothing was written, as far as the store knows.
+        write now, or not as durably as one of them must be: then nothing was written, as far as the
+        store knows.
         """
         started = self._clock.monotonic()
         record = None
         if key is not None:
             expires_at = self._clock.now() + self._idempotency_ms
             record = IdempotencyKey(key, fingerprint, answer, expires_at)
+        least = next((each.least for each in prepared if each.least is not None), None)
+        store = self._store if least is None else self._strict
         try:
-            outcome = await self._store.accept(
-                credential.project, [p.message for p in prepared], record
-            )
+            outcome = await store.accept(credential.project, [p.message for p in prepared], record)
         except (StoreUnavailable, StoreCorrupt) as error:
             raise _unavailable(error) from error
         match outcome:
-            case Accepted():
+            case Accepted(assurance=assurance):
                 _COMMIT.observe(self._clock.monotonic() - started)
                 for each in prepared:
                     _ACCEPTED.add(1, each.message.stream)
-                return answer
-            case Replayed(answer=first):
+                return Receipt(answer, assurance)
+            case Replayed(answer=first, assurance=assurance):
                 _REPLAYED.add(1)
-                return first
+                return Receipt(first, assurance)
             case Conflicting():
                 raise Conflict(
                     "This idempotency key was used before with a different request.",
@@ -316,24 +334,6 @@ class Intake:
                 field="expires_in",
             )
         return lifetime
-
-    def _check_durability(self, draft: Draft) -> None:
-        asked = draft.durability
-        if asked is None:
-            return
-        if asked not in _DURABILITIES:
-            raise Invalid(
-                "Invalid `durability` field. It is `committed` or `relaxed`.", field="durability"
-            )
-        if asked == Durability.COMMITTED and self._durability is Durability.RELAXED:
-            raise Invalid(
-                "Invalid `durability` field. This server runs with relaxed durability and cannot "
-                "promise `committed`.",
-                field="durability",
-            )
-
-
-_DURABILITIES = frozenset(Durability)
 
 
 def _bodies(draft: Draft) -> tuple[str | None, str | None]:

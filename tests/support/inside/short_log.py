@@ -5,7 +5,7 @@ from typing import Any
 
 from everpost import telemetry
 from everpost.dispatch.dots import Dot, DotLog, Step
-from everpost.intake import Intake
+from everpost.intake import Intake, Receipt
 
 assert hasattr(telemetry, "_MOST_LINES")
 telemetry._MOST_LINES = 20
@@ -15,7 +15,7 @@ _accept = Intake.accept
 _mark = DotLog.mark
 
 
-async def _accepting(self: Intake, *args: Any, **kwargs: Any) -> bytes:
+async def _accepting(self: Intake, *args: Any, **kwargs: Any) -> Receipt:
     telemetry.event("said", filler=_FILLER)
     return await _accept(self, *args, **kwargs)
 

@@ -38,7 +38,7 @@ from everpost.ids import Id, IdMaker
 from everpost.intake import Intake, Limits
 from everpost.model.credential import SENDING_ACCESS, Credential
 from everpost.model.errors import Conflict
-from everpost.model.message import Content, Durability, NewMessage
+from everpost.model.message import Assurance, Content, Durability, NewMessage
 from everpost.model.outcome import AttemptRecord
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.monitoring import Facts, Health
@@ -514,7 +514,8 @@ def new_door(
     services = Services(
         intake=Intake(
             store=shelf, directory=directory, sealer=sealer, clock=clock, ids=make_id,
-            randomness=lambda n: b"\x01" * n, limits=Limits(), durability=durability,
+            randomness=lambda n: b"\x01" * n, limits=Limits(),
+            gives=Assurance(durability.value),
         ),
         access=Access(directory, clock),
         store=shelf,

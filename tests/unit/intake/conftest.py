@@ -10,7 +10,7 @@ import pytest
 from everpost.ids import IdMaker
 from everpost.intake import Draft, Intake, Limits
 from everpost.model.credential import SENDING_ACCESS, Credential
-from everpost.model.message import Content, Durability, NewMessage
+from everpost.model.message import Assurance, Content, NewMessage
 from everpost.model.states import InDoubtPolicy
 from everpost.store.directory import Directory, Snapshot
 from everpost.store.interface import (
@@ -68,6 +68,7 @@ class Shelf:
         self.messages: list[NewMessage] = []
         self.keys: dict[tuple[int, str], IdempotencyKey] = {}
         self.full = False
+        self.assurance = Assurance.COMMITTED
 
     async def accept(
         self, project: int, messages: Sequence[NewMessage], key: IdempotencyKey | None = None
@@ -81,7 +82,7 @@ class Shelf:
             if first is not key:
                 return Replayed(first.answer)
         self.messages.extend(messages)
-        return Accepted()
+        return Accepted(self.assurance)
 
     async def answered(self, project: int, key: str) -> IdempotencyKey | None:
         return self.keys.get((project, key))
@@ -154,6 +155,7 @@ class Desk:
     store: Shelf
     sealer: OpenSealer
     clock: StoppedClock
+    strict: Shelf
     credential: Credential = field(
         default_factory=lambda: Credential(project=1, permission=SENDING_ACCESS, actor="test")
     )
@@ -185,8 +187,8 @@ def draft(**changes: Any) -> Draft:
 
 @pytest.fixture(name="new_desk")
 def _new_desk() -> Callable[..., Desk]:
-    def make(durability: Durability = Durability.COMMITTED, **limits: Any) -> Desk:
-        clock, sealer, store = StoppedClock(), OpenSealer(), Shelf()
+    def make(gives: Assurance = Assurance.COMMITTED, **limits: Any) -> Desk:
+        clock, sealer, store, strict = StoppedClock(), OpenSealer(), Shelf(), Shelf()
         directory = Directory(cast(Catalog, None))
         directory.now = catalog()
         intake = Intake(
@@ -197,9 +199,10 @@ def _new_desk() -> Callable[..., Desk]:
             ids=IdMaker(clock.now),
             randomness=lambda n: b"\x01" * n,
             limits=Limits(**limits),
-            durability=durability,
+            gives=gives,
+            strict=strict,
         )
-        return Desk(intake, directory, store, sealer, clock)
+        return Desk(intake, directory, store, sealer, clock, strict)
 
     return make
 

@@ -19,7 +19,7 @@ def _accept(
     desk: Desk, *, count: int = 1, key: str | None = None, body: bytes = b"a", answer: bytes = b"1"
 ) -> bytes:
     prepared = [Prepared(desk.prepare(draft())) for _ in range(count)]
-    return asyncio.run(
+    receipt = asyncio.run(
         desk.intake.accept(
             desk.credential,
             prepared,
@@ -28,6 +28,7 @@ def _accept(
             answer=answer,
         )
     )
+    return receipt.answer
 
 
 def test_a_batch_is_written_whole_and_answered(desk: Desk) -> None:

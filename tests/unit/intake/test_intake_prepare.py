@@ -10,7 +10,7 @@ from everpost.intake import DraftAttachment
 from everpost.model.errors import Invalid, Missing
 from everpost.model.message import (
     Address,
-    Durability,
+    Assurance,
     NewMessage,
     Priority,
     RecipientKind,
@@ -351,7 +351,7 @@ def test_an_option_that_makes_no_sense_is_refused_by_name(
 
 
 def test_a_relaxed_server_does_not_promise_committed(new_desk: NewDesk) -> None:
-    relaxed, committed = new_desk(Durability.RELAXED), new_desk()
+    relaxed, committed = new_desk(Assurance.RELAXED), new_desk()
     with pytest.raises(Invalid) as refusal:
         relaxed.prepare(draft(durability="committed"))
     assert refusal.value.field == "durability"

@@ -12,7 +12,7 @@ import msgspec
 from everpost import telemetry
 from everpost.ids import IdMaker, text
 from everpost.intake import Intake, Limits
-from everpost.model.message import Durability
+from everpost.model.message import Assurance
 from everpost.monitoring.canaries import Tally
 from everpost.monitoring.canary import Canary
 from everpost.net.mailbox import MailboxError
@@ -93,7 +93,7 @@ class Post:
                 ids=IDS,
                 randomness=secrets.token_bytes,
                 limits=Limits(),
-                durability=Durability.COMMITTED,
+                gives=Assurance.COMMITTED,
             ),
             look=self.look,
             token=lambda: secrets.token_hex(4),
