@@ -21,13 +21,15 @@ from everpost.api import (
     build_api,
     build_operator,
 )
+from everpost.assembly.journalling import Journalling
 from everpost.assembly.node import Node
 from everpost.assembly.parts import intake_of, relays_of, renderer_of
 from everpost.assembly.watch import Watch, free_bytes
 from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Routes, Streams
 from everpost.config import Settings
 from everpost.dispatch import Sandbox
-from everpost.model.message import Content
+from everpost.intake import Intake
+from everpost.model.message import Content, Durability
 from everpost.monitoring.health import Facts, Health, HealthLimits
 from everpost.monitoring.metrics import Metrics
 from everpost.monitoring.room import Room
@@ -79,6 +81,8 @@ def _services(
     threads: ThreadPoolExecutor,
     health: Health,
     admission: Admission,
+    *,
+    journalling: Journalling | None,
 ) -> Services:
     settings = node.settings
     renderer = renderer_of(node, threads)
@@ -97,7 +101,7 @@ def _services(
         return await asyncio.to_thread(metrics.exposition, facts, _restarts(node))
 
     return Services(
-        intake=intake_of(node),
+        intake=_intake(node, journalling),
         access=Access(node.directory, node.clock),
         store=node.store,
         controls=node.store,
@@ -128,13 +132,20 @@ def _services(
         exposition=exposition,
         admission=admission,
         public_url=settings.node.public_url or f"http://{settings.http.listen}",
-        durability=settings.store.durability,
+        durability=Durability.COMMITTED if settings.postgres.url else settings.store.durability,
+        journal=None if journalling is None else journalling.lookup,
         limits=ApiLimits(
             body_bytes=settings.http.body_bytes,
             requests=settings.limits.requests,
             schedule_days=settings.intake.schedule_days,
         ),
     )
+
+
+def _intake(node: Node, journalling: Journalling | None) -> Intake:
+    if journalling is None:
+        return intake_of(node)
+    return intake_of(node, journalling.accepting, journalling.accepting.strict)
 
 
 def _restarts(node: Node) -> dict[str, int]:
@@ -163,14 +174,17 @@ def _http_limits(settings: Settings) -> HttpLimits:
 
 @contextlib.asynccontextmanager
 async def open_doors(
-    node: Node, inherited: Mapping[str, int], metrics: Metrics
+    node: Node,
+    inherited: Mapping[str, int],
+    metrics: Metrics,
+    journalling: Journalling | None = None,
 ) -> AsyncIterator[None]:
     """Serve the API on the inherited sockets (or on its own, when started by hand)."""
     settings = node.settings
     threads = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
     admission = _admission(node)
     health = _health(node, admission.room)
-    services = _services(node, metrics, threads, health, admission)
+    services = _services(node, metrics, threads, health, admission, journalling=journalling)
     sockets = {
         name: adopt(inherited[name]) for name in ("api", "operator", "admin") if name in inherited
     }

@@ -5,16 +5,30 @@ from concurrent.futures import ThreadPoolExecutor
 
 from everpost.assembly.node import Node
 from everpost.catalog import Relays
+from everpost.config import Settings
 from everpost.dispatch import Renderer
 from everpost.intake import Intake, Limits
+from everpost.model.message import Assurance
+from everpost.store.interface import Accepting
 
-__all__ = ["intake_of", "relays_of", "renderer_of"]
+__all__ = ["gives", "intake_of", "relays_of", "renderer_of"]
 
 
-def intake_of(node: Node) -> Intake:
+def gives(settings: Settings) -> Assurance:
+    """What an answer of success of the store means, by these settings."""
+    if not settings.postgres.url:
+        return Assurance(settings.store.durability.value)
+    return Assurance.REPLICATED if settings.postgres.standbys else Assurance.COMMITTED
+
+
+def intake_of(
+    node: Node, accepting: Accepting | None = None, strict: Accepting | None = None
+) -> Intake:
+    """Into the store itself, or by these."""
     settings = node.settings.intake
     return Intake(
-        store=node.store,
+        store=node.store if accepting is None else accepting,
+        strict=strict,
         directory=node.directory,
         sealer=node.sealer,
         clock=node.clock,
@@ -26,7 +40,7 @@ def intake_of(node: Node) -> Intake:
             part_bytes=settings.part_bytes,
             schedule_days=settings.schedule_days,
         ),
-        durability=node.settings.store.durability,
+        gives=gives(node.settings),
         idempotency_ms=int(settings.idempotency_hours * 3_600_000),
     )
 

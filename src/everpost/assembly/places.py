@@ -22,6 +22,11 @@ class Places:
         return self.data / "everpost.db"
 
     @property
+    def journal(self) -> Path:
+        """What was accepted while no database answered."""
+        return self.data / "journal.db"
+
+    @property
     def set_aside(self) -> Path:
         """Rows that `everpost verify --repair` took out of the store."""
         return self.data / "set-aside"

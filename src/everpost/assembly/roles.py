@@ -15,6 +15,7 @@ from everpost import telemetry
 from everpost.assembly.canary import open_canary
 from everpost.assembly.dispatching import open_dispatch, rescuer_of
 from everpost.assembly.doors import open_doors
+from everpost.assembly.journalling import open_journal
 from everpost.assembly.node import Node, open_node
 from everpost.assembly.patrol import open_patrol
 from everpost.assembly.tasks import beside
@@ -105,7 +106,8 @@ async def _play(
             if "dispatch" in roles:
                 await stack.enter_async_context(open_dispatch(node, stop))
             if "api" in roles:
-                await stack.enter_async_context(open_doors(node, inherited, metrics))
+                journalling = await stack.enter_async_context(open_journal(node, inherited))
+                await stack.enter_async_context(open_doors(node, inherited, metrics, journalling))
             await stack.enter_async_context(beside(_refresh(node, dispatchers)))
             await stack.enter_async_context(beside(Recheck(node.store).run()))
             await stack.enter_async_context(beside(metrics.run()))

@@ -115,3 +115,11 @@ class ClusterSettings:
         low=0,
         high=10,
     )
+    journal_bytes: int = setting(
+        1024 * 1024 * 1024,
+        "What the journal may hold, copies of peers' entries included; beyond it, mail is refused "
+        "while no database answers. `limits.free_bytes` holds for it, too.",
+        unit="bytes",
+        low=1024 * 1024,
+        high=1 << 50,
+    )
