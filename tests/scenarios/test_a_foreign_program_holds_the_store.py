@@ -14,6 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from everpost.cli.checked_store import FileStore
 from everpost.cli.verifying import verify_store
 from tests.support.clients import copies, drain, email
 from tests.support.far_end import FarEnd
@@ -134,7 +135,7 @@ def test_it_copies_the_store(tmp_path: Path) -> None:
             for thread in clients:
                 thread.join(20)
         assert set(statuses) == {200}
-        outcome = verify_store(copy, processes=1, each=lambda *_: None)
+        outcome = verify_store(FileStore(copy), processes=1, each=lambda *_: None)
         assert not outcome.findings.kept
         assert 40 < outcome.checked.messages <= len(statuses)
         assert drain(house)["delivered"] == len(statuses)

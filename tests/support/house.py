@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from everpost.cli.checked_store import store_of
+from everpost.cli.setup import settings_of
 from everpost.cli.verifying import verify_store
 from everpost.ledger.findings import said
 from tests.support.waiting import wait_until
@@ -316,7 +318,8 @@ class House:
 
     def findings(self) -> list[str]:
         """What is wrong with its books, as `everpost verify` finds it; it may be running."""
-        outcome = verify_store(self.data / "everpost.db", processes=1, each=lambda *_: None)
+        store = store_of(settings_of(None, self._settings, {"node.data": self.data}))
+        outcome = verify_store(store, processes=1, each=lambda *_: None)
         return [said(finding) for finding in outcome.findings.kept]
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from everpost.assembly.places import Places
+from everpost.cli.checked_store import store_of
 from everpost.cli.client import json_option
 from everpost.cli.exits import FAILED, Failed
 from everpost.cli.root import Command
@@ -19,10 +20,13 @@ from everpost.cli.setup import node_options, settings_of
 from everpost.cli.show import Printer
 
 if TYPE_CHECKING:
+    from everpost.cli.checked_store import CheckedStore
     from everpost.cli.verifying import Outcome
+    from everpost.clock import Clock
     from everpost.config import Settings
     from everpost.ledger import Repaired
     from everpost.store.auditing import Totals
+    from everpost.store.interface import Store
 
 __all__ = ["command"]
 
@@ -52,11 +56,11 @@ def command(
     from everpost.store.interface import StoreError
 
     settings = settings_of(config, os.environ, {"node.data": data})
-    store = Places(settings.node.data).store
-    if not store.is_file():
-        raise Failed(f"there is no store at {store}; `everpost serve` makes it")
+    store = store_of(settings)
+    if missing := store.missing():
+        raise Failed(missing)
     try:
-        repaired = _repair(settings, as_json=as_json) if repair else None
+        repaired = _repair(store, settings, as_json=as_json) if repair else None
         outcome = _verify(store, processes or min(os.cpu_count() or 1, 4), as_json=as_json)
     except (StoreError, OSError) as error:
         raise Failed(f"{store} cannot be checked: {error}") from error
@@ -69,7 +73,7 @@ def command(
         click.get_current_context().exit(FAILED)
 
 
-def _verify(store: Path, processes: int, *, as_json: bool) -> "Outcome":
+def _verify(store: "CheckedStore", processes: int, *, as_json: bool) -> "Outcome":
     from everpost.cli.verifying import verify_store
 
     with _progress("checking", on=not as_json and sys.stderr.isatty()) as each:
@@ -90,41 +94,33 @@ def _progress(doing: str, *, on: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: progress.update(task, completed=done, total=of or None)
 
 
-def _repair(settings: "Settings", *, as_json: bool) -> "Repaired":
-    from everpost.assembly.wall import boot_id, borrow_clock
+def _repair(store: "CheckedStore", settings: "Settings", *, as_json: bool) -> "Repaired":
     from everpost.ids import IdMaker
     from everpost.ledger import repair
-    from everpost.store.sqlite import Auditor, SqliteStore
 
-    places = Places(settings.node.data)
-    settle_s = settings.node.clock_settle_s
-    clock = borrow_clock(places.clock, boot=boot_id(), settle_s=settle_s)
+    folder = Places(settings.node.data).set_aside
 
-    async def mend() -> "Repaired":
-        auditor = Auditor(places.store)
+    async def mend(opened: "Store", clock: "Clock") -> "Repaired":
+        owner = IdMaker(clock.now, secrets.token_bytes)()
+        with _progress("mending", on=not as_json and sys.stderr.isatty()) as each:
+            return await repair(
+                opened, owner=owner, clock=clock, folder=folder, each=lambda done: each(done, 0)
+            )
+
+    async def mend_ours() -> "Repaired":
+        auditor = store.auditor()
         try:
             await auditor.audit_bounds(1)  # opening a store would bring an old one up to date
         finally:
             await auditor.close()
-        store = SqliteStore(places.store, clock=clock, durability=settings.store.durability)
-        await store.open()
-        try:
-            owner = IdMaker(clock.now, secrets.token_bytes)()
-            with _progress("mending", on=not as_json and sys.stderr.isatty()) as each:
-                return await repair(
-                    store,
-                    owner=owner,
-                    clock=clock,
-                    folder=places.set_aside,
-                    each=lambda done: each(done, 0),
-                )
-        finally:
-            await store.close()
+        return await store.opened(settings, mend)
 
-    return asyncio.run(mend())
+    return asyncio.run(mend_ours())
 
 
-def _document(store: Path, outcome: "Outcome", repaired: "Repaired | None") -> dict[str, Any]:
+def _document(
+    store: "CheckedStore", outcome: "Outcome", repaired: "Repaired | None"
+) -> dict[str, Any]:
     import msgspec
 
     findings, checked = outcome.findings, outcome.checked

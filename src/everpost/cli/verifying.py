@@ -9,17 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import msgspec
 
+from everpost.cli.checked_store import CheckedStore
 from everpost.ids import Id
 from everpost.ledger import Checked, Findings, check_store, walk
 from everpost.ledger.walk import FIRST
 from everpost.recovery.spawning import die_with_parent
 from everpost.store.auditing import Totals
 from everpost.store.interface import StoreError
-from everpost.store.sqlite import Auditor
 
 __all__ = ["Outcome", "verify_store"]
 
@@ -27,6 +26,8 @@ SMALL_BYTES = 64 << 20
 """A store below this size is checked before a second process has started."""
 
 _PIECES = 64
+_FEW = 8
+"""Where there are fewer pieces, there is little to check."""
 _NICER = 10
 
 
@@ -39,33 +40,37 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float
 
 
-_Range = tuple[Path, Id, Id | None]
+_Range = tuple[CheckedStore, Id, Id | None]
 
 
 def verify_store(
-    path: Path, *, processes: int, each: Callable[[int, int], None], small: int = SMALL_BYTES
+    store: CheckedStore,
+    *,
+    processes: int,
+    each: Callable[[int, int], None],
+    small: int = SMALL_BYTES,
 ) -> Outcome:
     """Check a store, live or stopped; nothing in it is changed. `each` hears of pieces done, and of
     how many. Raises StoreError when it cannot be read at all."""
     began = time.monotonic()
-    bounds = asyncio.run(_bounds(path))
-    alone = processes == 1 or not bounds or path.stat().st_size < small
-    outcome = _alone(path, each) if alone else _together(path, bounds, processes, each)
+    bounds = asyncio.run(_bounds(store))
+    alone = processes == 1 or len(bounds) < _FEW or store.is_smaller_than(small)
+    outcome = _alone(store, each) if alone else _together(store, bounds, processes, each)
     return msgspec.structs.replace(outcome, seconds=time.monotonic() - began)
 
 
-async def _bounds(path: Path) -> Sequence[Id]:
-    auditor = Auditor(path)
+async def _bounds(store: CheckedStore) -> Sequence[Id]:
+    auditor = store.auditor()
     try:
         return await auditor.audit_bounds(_PIECES)
     finally:
         await auditor.close()
 
 
-def _alone(path: Path, each: Callable[[int, int], None]) -> Outcome:
-    checked, findings = _check_range((path, FIRST, None))
+def _alone(store: CheckedStore, each: Callable[[int, int], None]) -> Outcome:
+    checked, findings = _check_range((store, FIRST, None))
     each(1, 2)
-    rest, more, totals = _check_rest(path)
+    rest, more, totals = _check_rest(store)
     each(2, 2)
     checked.merge(rest)
     findings.merge(more)
@@ -73,15 +78,15 @@ def _alone(path: Path, each: Callable[[int, int], None]) -> Outcome:
 
 
 def _together(
-    path: Path, bounds: Sequence[Id], processes: int, each: Callable[[int, int], None]
+    store: CheckedStore, bounds: Sequence[Id], processes: int, each: Callable[[int, int], None]
 ) -> Outcome:
     ends: list[Id | None] = [*bounds, None]
-    ranges = [(path, *pair) for pair in zip((FIRST, *bounds), ends, strict=True)]
+    ranges = [(store, *pair) for pair in zip((FIRST, *bounds), ends, strict=True)]
     checked, findings = Checked(), Findings()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
     try:
-        rest = pool.submit(_check_rest, path)
+        rest = pool.submit(_check_rest, store)
         pieces = [pool.submit(_check_range, span) for span in ranges]
         for done, piece in enumerate(as_completed(pieces), 1):
             some, found = piece.result()
@@ -107,10 +112,10 @@ def _begin() -> None:
 
 
 def _check_range(span: _Range) -> tuple[Checked, Findings]:
-    path, after, upto = span
+    store, after, upto = span
 
     async def check() -> tuple[Checked, Findings]:
-        auditor, findings = Auditor(path), Findings()
+        auditor, findings = store.auditor(), Findings()
         try:
             return await walk(auditor, findings, after=after, upto=upto), findings
         finally:
@@ -119,9 +124,9 @@ def _check_range(span: _Range) -> tuple[Checked, Findings]:
     return asyncio.run(check())
 
 
-def _check_rest(path: Path) -> tuple[Checked, Findings, Totals | None]:
+def _check_rest(store: CheckedStore) -> tuple[Checked, Findings, Totals | None]:
     async def check() -> tuple[Checked, Findings, Totals | None]:
-        auditor, findings = Auditor(path), Findings()
+        auditor, findings = store.auditor(), Findings()
         try:
             checked, totals = await check_store(auditor, findings)
             return checked, findings, totals

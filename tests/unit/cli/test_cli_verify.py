@@ -13,6 +13,7 @@ from click.testing import Result
 
 from everpost.cli import verify as verify_command
 from everpost.cli import verifying
+from everpost.cli.checked_store import FileStore
 from everpost.cli.verifying import verify_store
 from everpost.ids import Id
 from everpost.ledger import Checked, Finding, Findings, Repaired
@@ -127,12 +128,12 @@ def test_many_processes_find_what_one_does(data: Path) -> None:
     change(data, "DELETE FROM events WHERE message = ?", ids[10])
     change(data, "DELETE FROM contents WHERE id = ?", ids[40])
     change(data, "UPDATE tallies SET n = n + 1 WHERE state = 'queued'")
-    path, heard = data / "everpost.db", list[tuple[int, int]]()
-    alone = verify_store(path, processes=1, each=lambda done, of: heard.append((done, of)))
+    store, heard = FileStore(data / "everpost.db"), list[tuple[int, int]]()
+    alone = verify_store(store, processes=1, each=lambda done, of: heard.append((done, of)))
     assert heard == [(1, 2), (2, 2)]
     heard.clear()
     together = verify_store(
-        path, processes=2, each=lambda done, of: heard.append((done, of)), small=0
+        store, processes=2, each=lambda done, of: heard.append((done, of)), small=0
     )
     assert heard[-1] == (len(heard), len(heard))
     assert len(heard) > 10
@@ -146,10 +147,10 @@ def test_many_processes_find_what_one_does(data: Path) -> None:
 def test_a_process_that_checks_is_killed(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_store(data, 5)
+    make_store(data, 20)
     monkeypatch.setattr(verifying, "_begin", partial(os._exit, 1))
     with pytest.raises(StoreError, match="was killed"):
-        verify_store(data / "everpost.db", processes=2, each=lambda *_: None, small=0)
+        verify_store(FileStore(data / "everpost.db"), processes=2, each=lambda *_: None, small=0)
 
 
 def test_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ have on disk, and a COMMIT is never cancelled.
 """
 
 from everpost.store.postgres.auditing import Auditor
+from everpost.store.postgres.connection import Address
 from everpost.store.postgres.store import PostgresStore
 
-__all__ = ["Auditor", "PostgresStore"]
+__all__ = ["Address", "Auditor", "PostgresStore"]

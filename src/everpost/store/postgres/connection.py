@@ -118,6 +118,11 @@ class Address:
         self._password_file = password_file
         self._deadline_s = deadline_s
 
+    def __str__(self) -> str:
+        """For people: without what is secret."""
+        shown = {name: self._parameters.get(name) for name in ("host", "port", "dbname", "user")}
+        return " ".join(f"{name}={value}" for name, value in shown.items() if value)
+
     def connect(self) -> Db:
         """Raises StoreError when the password's file cannot be read, psycopg.Error."""
         parameters = self._parameters
