@@ -53,10 +53,12 @@ _MOST_TRIES: Final = 6
 """Of one transaction. Deadlocks and cancelled statements end within a few."""
 _PAUSE_S: Final = 0.02
 """Before the second try, on average; twice as long before each further one."""
-_REST_S: Final = 0.25
-"""After a connection that could not be had, how long the next ones are not even tried."""
+_REST_S: Final = 1.0
+"""After a connection that could not be had, the next ones are not even tried for as long as that
+took, but no longer than this: who waits for a host that is gone must not hold up who hands in."""
 
 _BEGIN = SQL["begin"]
+_PROMISE = SQL["promise"]
 
 
 class Lane:
@@ -87,6 +89,7 @@ class Lane:
         self._starting = threading.Lock()
         self._db: Db | None = None
         self._resting_until = 0.0
+        self._promise = ("", "")
         self._left: list[Work[Any]] = []
         self._pace = Pace()
         self._failing = False
@@ -323,6 +326,7 @@ class Lane:
         row = cursor.fetchone()
         assert row is not None
         heard = self._standing.heard(row, since=since)
+        self._promise = heard.promise
         return Transaction(
             db,
             heard.now,
@@ -347,6 +351,20 @@ class Lane:
             raise StoreInDoubt(f"COMMIT was answered with a warning: {'; '.join(db.warnings)}")
         if status != "COMMIT":
             raise StoreUnavailable(f"COMMIT was answered with {status}")
+        self._was_kept(db)
+
+    def _was_kept(self, db: Db) -> None:
+        """Raises StoreInDoubt when the standbys that COMMIT waited for were struck off meanwhile:
+        then it was let go, without a word, and they may not have it."""
+        _, names = self._promise
+        if not names:
+            return
+        try:
+            promise = db.execute(_PROMISE).fetchone()
+        except psycopg.Error as error:
+            raise StoreInDoubt(f"no answer after COMMIT: {error}") from error
+        if promise != self._promise:
+            raise StoreInDoubt(f"what COMMIT waits for changed from {names!r} meanwhile")
 
     def _together(
         self, tx: Transaction, works: Sequence[Work[Any]]
@@ -415,12 +433,14 @@ class Lane:
         if self._db is not None and not self._db.lost:
             return self._db
         self._drop()
-        if time.monotonic() < self._resting_until:
+        began = time.monotonic()
+        if began < self._resting_until:
             raise StoreUnavailable("no connection to the database")
         try:
             self._db = self._connect()
         except Exception as error:
-            self._resting_until = time.monotonic() + _REST_S
+            now = time.monotonic()
+            self._resting_until = now + min(now - began, _REST_S)
             self._standing.silent(error)
             raise
         return self._db

@@ -22,11 +22,13 @@ _FACTS: Final = 7
 
 
 class Heard(NamedTuple):
-    """A server's time, for leases as well, and what it is worth."""
+    """A server's time, for leases as well, and what it is worth. `promise`: what a COMMIT waits
+    for, by its settings."""
 
     now: int
     steady: int
     judged: Judgement
+    promise: tuple[str, str]
 
     def demand(self) -> Assurance:
         """What its COMMIT will mean. Raises StoreUnavailable when nothing may be written there."""
@@ -94,10 +96,10 @@ class Standing:
             if self._trouble or judged.problems:
                 self._last = judged
             self._trouble = ""
-        given = self._given
+        given, promise = self._given, (facts.commit, facts.names)
         if given is not None:
-            return Heard(given.now(), given.steady(), judged)
-        return Heard(said_ms, said_ms, judged)
+            return Heard(given.now(), given.steady(), judged, promise)
+        return Heard(said_ms, said_ms, judged, promise)
 
     def silent(self, error: BaseException) -> None:
         """No server answered."""

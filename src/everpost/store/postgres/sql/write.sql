@@ -37,6 +37,10 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
     FROM pg_stat_replication WHERE state IS NULL OR state = 'streaming'
   )::bigint;
 
+-- What a COMMIT waits for. Where that was taken away while one waited, it was let go.
+-- name: promise
+SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names');
+
 -- A record in the log, so that COMMIT waits for all that came before it.
 -- name: touch
 SELECT pg_logical_emit_message(true, 'everpost', '');
