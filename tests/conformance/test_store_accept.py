@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from everpost.ids import made_at
 from everpost.model.message import Durability, Priority
 from everpost.model.states import InDoubtPolicy, State
 from everpost.store.interface import (
@@ -37,7 +38,7 @@ def test_a_message_comes_back_as_it_was_accepted(engine: Engine) -> None:
             assert (found.to, found.cc, found.bcc) == (list(sent.to), list(sent.cc), [])
             assert (found.subject, found.sender) == (sent.subject, sent.sender)
             assert (list(found.tags), found.metadata) == (list(sent.tags), sent.metadata)
-            assert found.created_at == START
+            assert found.created_at == made_at(sent.id)
             assert (found.durability, found.in_doubt) == ("committed", InDoubtPolicy.HOLD)
             assert found.sandbox is True
             assert [(r.n, r.address, r.destination) for r in found.recipients] == [
