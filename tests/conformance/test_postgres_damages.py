@@ -149,6 +149,26 @@ def test_a_slow_transaction_ends_after_a_later_one_and_no_consumer_misses_it(
     asyncio.run(scene())
 
 
+def test_the_number_of_a_transaction_has_one_more_digit(postgres_engine: PostgresEngine) -> None:
+    first, second = message(), message()
+    insert = (
+        "INSERT INTO events (message, seq, type, at, data, tx)"
+        " VALUES (:id, 1, 'accepted', 1, '{}', CAST(:tx AS xid8))"
+    )
+
+    async def scene() -> None:
+        async with postgres_engine.opened() as store:
+            postgres_engine.execute(insert, {"id": second.id, "tx": "10"})
+            postgres_engine.execute(insert, {"id": first.id, "tx": "9"})
+            found = await store.outbox("webhooks", limit=9)
+            assert [event.message for event in found] == [first.id, second.id]
+            await store.mark_published("webhooks", found[0].position)
+            await store.mark_published("webhooks", found[1].position)
+            assert await store.outbox("webhooks", limit=9) == []
+
+    asyncio.run(scene())
+
+
 def test_a_bigger_store_is_cut_into_pieces_of_about_the_same_size(
     postgres_engine: PostgresEngine,
 ) -> None:

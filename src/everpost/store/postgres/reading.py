@@ -54,13 +54,13 @@ _RECIPIENTS = SQL["recipients_by_message"]
 _CONTENT = SQL["content"]
 _ATTEMPTS = SQL["attempts_of_message"]
 _EVENTS = SQL["events_of_message"]
-_PARTS = SQL["parts_by_ref"]
+_PARTS = SQL["parts"]
 _BY_INDEX = SQL["by_index"]
 _TALLIES = SQL["tallies"]
 _DUE_NOW = SQL["due_now"]
 _DUE_UNSEEN = SQL["due_unseen"]
 _LANE_HEADS = SQL["lane_heads"]
-_FIRST_LATER = SQL["first_later"]
+_NEXT_LATER = SQL["next_later"]
 
 _AFTER_ALL_IDS = b"\xff" * 17
 _MOST_COUNTED = 10_000
@@ -110,7 +110,7 @@ def _by_id(db: Db, project: int, ids: Sequence[Id]) -> list[MessageRow]:
     recipients: dict[Id, list[RecipientRow]] = {id_: [] for id_ in ids}
     for row in fetch_all(db, _RECIPIENTS, (list(ids),)):
         recipients[row[0]].append(as_recipient(row))
-    found = {row[0]: row for row in fetch_all(db, _MESSAGES, (project, list(ids)))}
+    found = {row[0]: row for row in fetch_all(db, _MESSAGES, (list(ids), project))}
     return [as_message(found[id_], recipients[id_]) for id_ in ids if id_ in found]
 
 
@@ -186,5 +186,5 @@ def next_due(db: Db, busy: Sequence[str] = (), *, broadcast: bool = True, now: i
     fetch_all(db, _BY_INDEX)
     heads = fetch_all(db, _LANE_HEADS, values)
     times = [min(int(row[0]), now) for row in heads if row[0] is not None]
-    times += [int(row[0]) for row in fetch_all(db, _FIRST_LATER)]
+    times += [int(row[0]) for row in fetch_all(db, _NEXT_LATER)]
     return min(times, default=None)

@@ -49,6 +49,7 @@ _PURGE = SQL["purge_idempotency"]
 _PURGEABLE = SQL["purgeable"]
 _MARK_PUBLISHED = SQL["mark_published"]
 _OUTBOX = SQL["outbox"]
+_BY_INDEX = SQL["by_index"]
 
 _FOR_EVER = (1 << 63) - 1
 _ROW_BITS = 64
@@ -157,5 +158,6 @@ def mark_published(tx: Transaction, consumer: str, position: int) -> None:
 
 
 def outbox(db: Db, consumer: str, *, limit: int) -> Sequence[EventRow]:
+    fetch_all(db, _BY_INDEX)
     rows = fetch_all(db, _OUTBOX, {"consumer": consumer, "most": limit})
     return [as_outbox_event(row) for row in rows]

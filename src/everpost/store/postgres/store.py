@@ -188,7 +188,7 @@ class PostgresStore:
     async def next_due(self, busy: Sequence[str] = (), *, broadcast: bool = True) -> int | None:
         now = self.clock.now()
         return await self._lanes.read(
-            lambda db: reading.next_due(db, busy, broadcast=broadcast, now=now)
+            lambda db: reading.next_due(db, busy, broadcast=broadcast, now=now), snapshot=True
         )
 
     async def extend(
@@ -308,7 +308,9 @@ class PostgresStore:
     # -- outbox ------------------------------------------------------------------------------------
 
     async def outbox(self, consumer: str, *, limit: int) -> Sequence[EventRow]:
-        return await self._lanes.read(lambda db: recovery.outbox(db, consumer, limit=limit))
+        return await self._lanes.read(
+            lambda db: recovery.outbox(db, consumer, limit=limit), snapshot=True
+        )
 
     async def mark_published(self, consumer: str, position: int) -> None:
         await self._lanes.tend(lambda tx: recovery.mark_published(tx, consumer, position))

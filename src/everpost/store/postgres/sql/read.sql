@@ -30,10 +30,13 @@ SELECT id FROM messages
 WHERE project = %(project)s AND sandbox = 0 AND id > %(bound)s AND alias_of IS NULL
 ORDER BY id LIMIT %(most)s;
 
+-- One by one (OFFSET 0): without statistics the planner would read all of the project's.
 -- name: messages_by_id
-SELECT id, project, stream, message_id, sender, subject, lists, tags, metadata, scheduled_at,
-  expires_at, in_doubt, dialect, sandbox, durability, size, content
-FROM messages WHERE project = %s AND id = ANY (%s::bytea[]);
+SELECT m.* FROM unnest(%s::bytea[]) AS v (id) CROSS JOIN LATERAL (
+  SELECT id, project, stream, message_id, sender, subject, lists, tags, metadata, scheduled_at,
+    expires_at, in_doubt, dialect, sandbox, durability, size, content
+  FROM messages WHERE messages.project = %s AND messages.id = v.id OFFSET 0
+) AS m;
 
 -- name: recipients_by_message
 SELECT message, n, address, destination, kind, state, reason, route, attempts, not_before,
@@ -43,7 +46,7 @@ FROM recipients WHERE message = ANY (%s::bytea[]) ORDER BY message, n;
 -- name: content
 SELECT key_id, sealed, checksum FROM contents WHERE id = %s;
 
--- name: parts_by_ref
+-- name: parts
 SELECT p.day, p.hash, p.key_id, p.sealed, p.checksum
 FROM unnest(%s::bigint[], %s::bytea[]) AS v (day, hash)
 JOIN parts AS p ON p.project = %s AND p.day = v.day AND p.hash = v.hash;
@@ -65,7 +68,12 @@ ORDER BY e.seq;
 
 -- However stale the planner's statistics are: what follows finds a few rows by an index.
 -- name: by_index
-SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true);
+SELECT set_config('jit', 'off', true),
+  set_config('enable_seqscan', 'off', true),
+  set_config('enable_bitmapscan', 'off', true),
+  set_config('enable_hashjoin', 'off', true),
+  set_config('enable_mergejoin', 'off', true),
+  set_config('enable_sort', 'off', true);
 
 -- name: tallies
 SELECT state, sum(n)::bigint FROM tallies GROUP BY state;
@@ -82,7 +90,7 @@ SELECT count(*) FROM (
   ORDER BY not_before LIMIT %(most)s
 ) AS found;
 
--- name: first_later
+-- name: next_later
 SELECT not_before FROM recipients WHERE state = 'queued' AND due = 0 ORDER BY not_before LIMIT 1;
 
 -- The earliest row of each lane; `most` bounds the lanes looked at. From lane to lane by skipping,

@@ -75,10 +75,10 @@ WHERE (outbox_cursors.tx, outbox_cursors.position) < (excluded.tx, excluded.posi
 
 -- What a transaction that still runs will have written comes later: nothing beyond it is shown.
 -- name: outbox
-SELECT message, seq, recipient, type, at, data, tx::text, position FROM events
-WHERE (tx, position) > (
+SELECT e.message, e.seq, e.recipient, e.type, e.at, e.data, e.tx::text, e.position FROM events AS e
+WHERE (e.tx, e.position) > (
     coalesce((SELECT tx FROM outbox_cursors WHERE consumer = %(consumer)s), '0'),
     coalesce((SELECT position FROM outbox_cursors WHERE consumer = %(consumer)s), 0)
   )
-  AND tx < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY tx, position LIMIT %(most)s;
+  AND e.tx < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY e.tx, e.position LIMIT %(most)s;
