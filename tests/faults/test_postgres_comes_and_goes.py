@@ -347,6 +347,22 @@ def test_a_primary_that_turned_read_only_is_not_written_to(server: Postgres, dat
     asyncio.run(scene())
 
 
+def test_a_server_that_others_have_left_is_not_held_on_to(server: Postgres, database: str) -> None:
+    """Its sessions stay open, and look well: only by a new one does a lane come to the next."""
+    sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'everpost'"
+
+    async def scene() -> None:
+        async with _opened(server, database, lifetime_s=0.0) as store:
+            seen = set()
+            for _ in range(3):
+                await store.accept(1, [message()])
+                await store.facts()
+                seen |= {row[0] for row in server.execute("postgres", sessions)}
+            assert len(seen) >= 6
+
+    asyncio.run(scene())
+
+
 # --- settings that lose mail ----------------------------------------------------------------------
 
 

@@ -12,7 +12,8 @@ of the host, or by a release that wrote wall time.
 
 Errors:
     StoreError
-    ├── StoreUnavailable   cannot write now (disk full, read-only, closing): nothing was written
+    ├── StoreUnavailable   cannot write now (disk full, read-only, closing): nothing was written;
+    │                      or, over a network, it is not known: the same call may come again
     └── StoreCorrupt       a checksum or the schema does not fit; an operator must look
 """
 

@@ -1,6 +1,7 @@
 """Connections without any state of their own, so that a pool in transaction mode may stand between;
 and what PostgreSQL's errors mean to the store's callers."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,6 +17,7 @@ from everpost.store.postgres.arrays import register
 from everpost.store.queries import load
 
 __all__ = [
+    "LIFETIME_S",
     "SQL",
     "Address",
     "Db",
@@ -30,6 +32,10 @@ SQL: Mapping[str, bytes] = {
     name: query.encode() for name, query in load(Path(__file__).parent / "sql").items()
 }
 """The engine's named queries, as psycopg wants them."""
+
+LIFETIME_S: Final = 20.0
+"""Below the shortest time in which a failover makes another primary (Patroni's least `ttl`): a
+session with the one that was left does not outlast it (RELIABILITY finding 6)."""
 
 _CONNECT_S: Final = 3
 _KEEPALIVES: Final[Mapping[str, Any]] = {
@@ -59,15 +65,18 @@ class Db(psycopg.Connection[tuple[Any, ...]]):
     as if a standby had it. A statement without an answer for `deadline_s` costs the connection.
 
     `warnings` gathers what the server warned of; `rows` is a cursor whose answers come in binary.
+    After `until` (monotonic seconds) it is old: its server may be one that others have left.
     """
 
     deadline_s: float
+    until: float
     warnings: list[str]
     rows: "psycopg.Cursor[tuple[Any, ...]]"
 
-    def prepare_for(self, deadline_s: float) -> Self:
+    def prepare_for(self, deadline_s: float, *, until: float) -> Self:
         """Once, after it was opened."""
         self.deadline_s = deadline_s
+        self.until = until
         self.warnings = []
         self.prepare_threshold = None
         self.add_notice_handler(self._noticed)
@@ -93,20 +102,32 @@ class Db(psycopg.Connection[tuple[Any, ...]]):
         """Nothing can be asked of it any more."""
         return self.pgconn.status != pq.ConnStatus.OK
 
+    @property
+    def old(self) -> bool:
+        return time.monotonic() > self.until
+
 
 class Address:
-    """Where the primary is, and how to get in. `url` is libpq's, several hosts allowed."""
+    """Where the primary is, and how to get in. `url` is libpq's, several hosts allowed. A
+    connection is kept for `lifetime_s`."""
 
-    __slots__ = ("_deadline_s", "_parameters", "_password_file")
+    __slots__ = ("_deadline_s", "_lifetime_s", "_parameters", "_password_file")
 
-    def __init__(self, url: str, *, password_file: Path | None = None, deadline_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        password_file: Path | None = None,
+        deadline_s: float,
+        lifetime_s: float = LIFETIME_S,
+    ) -> None:
         """Raises StoreError for text that is no address."""
         try:
             given = conninfo_to_dict(url)
         except psycopg.Error as error:
             raise StoreError(f"postgres.url cannot be read: {error}") from error
         defaults = {
-            "connect_timeout": _CONNECT_S,
+            "connect_timeout": max(1, min(_CONNECT_S, int(deadline_s))),
             "tcp_user_timeout": int(deadline_s * 1000),
             "application_name": "everpost",
             **_KEEPALIVES,
@@ -117,6 +138,7 @@ class Address:
         self._parameters: dict[str, Any] = {**defaults, **given}
         self._password_file = password_file
         self._deadline_s = deadline_s
+        self._lifetime_s = lifetime_s
 
     def __str__(self) -> str:
         """For people: without what is secret."""
@@ -133,7 +155,7 @@ class Address:
                 raise StoreUnavailable(f"postgres.password_file: {error}") from error
             parameters = {**parameters, "password": text.partition("\n")[0].strip()}
         db = Db.connect("", autocommit=True, **parameters)
-        return db.prepare_for(self._deadline_s)
+        return db.prepare_for(self._deadline_s, until=time.monotonic() + self._lifetime_s)
 
 
 def is_gone(error: BaseException, db: Db | None) -> bool:
@@ -149,7 +171,7 @@ def is_passing(error: BaseException) -> bool:
 def is_storage_fault(error: BaseException) -> bool:
     """Faults of the store as a whole: no operation of a batch is to blame."""
     if not isinstance(error, psycopg.Error):
-        return isinstance(error, StoreUnavailable)
+        return isinstance(error, StoreInDoubt)
     if error.sqlstate is None:  # libpq's own: no connection, or none any more
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return error.sqlstate[:2] in _STORAGE or error.sqlstate in _PASSING

@@ -307,8 +307,9 @@ class Lane:
     def _commit(self, db: Db, works: Sequence[Work[Any]], *, doubted: bool) -> list[_Outcome]:
         for work in works:
             work.queued = 0
+        tx = self._begin(db, doubted)
         try:
-            outcomes, left = self._together(self._begin(db, doubted), works)
+            outcomes, left = self._together(tx, works)
         except Exception as error:
             if is_gone(error, db) or is_storage_fault(error):
                 raise
@@ -327,6 +328,8 @@ class Lane:
         assert row is not None
         heard = self._standing.heard(row, since=since)
         self._promise = heard.promise
+        if not heard.judged.writable:  # another connection may lead to another server
+            self._drop()
         return Transaction(
             db,
             heard.now,
@@ -430,7 +433,7 @@ class Lane:
 
     def _connection(self) -> Db:
         """Raises StoreError, psycopg.Error; at once while the last failure is fresh."""
-        if self._db is not None and not self._db.lost:
+        if self._db is not None and not (self._db.lost or self._db.old):
             return self._db
         self._drop()
         began = time.monotonic()

@@ -45,8 +45,11 @@ class Lanes:
         deadline_s: float,
         patience_s: float,
         password_file: Path | None,
+        lifetime_s: float,
     ) -> None:
-        self.address = Address(url, password_file=password_file, deadline_s=deadline_s)
+        self.address = Address(
+            url, password_file=password_file, deadline_s=deadline_s, lifetime_s=lifetime_s
+        )
         relaxed = durability is Durability.RELAXED
         self._standing = Standing(clock=clock, standbys=standbys, relaxed=relaxed)
         self.clock: Clock = self._standing.clock
@@ -141,7 +144,9 @@ class Lanes:
 
     def _heard(self, db: Db) -> None:
         since = self._standing.asking()
-        self._standing.looked(fetch_all(db, _STANDING)[0], since=since)
+        heard = self._standing.looked(fetch_all(db, _STANDING)[0], since=since)
+        if not heard.judged.writable:  # another connection may lead to another server
+            db.close()
 
     def _looked(self, looked: "asyncio.Future[None]") -> None:
         if not looked.cancelled():

@@ -114,6 +114,8 @@ class _Connection:
                 return None, as_store_error(error)
 
     def _once(self, read: Callable[[Db], Any], snapshot: bool) -> Any:
+        if self._db is not None and self._db.old:
+            self.drop()
         if self._db is None:
             self._db = self._connect()
         db = self._db

@@ -50,6 +50,7 @@ from everpost.store.postgres.accepting import Accept
 from everpost.store.postgres.adopting import Adopt
 from everpost.store.postgres.auditing import Auditor
 from everpost.store.postgres.claiming import ClaimWork
+from everpost.store.postgres.connection import LIFETIME_S
 from everpost.store.postgres.lanes import Lanes
 from everpost.store.postgres.partitions import Partitions
 from everpost.store.postgres.settling import Rescue, Settle
@@ -69,7 +70,7 @@ class PostgresStore:
     made recipients due, with their number: to wake dispatch. `readers`: connections for reading.
     `deadline_s`: a statement without an answer for so long is given up, with its connection.
     `patience_s` is how long a write may wait for others before it is refused. `keep_days`: days
-    older than that are dropped; 0: none.
+    older than that are dropped; 0: none. `lifetime_s`: how long a connection is kept.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class PostgresStore:
         patience_s: float = 10.0,
         password_file: Path | None = None,
         keep_days: int = 0,
+        lifetime_s: float = LIFETIME_S,
     ) -> None:
         self._lanes = Lanes(
             url,
@@ -96,6 +98,7 @@ class PostgresStore:
             deadline_s=deadline_s,
             patience_s=patience_s,
             password_file=password_file,
+            lifetime_s=lifetime_s,
         )
         self.clock: Clock = self._lanes.clock
         self._turns = Turns()
