@@ -88,15 +88,20 @@ class JournalledAccepting:
     async def accept_strictly(
         self, project: int, messages: Sequence[NewMessage], key: IdempotencyKey | None
     ) -> _Answer:
-        """By the store, or not at all; as long as the store itself takes for an answer."""
+        """By the store, or not at all; as long as the store itself takes for an answer. While it is
+        away, at once: those who wait for it must not be in the way of those who need not."""
         if (known := await self._known(project, key)) is not None:
             return known
-        try:
-            answer = await self._store.accept(project, messages, key)
-        except StoreUnavailable as error:
-            self._reach.lost(str(error))
-            raise
-        self._reach.found()
+        if self._reach.away:
+            raise StoreUnavailable("no database answers")
+        asked = self._asking(project, messages, key)
+        await asyncio.wait({asked}, timeout=self._patience_s)
+        if not asked.done():
+            self._reach.lost("no answer in time")
+            await asyncio.wait({asked})
+        answer = self._told(asked)
+        if answer is None:
+            raise StoreUnavailable("the database cannot write now")
         return answer
 
     async def answered(self, project: int, key: str) -> IdempotencyKey | None:
@@ -118,14 +123,24 @@ class JournalledAccepting:
         self, project: int, messages: Sequence[NewMessage], key: IdempotencyKey | None
     ) -> _Answer | None:
         """The store's answer; None: there is none in time, or it cannot write."""
-        asked = asyncio.ensure_future(self._store.accept(project, messages, key))
-        self._late.add(asked)
-        asked.add_done_callback(self._answered_late)
-        # Never cancelled, whoever goes away: a COMMIT may be under way.
+        asked = self._asking(project, messages, key)
         await asyncio.wait({asked}, timeout=self._patience_s)
         if not asked.done():
             self._reach.lost("no answer in time")
             return None
+        return self._told(asked)
+
+    def _asking(
+        self, project: int, messages: Sequence[NewMessage], key: IdempotencyKey | None
+    ) -> "asyncio.Future[_Answer]":
+        """Never cancelled, whoever goes away: a COMMIT may be under way."""
+        asked = asyncio.ensure_future(self._store.accept(project, messages, key))
+        self._late.add(asked)
+        asked.add_done_callback(self._answered_late)
+        return asked
+
+    def _told(self, asked: "asyncio.Future[_Answer]") -> _Answer | None:
+        """What was answered; None: it cannot be written now."""
         try:
             answer = asked.result()
         except StoreUnavailable as error:

@@ -12,7 +12,7 @@ from everpost.store.interface import StoreError
 
 __all__ = ["Roster"]
 
-_LOOK_S = 5.0
+_LOOK_S = 2.0
 _PATIENCE_S = 30.0
 
 _encode = msgspec.msgpack.Encoder().encode

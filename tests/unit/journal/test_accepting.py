@@ -116,6 +116,29 @@ def test_more_is_demanded_than_a_journal_gives(database: Path) -> None:
     asyncio.run(scene())
 
 
+def test_who_demands_more_is_not_in_the_way_of_others(database: Path) -> None:
+    """One waits for as long as the database does, and the others are told so at once."""
+
+    async def scene() -> None:
+        async with desk(database) as node:
+            node.switch.mode = "silent"
+            first = asyncio.ensure_future(node.accepting.strict.accept(1, [message()]))
+            while not node.reach.away:
+                await asyncio.sleep(0)
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable):
+                    await node.accepting.strict.accept(1, [message()])
+            assert node.switch.asked == 1
+            assert not first.done()
+            node.switch.answer.set()
+            with pytest.raises(StoreUnavailable):
+                await first
+            node.switch.mode = "up"
+            assert await node.accepting.strict.accept(1, [message()]) == Accepted()
+
+    asyncio.run(scene())
+
+
 def test_a_key_that_comes_again_while_the_database_is_away(database: Path) -> None:
     async def scene() -> None:
         async with desk(database) as node:
