@@ -7,6 +7,7 @@ import pytest
 
 from everpost.ids import text
 from everpost.model.errors import Conflict
+from everpost.model.message import Assurance
 from everpost.model.states import InDoubtPolicy
 from everpost.store.directory import Directory
 from everpost.store.interface import (
@@ -59,8 +60,13 @@ def _relay(name: str = "r1") -> RelayRow:
 def test_rows_come_back_as_they_were_put(engine: Engine) -> None:
     key, domain, relay = _api_key(domain=make_id(), sandbox=True), _domain(), _relay()
     dkim = _dkim(domain)
-    project = ProjectRow(id=2, name="second", sandbox=True, created_at=START)
-    stream = StreamRow(2, "alerts", "transactional", InDoubtPolicy.HOLD, 1000, 10, 100, "pool")
+    project = ProjectRow(
+        id=2, name="second", sandbox=True, created_at=START, durability=Assurance.COMMITTED
+    )
+    stream = StreamRow(
+        2, "alerts", "transactional", InDoubtPolicy.HOLD, 1000, 10, 100, "pool",
+        durability=Assurance.REPLICATED,
+    )  # fmt: skip
 
     async def scene() -> None:
         async with engine.opened() as store, engine.opened() as other:

@@ -28,7 +28,7 @@ WHOLE: dict[str, Any] = {
         {"name": "bulk", "pool": "bulk", "stream": "broadcast", "tag": "kind=news"},
     ],
     "streams": [{"name": "transactional", "pool": "main", "weight": 3}],
-    "projects": [{"name": "bob", "weight": 2}],
+    "projects": [{"name": "bob", "weight": 2, "durability": "committed"}],
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from everpost.catalog.fields import NewPool, NewRelay, ProjectFields, StreamFields
 from everpost.model.credential import SENDING_ACCESS
 from everpost.model.errors import Forbidden, Invalid, NotFound
+from everpost.model.message import Assurance
 from everpost.model.states import InDoubtPolicy
 from everpost.store.interface import StreamRow
 from tests.support.catalog_house import ANA, BOB, House, opened
@@ -34,11 +35,13 @@ def test_a_stream_is_changed_otherwise_than_asked(tmp_path: Path) -> None:
         await house.relays.add(ANA, NewRelay(url="smtp://a.test"))
         await house.pools.add(ANA, NewPool(name="p", tiers=[["a.test"]]))
         given = StreamFields(
-            weight=5, pool="p", retry_first=30, retry_cap=600, lifetime=3600, in_doubt="fail"
-        )
+            weight=5, pool="p", retry_first=30, retry_cap=600, lifetime=3600, in_doubt="fail",
+            durability="replicated",
+        )  # fmt: skip
         await house.streams.change(ANA, "transactional", given)
         row = house.directory.now.streams[1, "transactional"]
         assert (row.weight, row.pool, row.in_doubt) == (5, "p", InDoubtPolicy.FAIL)
+        assert row.durability is Assurance.REPLICATED
         assert (row.retry_first_ms, row.retry_cap_ms, row.lifetime_ms) == (
             30_000,
             600_000,
@@ -49,6 +52,8 @@ def test_a_stream_is_changed_otherwise_than_asked(tmp_path: Path) -> None:
         assert await house.store.revision() == before
         row = await house.streams.change(ANA, "transactional", StreamFields(pool=None, weight=None))
         assert (row.pool, row.weight, row.retry_first_ms) == (None, 1, 30_000)
+        row = await house.streams.change(ANA, "transactional", StreamFields(durability=None))
+        assert row.durability is None
         row = await house.streams.change(ANA, "transactional", StreamFields(pool="default"))
         assert row.pool == "default"
 

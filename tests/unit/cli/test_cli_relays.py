@@ -65,6 +65,8 @@ def test_relays_set_asks_for_more_than_was_said(run: Run, api: TinyApi, data: Pa
     "words", [("relays", "set", "main"), ("relays", "set", "main", "--warmup", "many"),
               ("pools", "set", "p"), ("pools", "add", "p"), ("routes", "set", "r"),
               ("streams", "set", "s"), ("streams", "set", "s", "--pool", "p", "--no-pool"),
+              ("projects", "set", "1"),
+              ("projects", "set", "1", "--durability", "committed", "--no-durability"),
               ("relays", "set", "main", "--weight", "3", "--default", "weight"),
               ("routes", "set", "r", "--tag", "t", "--any", "tag")],
 )  # fmt: skip
@@ -254,6 +256,10 @@ def test_streams_and_projects_are_asked_for_otherwise_than_said(
     for wanted in ("bob", "2"):
         assert run("projects", "set", wanted, "--weight", 3, "--data", data).exit_code == 0
         assert api.asked[-1].body == {"weight": 3}
+    run("projects", "set", "2", "--durability", "committed", "--data", data)
+    assert api.asked[-1].body == {"durability": "committed"}
+    run("streams", "set", "broadcast", "--no-durability", "--data", data)
+    assert api.asked[-1].body == {"durability": None}
     assert run("projects", "set", "carl", "--weight", 3, "--data", data).exit_code == 1
 
 

@@ -3,7 +3,7 @@ hang or come late."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from everpost.journal.copying import _encode
 from everpost.journal.entry import encode
 from everpost.net.listener import Endpoint, listen
 from everpost.store.cluster import NodeRow
+from everpost.store.journal_rows import NewJournalRow
 from tests.conformance.making import START
 from tests.support.journalling import Desk, desk, entry
 
@@ -155,6 +156,33 @@ def test_a_peer_that_lies(database: Path, answer: bytes) -> None:
         async with desk(database) as node, Odd(answer) as liar:
             peers = _peers(node, liar.port)
             assert not await peers.copy(encode(entry()))
+            peers.close()
+
+    asyncio.run(scene())
+
+
+def test_a_peer_that_answers_late(database: Path) -> None:
+    """Nobody waits for it, and it has the copy all the same; until it has answered, and for a
+    while after, others are asked first."""
+
+    async def scene() -> None:
+        async with desk(database) as node, door(node) as port:
+            plain, gate = node.file.write, asyncio.Event()
+
+            async def write(rows: Sequence[NewJournalRow]) -> Sequence[int]:
+                await gate.wait()
+                return await plain(rows)
+
+            node.file.write = write  # type: ignore[method-assign]
+            peers = _peers(node, port)
+            theirs = entry(origin="a")
+            assert not await peers.copy(encode(theirs))
+            assert peers._lines["n0"].is_sick(WITHIN_S)
+            gate.set()
+            while not node.journal.waiting:
+                await asyncio.sleep(0)
+            assert node.journal.find(1, theirs.first) is not None
+            assert await peers.copy(encode(entry(origin="a")))
             peers.close()
 
     asyncio.run(scene())
