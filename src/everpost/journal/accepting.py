@@ -66,7 +66,7 @@ class JournalledAccepting:
         self._late: set[asyncio.Future[_Answer]] = set()
         self._marking: set[asyncio.Future[None]] = set()
         self.strict: Accepting = _Strict(self)
-        reach.tried = lambda: bool(self._late) or journal.waiting > 0
+        reach.tried = lambda: bool(self._late) or journal.moving > 0
 
     async def accept(
         self, project: int, messages: Sequence[NewMessage], key: IdempotencyKey | None = None

@@ -119,6 +119,8 @@ class Journal:
         self._size = JournalSize()
         self._added = 0
         self._added_octets = 0
+        self.refused: set[int] = set()
+        """Of what waits, the entries that the store would not have when they were last tried."""
         self._by_number: dict[int, Held] = {}
         self._by_message: dict[Id, Held] = {}
         self._by_key: dict[tuple[int, str], Held] = {}
@@ -158,6 +160,7 @@ class Journal:
 
     def _forget(self, held: Held) -> None:
         self._by_number.pop(held.number, None)
+        self.refused.discard(held.number)
         for message in held.messages:
             self._by_message.pop(message, None)
         if held.key is not None and self._by_key.get((held.project, held.key)) is held:
@@ -167,6 +170,11 @@ class Journal:
     def waiting(self) -> int:
         """How many entries wait, as far as this process knows."""
         return len(self._by_number)
+
+    @property
+    def moving(self) -> int:
+        """How many of these are handed over as soon as there is a store."""
+        return len(self._by_number) - len(self.refused)
 
     def find(self, project: int, message: Id) -> Held | None:
         """The entry that waits with this message."""

@@ -174,8 +174,10 @@ class Drain:
         except Exception as error:  # this entry's own trouble, not to hold up the others
             telemetry.alarm("journal_refused").raise_(error=repr(error), message=entry.first)
             self._refused[number] = self._clock.monotonic() + _REFUSED_S
+            self._journal.refused.add(number)
             return False
         self._refused.pop(number, None)
+        self._journal.refused.discard(number)
         if not self._refused and telemetry.alarm("journal_refused").raised:
             telemetry.alarm("journal_refused").clear()
         if isinstance(answer, Aliased):

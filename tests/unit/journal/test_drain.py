@@ -165,6 +165,12 @@ def test_one_that_the_store_refuses_does_not_hold_up_the_others(database: Path) 
             assert sorted(await node.in_store()) == sorted(others)
             assert node.journal.waiting == 1
             assert telemetry.alarm("journal_refused").raised
+            # It is nobody who would find out that a database is back.
+            node.switch.mode = "down"
+            with pytest.raises(StoreUnavailable):
+                await node.accepting.strict.accept(1, [message()])
+            node.switch.mode = "up"
+            await node.accepting.strict.accept(1, [message()])
             telemetry.alarm("journal_refused").clear()
 
     asyncio.run(scene())
