@@ -2,7 +2,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,16 +10,15 @@ import pytest
 from tests.conformance.engines import (
     TEMPLATE,
     Engine,
+    MakeEngine,
     PostgresEngine,
     SqliteEngine,
     database_of,
     open_at,
 )
-from tests.conformance.making import HandClock
+from tests.conformance.making import HandClock, make_id
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import Postgres, serving_postgres
-
-Making = Callable[[], contextlib.AbstractContextManager[Engine]]
 
 ENGINES = ["sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.long)]
 
@@ -67,17 +66,22 @@ def pool(postgres_server: Postgres) -> Iterator[PgBouncer]:
         yield pool
 
 
+@pytest.fixture(autouse=True)
+def _ids_begin_anew() -> None:
+    """No test makes so many that they run into the next millisecond."""
+    make_id.begin_anew()
+
+
 @pytest.fixture(params=ENGINES)
-def make_engine(request: pytest.FixtureRequest) -> Making:
+def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     """For tests that need many databases, one after the other."""
     name: str = request.param
     if name == "sqlite":
-        return lambda: _sqlite_engine(request.getfixturevalue("sqlite_template"))
-    return lambda: _postgres_engine(
-        name,
-        request.getfixturevalue("postgres_server"),
-        request.getfixturevalue("pool") if name == "pgbouncer" else None,
-    )
+        template: Path = request.getfixturevalue("sqlite_template")
+        return MakeEngine(name, lambda: _sqlite_engine(template))
+    server: Postgres = request.getfixturevalue("postgres_server")
+    pool: PgBouncer | None = request.getfixturevalue("pool") if name == "pgbouncer" else None
+    return MakeEngine(name, lambda: _postgres_engine(name, server, pool))
 
 
 @contextlib.contextmanager
@@ -96,7 +100,7 @@ def _postgres_engine(
 
 
 @pytest.fixture
-def engine(make_engine: Making) -> Iterator[Engine]:
+def engine(make_engine: MakeEngine) -> Iterator[Engine]:
     with make_engine() as engine:
         yield engine
 

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.support.postgres import Postgres
 __all__ = [
     "TEMPLATE",
     "Engine",
+    "MakeEngine",
     "PostgresEngine",
     "SqliteEngine",
     "database_of",
@@ -103,6 +104,24 @@ class PostgresEngine(Engine):
 
     def refused(self, taken: NewMessage) -> NewMessage:
         return message("nul\0@one.test")  # where an id comes again, it is the same message
+
+
+class MakeEngine:
+    """Makes engines, each with a database of its own: for tests that need many."""
+
+    def __init__(
+        self, name: str, make: Callable[[], contextlib.AbstractContextManager[Engine]]
+    ) -> None:
+        self.name = name
+        self._make = make
+
+    def __call__(self) -> contextlib.AbstractContextManager[Engine]:
+        return self._make()
+
+    def examples(self, n: int) -> int:
+        """How many examples of a property are tried on this engine. What is decided is decided by
+        the same code for all of them, and a database of PostgreSQL's is dear."""
+        return n if self.name == "sqlite" else max(n // 5, 3)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,21 @@ DAY = 86_400_000
 UP = 50_000_000
 """Steady time: the host came up half a day ago."""
 
-make_id = IdMaker(lambda: START)
+
+class _Ids:
+    """Ids of START; after some thousands the maker's go on in the next millisecond."""
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def __call__(self) -> Id:
+        return self._make()
+
+    def begin_anew(self) -> None:
+        self._make = IdMaker(lambda: START)
+
+
+make_id = _Ids()
 
 
 class HandClock:

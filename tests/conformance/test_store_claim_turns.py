@@ -4,19 +4,18 @@ twice, and what is urgent goes first."""
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from everpost.ids import Id, IdMaker
 from everpost.model.message import Priority
 from everpost.store.interface import Claim
-from tests.conformance.engines import Engine
+from tests.conformance.engines import Engine, MakeEngine
 from tests.conformance.making import START, claims, deferred, delivered, lane, message
 
-MakeEngine = Callable[[], contextlib.AbstractContextManager[Engine]]
 DESTINATIONS = [f"r{i}.test" for i in range(6)]
 ROUTES = [lane(to, priority) for to in DESTINATIONS for priority in Priority]
 LEASE = 900_000
@@ -131,40 +130,43 @@ class Queue(RuleBasedStateMachine):
 def test_any_order_of_claims_loses_or_prefers_somebody(make_engine: MakeEngine) -> None:
     machine = type("Counted", (Queue,), {"make_engine": staticmethod(make_engine)})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=30, stateful_step_count=25, deadline=None)
+        machine,
+        settings=settings(
+            max_examples=make_engine.examples(30), stateful_step_count=25, deadline=None
+        ),
     )
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    lanes=st.integers(1, 40),
-    limit=st.integers(1, 12),
-    busy=st.sets(st.integers(0, 39), max_size=20),
-)
-def test_a_lane_waits_for_more_than_one_turn_of_all(
-    make_engine: MakeEngine, lanes: int, limit: int, busy: set[int]
-) -> None:
+def test_a_lane_waits_for_more_than_one_turn_of_all(make_engine: MakeEngine) -> None:
     """Claims smaller than the number of lanes go round: after one turn of all, each lane that is
     not busy was served, however much the others have."""
-    destinations = [f"r{i:02}.test" for i in range(lanes)]
-    closed = [lane(destinations[i]) for i in busy if i < lanes]
 
-    async def scene(engine: Engine) -> None:
-        async with engine.opened() as store:
-            await store.accept(
-                1, [message(f"x@{to}", id_=make_id()) for to in destinations for _ in range(12)]
-            )
-            served: Counter[str] = Counter()
-            open_ = lanes - len(closed)
-            for _ in range(-(-open_ // limit)):
-                got = await store.claim(make_id(), limit=limit, lease_ms=LEASE, busy=closed)
-                served.update(c.route for c in claims(got))
-            assert set(served) == {lane(to) for to in destinations} - set(closed)
+    @settings(max_examples=make_engine.examples(15), deadline=None)
+    @given(
+        lanes=st.integers(1, 40),
+        limit=st.integers(1, 12),
+        busy=st.sets(st.integers(0, 39), max_size=20),
+    )
+    def check(lanes: int, limit: int, busy: set[int]) -> None:
+        destinations = [f"r{i:02}.test" for i in range(lanes)]
+        closed = [lane(destinations[i]) for i in busy if i < lanes]
 
-    with make_engine() as engine:
-        asyncio.run(scene(engine))
+        async def scene(engine: Engine) -> None:
+            async with engine.opened() as store:
+                await store.accept(
+                    1, [message(f"x@{to}", id_=make_id()) for to in destinations for _ in range(12)]
+                )
+                served: Counter[str] = Counter()
+                open_ = lanes - len(closed)
+                for _ in range(-(-open_ // limit)):
+                    got = await store.claim(make_id(), limit=limit, lease_ms=LEASE, busy=closed)
+                    served.update(c.route for c in claims(got))
+                assert set(served) == {lane(to) for to in destinations} - set(closed)
+
+        with make_engine() as engine:
+            asyncio.run(scene(engine))
+
+    check()
 
 
 def test_large_content_comes_with_every_claim(make_engine: MakeEngine) -> None:

@@ -2,28 +2,23 @@
 becomes of a share that nobody uses."""
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everpost.ids import IdMaker
 from everpost.model.message import Priority
 from everpost.model.states import InDoubtPolicy
 from everpost.store.interface import Claim, ProjectRow, Store, StreamRow
-from tests.conformance.engines import Engine
+from tests.conformance.engines import Engine, MakeEngine
 from tests.conformance.making import DAY, START, claims, lane, message
 
-MakeEngine = Callable[[], contextlib.AbstractContextManager[Engine]]
 LEASE = 900_000
 
 make_id = IdMaker(lambda: START)
 
-bounded = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 CLAIMS = 40
 """Of one example at most; each must be fair."""
 
@@ -61,57 +56,59 @@ def _within_a_claim(got: Mapping[int, int], by: Mapping[int, int], limit: int) -
         assert abs(got.get(group, 0) - total * weight / whole) <= limit
 
 
-@bounded
-@given(by_weight=weights, limit=st.integers(1, 40))
-def test_a_project_gets_more_or_less_than_its_weight(
-    make_engine: MakeEngine, by_weight: list[int], limit: int
-) -> None:
-    by = dict(enumerate(by_weight, 1))
+def test_a_project_gets_more_or_less_than_its_weight(make_engine: MakeEngine) -> None:
+    @settings(max_examples=make_engine.examples(15), deadline=None)
+    @given(by_weight=weights, limit=st.integers(1, 40))
+    def check(by_weight: list[int], limit: int) -> None:
+        by = dict(enumerate(by_weight, 1))
 
-    async def scene(engine: Engine) -> None:
-        async with engine.opened() as store:
-            for id_, weight in by.items():
-                await _project(store, id_, weight)
-                await _queue(store, 120, project=id_)
-            got: Counter[int] = Counter()
-            for _ in range(CLAIMS):
-                if max(got.values(), default=0) + limit > 120:  # somebody might have no more
-                    break
-                taken = await _claim(store, limit)
-                assert len(taken) == limit
-                got.update(int(c.route.partition("/")[0]) for c in taken)
-                _within_a_claim(got, by, limit)
+        async def scene(engine: Engine) -> None:
+            async with engine.opened() as store:
+                for id_, weight in by.items():
+                    await _project(store, id_, weight)
+                    await _queue(store, 120, project=id_)
+                got: Counter[int] = Counter()
+                for _ in range(CLAIMS):
+                    if max(got.values(), default=0) + limit > 120:  # somebody might have no more
+                        break
+                    taken = await _claim(store, limit)
+                    assert len(taken) == limit
+                    got.update(int(c.route.partition("/")[0]) for c in taken)
+                    _within_a_claim(got, by, limit)
 
-    with make_engine() as engine:
-        asyncio.run(scene(engine))
+        with make_engine() as engine:
+            asyncio.run(scene(engine))
+
+    check()
 
 
-@bounded
-@given(by_weight=weights, limit=st.integers(1, 40))
-def test_a_stream_gets_more_or_less_than_its_weight(
-    make_engine: MakeEngine, by_weight: list[int], limit: int
-) -> None:
-    by = dict(enumerate(by_weight))
+def test_a_stream_gets_more_or_less_than_its_weight(make_engine: MakeEngine) -> None:
+    @settings(max_examples=make_engine.examples(15), deadline=None)
+    @given(by_weight=weights, limit=st.integers(1, 40))
+    def check(by_weight: list[int], limit: int) -> None:
+        by = dict(enumerate(by_weight))
 
-    async def scene(engine: Engine) -> None:
-        async with engine.opened() as store:
-            await _project(store, 2, 1)
-            await _queue(store, 300, project=2)
-            for n, weight in by.items():
-                await _stream(store, 1, f"s{n}", weight)
-                await _queue(store, 120, stream=f"s{n}")
-            got: Counter[int] = Counter()
-            for _ in range(CLAIMS):
-                if max(got.values(), default=0) + limit > 120 or sum(got.values()) >= 200:
-                    break
-                taken = await _claim(store, limit)
-                names = [c.route.split("/")[1] for c in taken if c.route.startswith("1/")]
-                assert abs(2 * len(names) - limit) <= 2  # the other project has its half
-                got.update(int(name[1:]) for name in names)
-                _within_a_claim(got, by, limit)
+        async def scene(engine: Engine) -> None:
+            async with engine.opened() as store:
+                await _project(store, 2, 1)
+                await _queue(store, 300, project=2)
+                for n, weight in by.items():
+                    await _stream(store, 1, f"s{n}", weight)
+                    await _queue(store, 120, stream=f"s{n}")
+                got: Counter[int] = Counter()
+                for _ in range(CLAIMS):
+                    if max(got.values(), default=0) + limit > 120 or sum(got.values()) >= 200:
+                        break
+                    taken = await _claim(store, limit)
+                    names = [c.route.split("/")[1] for c in taken if c.route.startswith("1/")]
+                    assert abs(2 * len(names) - limit) <= 2  # the other project has its half
+                    got.update(int(name[1:]) for name in names)
+                    _within_a_claim(got, by, limit)
 
-    with make_engine() as engine:
-        asyncio.run(scene(engine))
+        with make_engine() as engine:
+            asyncio.run(scene(engine))
+
+    check()
 
 
 def test_a_project_with_many_destinations_takes_the_place_of_one_with_a_single(

@@ -4,7 +4,6 @@ and the ledger finds nothing wrong (I5, I20)."""
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -20,10 +19,9 @@ from everpost.ids import Id
 from everpost.ledger import Findings, check_store, walk
 from everpost.model.states import TERMINAL, HeldReason, State, Verb, allowed
 from everpost.store.interface import Claim, Settlement, WorkerRow
-from tests.conformance.engines import Engine
+from tests.conformance.engines import MakeEngine
 from tests.conformance.making import START, attempt, claims, make_id, message, settlement
 
-MakeEngine = Callable[[], contextlib.AbstractContextManager[Engine]]
 TARGETS = [s for s in State if allowed(State.CLAIMED, Verb.SETTLE, s)]
 RESCUES = [s for s in State if allowed(State.CLAIMED, Verb.RESCUE, s)]
 
@@ -162,5 +160,8 @@ class Mailroom(RuleBasedStateMachine):
 def test_random_work_of_two_processes_keeps_the_books(make_engine: MakeEngine) -> None:
     machine = type("Room", (Mailroom,), {"make_engine": staticmethod(make_engine)})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=30, stateful_step_count=30, deadline=None)
+        machine,
+        settings=settings(
+            max_examples=make_engine.examples(30), stateful_step_count=30, deadline=None
+        ),
     )

@@ -1,23 +1,20 @@
 """What processes tell each other through the store: notes, leases, shares of limits."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from everpost.ids import Id
 from everpost.model.shares import Ask, Grant
 from everpost.store.interface import Store, WorkerRow
 from everpost.store.sharing import Note
-from tests.conformance.engines import Engine
+from tests.conformance.engines import Engine, MakeEngine
 from tests.conformance.making import DAY, START, UP, make_id
 
 LEASE = 6_000
-SHARED = [HealthCheck.function_scoped_fixture]  # it makes a new database for every example
-Making = Callable[[], contextlib.AbstractContextManager[Engine]]
 
 
 def _note(kind: str, key: str, *, lasts: int = 60_000, **data: Any) -> Note:
@@ -359,56 +356,58 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=SHARED)
-@given(cap=st.integers(0, 9), enlisted=st.integers(0, 4), steps=STEPS)
-def test_seats_never_exceed_the_cap_whatever_the_order(
-    make_engine: Making, cap: int, enlisted: int, steps: Sequence[tuple[Any, ...]]
-) -> None:
-    async def scene(engine: Engine) -> None:
-        held: dict[int, tuple[int, int]] = {}  # owner: seats that it may use or uses still, until
-        async with engine.opened() as store:
-            for owner in OWNERS[:enlisted]:
-                await _enlist(store, owner)
-            for step in steps:
-                now = engine.clock.now()
-                if step[0] == "pass":
-                    engine.clock.pass_(step[1])
-                elif step[0] == "leave":
-                    await store.leave(OWNERS[step[1]])
-                    held.pop(step[1], None)
-                else:
-                    _, who, want, part = step
-                    mine, until = held.get(who, (0, 0))
-                    used = int(mine * part) if until > now else 0
-                    grant = await _one(store, OWNERS[who], _seats(want, cap=cap, used=used))
-                    assert 0 <= grant.amount <= want
-                    held[who] = (max(grant.amount, used), grant.until)
-                    lives = [n for n, until in held.values() if until > now]
-                    assert sum(lives) + grant.left <= cap
+def test_seats_never_exceed_the_cap_whatever_the_order(make_engine: MakeEngine) -> None:
+    @settings(max_examples=make_engine.examples(60), deadline=None)
+    @given(cap=st.integers(0, 9), enlisted=st.integers(0, 4), steps=STEPS)
+    def check(cap: int, enlisted: int, steps: Sequence[tuple[Any, ...]]) -> None:
+        async def scene(engine: Engine) -> None:
+            held: dict[int, tuple[int, int]] = {}  # owner: seats, until
+            async with engine.opened() as store:
+                for owner in OWNERS[:enlisted]:
+                    await _enlist(store, owner)
+                for step in steps:
+                    now = engine.clock.now()
+                    if step[0] == "pass":
+                        engine.clock.pass_(step[1])
+                    elif step[0] == "leave":
+                        await store.leave(OWNERS[step[1]])
+                        held.pop(step[1], None)
+                    else:
+                        _, who, want, part = step
+                        mine, until = held.get(who, (0, 0))
+                        used = int(mine * part) if until > now else 0
+                        grant = await _one(store, OWNERS[who], _seats(want, cap=cap, used=used))
+                        assert 0 <= grant.amount <= want
+                        held[who] = (max(grant.amount, used), grant.until)
+                        lives = [n for n, until in held.values() if until > now]
+                        assert sum(lives) + grant.left <= cap
 
-    with make_engine() as engine:
-        asyncio.run(scene(engine))
+        with make_engine() as engine:
+            asyncio.run(scene(engine))
+
+    check()
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=SHARED)
-@given(cap=st.integers(1, 12), wants=st.lists(st.integers(1, 12), min_size=1, max_size=4))
-def test_after_two_renewals_the_shares_are_fair(
-    make_engine: Making, cap: int, wants: Sequence[int]
-) -> None:
-    async def scene(engine: Engine) -> None:
-        async with engine.opened() as store:
-            for _ in range(3):
-                shares = [
-                    (await _one(store, OWNERS[i], _seats(want, cap=cap))).amount
-                    for i, want in enumerate(wants)
-                ]
-            assert sum(shares) == min(cap, sum(wants))
-            # Who has less than it wants has no less than anybody, but for the odd seat.
-            for share, want in zip(shares, wants, strict=True):
-                assert share == want or share >= max(shares) - 1
+def test_after_two_renewals_the_shares_are_fair(make_engine: MakeEngine) -> None:
+    @settings(max_examples=make_engine.examples(40), deadline=None)
+    @given(cap=st.integers(1, 12), wants=st.lists(st.integers(1, 12), min_size=1, max_size=4))
+    def check(cap: int, wants: Sequence[int]) -> None:
+        async def scene(engine: Engine) -> None:
+            async with engine.opened() as store:
+                for _ in range(3):
+                    shares = [
+                        (await _one(store, OWNERS[i], _seats(want, cap=cap))).amount
+                        for i, want in enumerate(wants)
+                    ]
+                assert sum(shares) == min(cap, sum(wants))
+                # Who has less than it wants has no less than anybody, but for the odd seat.
+                for share, want in zip(shares, wants, strict=True):
+                    assert share == want or share >= max(shares) - 1
 
-    with make_engine() as engine:
-        asyncio.run(scene(engine))
+        with make_engine() as engine:
+            asyncio.run(scene(engine))
+
+    check()
 
 
 # --- budgets --------------------------------------------------------------------------------------
@@ -471,33 +470,36 @@ def test_the_first_to_ask_leaves_the_other_processes_a_part(engine: Engine) -> N
     asyncio.run(scene())
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=SHARED)
-@given(
-    cap=st.integers(0, 30),
-    enlisted=st.integers(0, 3),
-    asks=st.lists(
-        st.tuples(st.integers(0, 3), st.integers(0, 20), st.integers(0, 700)), max_size=30
-    ),
-)
-def test_a_budget_is_never_exceeded_in_a_window(
-    make_engine: Making, cap: int, enlisted: int, asks: Sequence[tuple[int, int, int]]
-) -> None:
-    async def scene(engine: Engine) -> None:
-        granted: dict[int, int] = {}
-        async with engine.opened() as store:
-            for owner in OWNERS[:enlisted]:
-                await _enlist(store, owner)
-            for who, want, pause in asks:
-                engine.clock.pass_(pause)
-                grant = await _one(store, OWNERS[who], _uses(want, cap=cap))
-                assert grant.until - 1_000 <= engine.clock.now() < grant.until
-                granted[grant.until] = granted.get(grant.until, 0) + grant.amount
-                assert granted[grant.until] + grant.left <= cap
-                assert 0 <= grant.amount <= want
-                assert grant.amount or not want or not grant.left  # never none where some is left
+def test_a_budget_is_never_exceeded_in_a_window(make_engine: MakeEngine) -> None:
+    @settings(max_examples=make_engine.examples(40), deadline=None)
+    @given(
+        cap=st.integers(0, 30),
+        enlisted=st.integers(0, 3),
+        asks=st.lists(
+            st.tuples(st.integers(0, 3), st.integers(0, 20), st.integers(0, 700)), max_size=30
+        ),
+    )
+    def check(cap: int, enlisted: int, asks: Sequence[tuple[int, int, int]]) -> None:
+        async def scene(engine: Engine) -> None:
+            granted: dict[int, int] = {}
+            async with engine.opened() as store:
+                for owner in OWNERS[:enlisted]:
+                    await _enlist(store, owner)
+                for who, want, pause in asks:
+                    engine.clock.pass_(pause)
+                    grant = await _one(store, OWNERS[who], _uses(want, cap=cap))
+                    assert grant.until - 1_000 <= engine.clock.now() < grant.until
+                    granted[grant.until] = granted.get(grant.until, 0) + grant.amount
+                    assert granted[grant.until] + grant.left <= cap
+                    assert 0 <= grant.amount <= want
+                    assert (
+                        grant.amount or not want or not grant.left
+                    )  # never none where some is left
 
-    with make_engine() as engine:
-        asyncio.run(scene(engine))
+        with make_engine() as engine:
+            asyncio.run(scene(engine))
+
+    check()
 
 
 # --- together -------------------------------------------------------------------------------------
