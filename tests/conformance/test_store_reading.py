@@ -2,6 +2,7 @@
 
 import asyncio
 
+from everpost.model.states import State
 from tests.conformance.engines import Engine
 from tests.conformance.making import START, message
 
@@ -27,6 +28,27 @@ def test_pages_in_both_directions(engine: Engine) -> None:
             page, more = await store.messages(1, limit=10)
             assert (len(page), more) == (10, False)
             assert await store.messages(1, limit=10, before=ids[0]) == ([], False)
+
+    asyncio.run(scene())
+
+
+def test_whoever_asks_right_after_an_answer_finds_what_it_stands_for(engine: Engine) -> None:
+    """F34: by whichever process, and in lists too."""
+
+    async def scene() -> None:
+        async with engine.opened() as store, engine.opened() as other:
+            for n in range(1, 31):
+                sent = message()
+                await store.accept(1, [sent])
+                found = await other.message(1, sent.id)
+                assert found is not None
+                assert len(await other.events(1, sent.id)) == 1
+                assert (await other.messages(1, limit=1))[0][0].id == sent.id
+                assert (await other.facts()).accepted == n
+                await other.cancel(1, sent.id)
+                found = await store.message(1, sent.id)
+                assert found is not None
+                assert found.recipients[0].state is State.CANCELLED
 
     asyncio.run(scene())
 

@@ -47,8 +47,8 @@ class PostgresSettings:
     )
     keep_days: int = setting(
         0,
-        "Contents, events and attempts of messages older than this are dropped, a day at a time, "
-        "once nothing of that day is on its way. 0: kept for ever.",
+        "Messages older than this are dropped with all that belongs to them, a day at a time, once "
+        "nothing of that day is on its way and its events are published. 0: kept for ever.",
         unit="days",
         low=0,
         high=36_500,

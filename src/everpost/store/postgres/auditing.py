@@ -210,7 +210,10 @@ def _engine_check(db: Db) -> Sequence[str]:
     complaints = []
     ((summed, failures, at),) = fetch_all(db, _CHECKSUMS)
     if failures:
-        complaints.append(f"{failures} pages did not match their checksums, the last at {at}")
+        complaints.append(
+            f"{failures} pages did not match their checksums, the last at {at} "
+            "(pg_stat_reset() forgets them)"
+        )
     if not summed:
         telemetry.event(
             "store.unchecked", level="warning",
