@@ -3,6 +3,7 @@ writer nor the event loop. Each function is one read transaction on the primary,
 written finds it (F34)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -115,11 +116,17 @@ def _by_id(db: Db, project: int, ids: Sequence[Id]) -> list[MessageRow]:
 
 
 def attempts(db: Db, project: int, id_: Id) -> Sequence[AttemptRow]:
-    return [as_attempt(row) for row in fetch_all(db, _ATTEMPTS, (project, id_))]
+    return [as_attempt(row) for row in _of_named(db, _ATTEMPTS, project, id_)]
 
 
 def events(db: Db, project: int, id_: Id) -> Sequence[EventRow]:
-    return [as_outbox_event(row) for row in fetch_all(db, _EVENTS, (project, id_))]
+    return [as_outbox_event(row) for row in _of_named(db, _EVENTS, project, id_)]
+
+
+def _of_named(db: Db, query: bytes, project: int, name: Id) -> list[tuple[Any, ...]]:
+    """Rows of the message of that name."""
+    named = fetch_all(db, _STANDS_FOR, (project, name))
+    return fetch_all(db, query, named[0]) if named else []
 
 
 def answered(db: Db, project: int, key: str, *, now: int) -> IdempotencyKey | None:
@@ -142,7 +149,8 @@ def content(db: Db, id_: Id) -> bytes:
 def parts(db: Db, project: int, refs: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, bytes]]:
     """Large parts in the order asked for. Raises StoreCorrupt for a missing or damaged one."""
     wanted = list(dict.fromkeys(refs))
-    values = ([day for day, _ in wanted], [hash_ for _, hash_ in wanted], project)
+    days = [day for day, _ in wanted]
+    values = (days, [hash_ for _, hash_ in wanted], project, days)
     found: dict[tuple[int, bytes], tuple[int, bytes]] = {}
     for day, hash_, key_id, sealed, digest in fetch_all(db, _PARTS, values):
         if checksum(sealed) != digest:

@@ -11,16 +11,20 @@ from everpost.store.checksums import row_crc
 from everpost.store.interface import CLAIMED_BYTES, Claim
 from everpost.store.postgres.connection import SQL
 from everpost.store.postgres.moves import Moves, json_text, rows_by_key
-from everpost.store.postgres.work import Rows, Transaction, fetch_rows
+from everpost.store.postgres.work import Rows, Transaction, fetch_all, fetch_rows
 from everpost.store.taken import Taken, as_claim, as_taken
 
 __all__ = ["hold", "with_messages"]
 
 _MESSAGES = Rows(SQL["claimed_messages"])
 _BODY_HASHES = Rows(SQL["body_hashes"])
+_CONTENT_OF = SQL["content"]
 
 _ADDRESS, _DESTINATION, _CRC = 4, 5, 11
 """Columns of `claim_rows`."""
+
+_CONTENT, _KEY_ID, _DIGEST, _SEALED = 8, 9, 10, 11
+"""Columns of `claimed_messages`."""
 
 
 def hold(tx: Transaction, keys: Iterable[tuple[Id, int]], *, alarm: str, why: str) -> None:
@@ -83,11 +87,21 @@ def _messages(
     tx: Transaction, keys: Sequence[tuple[int, Id]]
 ) -> Mapping[tuple[int, Id], Sequence[Any]]:
     """By (project, id) the row of `claimed_messages`."""
-    values = [value for key in keys for value in key]
-    return {
-        (row[1], row[0]): row
-        for row in fetch_rows(tx.db, _MESSAGES, values, before=(CLAIMED_BYTES,))
-    }
+    values = [value for project, id_ in keys for value in (project, id_, id_)]
+    rows = fetch_rows(tx.db, _MESSAGES, values, before=(CLAIMED_BYTES,))
+    return {(row[1], row[0]): _with_content(tx, row) for row in rows}
+
+
+def _with_content(tx: Transaction, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A content has the id of the message that it was accepted with; that may be another one."""
+    if row[_DIGEST] is not None or row[_CONTENT] == row[0]:
+        return row
+    found = fetch_all(tx.db, _CONTENT_OF, (row[_CONTENT],))
+    if not found:
+        return row
+    key_id, sealed, digest = found[0]
+    come_along = sealed if len(sealed) <= CLAIMED_BYTES else None
+    return (*row[:_KEY_ID], key_id, digest, come_along, *row[_SEALED + 1 :])
 
 
 def _body_hashes(tx: Transaction, messages: Iterable[Id]) -> Mapping[Id, Mapping[str, bytes]]:

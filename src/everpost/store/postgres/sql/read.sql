@@ -49,22 +49,20 @@ SELECT key_id, sealed, checksum FROM contents WHERE id = %s;
 -- name: parts
 SELECT p.day, p.hash, p.key_id, p.sealed, p.checksum
 FROM unnest(%s::bigint[], %s::bytea[]) AS v (day, hash)
-JOIN parts AS p ON p.project = %s AND p.day = v.day AND p.hash = v.hash;
+JOIN parts AS p ON p.project = %s AND p.day = v.day AND p.hash = v.hash
+WHERE p.day = ANY (%s::bigint[]);
 
 -- name: answered
 SELECT fingerprint, answer, expires_at FROM idempotency WHERE project = %s AND key = %s;
 
+-- The message by its id as it stands here: the planner leaves out all other days.
 -- name: attempts_of_message
-SELECT a.n, a.attempt, a.started_at, a.ended_at, a.detail, a.record
-FROM messages AS m JOIN attempts AS a ON a.message = coalesce(m.alias_of, m.id)
-WHERE m.project = %s AND m.id = %s
-ORDER BY a.started_at, a.n, a.attempt;
+SELECT n, attempt, started_at, ended_at, detail, record FROM attempts WHERE message = %s
+ORDER BY started_at, n, attempt;
 
 -- name: events_of_message
-SELECT e.message, e.seq, e.recipient, e.type, e.at, e.data, e.tx::text, e.position
-FROM messages AS m JOIN events AS e ON e.message = coalesce(m.alias_of, m.id)
-WHERE m.project = %s AND m.id = %s
-ORDER BY e.seq;
+SELECT message, seq, recipient, type, at, data, tx::text, position FROM events WHERE message = %s
+ORDER BY seq;
 
 -- However stale the planner's statistics are: what follows finds a few rows by an index.
 -- name: by_index
