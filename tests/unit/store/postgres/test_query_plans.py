@@ -47,7 +47,7 @@ def db(server: Postgres) -> Iterator[Db]:
 
 
 def _plan(db: Db, query: bytes, values: object) -> str:
-    rows = fetch_all(db, b"EXPLAIN (COSTS OFF) " + query, values)  # type: ignore[arg-type]
+    rows = fetch_all(db, b"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) " + query, values)  # type: ignore[arg-type]
     return "\n".join(row[0] for row in rows)
 
 
@@ -98,6 +98,7 @@ _RANGES = {**_LANES, "after": ["1/"], "upto": ["1/z"]}
         ("queued_projects", _LANES),
         ("queued_streams", _RANGES),
         ("queued_lanes", {**_RANGES, "most": [10]}),
+        ("lanes", _LANES),
         ("claim_rows", _LANES),
         ("promote_due", (START, 500)),
     ],
