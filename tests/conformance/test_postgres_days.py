@@ -41,7 +41,7 @@ async def _later(engine: PostgresEngine, store: Store, *, days: int, rounds: int
     engine.clock.pass_(days * DAY)
     for _ in range(rounds):
         await store.checkpoint()
-        engine.clock.pass_(60_000)
+        engine.clock.pass_(3_600_000)
 
 
 async def _books_are_right(store: Store) -> None:
@@ -274,12 +274,12 @@ def test_killed_at_every_step_of_dropping_a_day(
     drop = partitions._drop_partitions
     tries = 0
 
-    def fails_once(db: Any, day: int) -> None:
+    def fails_once(db: Any, day: int) -> bool:
         nonlocal tries
         tries += 1
         if tries == 1:
             raise psycopg.OperationalError("the connection is gone")
-        drop(db, day)
+        return drop(db, day)
 
     monkeypatch.setattr(partitions, "_drop_partitions", fails_once)
     key = IdempotencyKey("k", b"f", b"a", START + 1_000)
@@ -331,5 +331,83 @@ def test_a_day_that_is_just_being_dropped_gets_mail_from_a_journal_after_all(
             await _later(engine, store, days=0)
             assert _left(engine) == {}
             await _books_are_right(store)
+
+    asyncio.run(scene())
+
+
+def test_mail_of_the_day_comes_at_the_very_moment_when_its_partitions_go(
+    postgres_engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a journal was promised is not dropped along with what had ended."""
+    engine = postgres_engine
+    late = message(parts=[(b"h" * 32, b"a part")])
+    drop = partitions._drop_partitions
+    came: list[bool] = []
+
+    def late_mail_first(db: Any, day: int) -> bool:
+        """On another connection, as another node does."""
+
+        async def adopt() -> None:
+            async with engine.opened() as other:
+                await other.adopt(1, [late])
+
+        if not came:
+            asyncio.run(adopt())
+        came.append(drop(db, day))
+        return came[-1]
+
+    monkeypatch.setattr(partitions, "_drop_partitions", late_mail_first)
+
+    async def scene() -> None:
+        async with _keeping(engine, days=1) as store:
+            await store.checkpoint()
+            await _delivered(store, message(parts=[(b"h" * 32, b"a part")]))
+            await _later(engine, store, days=5)
+            assert came[0] is False
+            assert await store.parts(1, [(TODAY, b"h" * 32)]) == [(7, b"a part")]
+            owner = make_id()
+            (taken,) = await store.claim(owner, limit=9, lease_ms=LEASE)
+            assert (taken.message, taken.sealed) == (late.id, late.sealed)
+            told = [settled(c, DELIVERED, InDoubtPolicy.RESEND) for c in taken.claims]
+            await store.settle(owner, told)
+            await _later(engine, store, days=0)
+            assert _left(engine) == {}
+            await _books_are_right(store)
+
+    asyncio.run(scene())
+
+
+def test_two_processes_drop_the_same_days_at_once(
+    postgres_engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = postgres_engine
+    monkeypatch.setattr(partitions, "_SLICE", 2)
+
+    async def scene() -> None:
+        async with _keeping(engine, days=1) as store, _keeping(engine, days=1) as other:
+            for _ in range(3):
+                await store.checkpoint()
+                ids = IdMaker(engine.clock.now)
+                await _delivered(
+                    store, *(message(id_=ids(), not_before=engine.clock.now()) for _ in range(9))
+                )
+                engine.clock.pass_(DAY)
+            engine.clock.pass_(5 * DAY)
+            rounds = 0
+            while _left(engine):
+                rounds += 1
+                assert rounds < 60
+                await asyncio.gather(store.checkpoint(), other.checkpoint())
+                engine.clock.pass_(3_600_000)
+                await _books_are_right(store)
+            await store.checkpoint()
+            for _ in range(9):  # days of which there was no mail
+                await store.checkpoint()
+                engine.clock.pass_(3_600_000)
+            days = {int(t.split("_")[1]) for t in _tables(engine) if "other" not in t}
+            today = engine.clock.now() // DAY
+            assert min(days) >= today - 1
+            dropped = [row for row in await store.audit(limit=9) if row["kind"] == "day"]
+            assert len(dropped) == 3
 
     asyncio.run(scene())

@@ -7,7 +7,7 @@ and from then on no audit looks at it; then recipients and messages go in slices
 tallies; then the partitions. Whoever is killed in between is continued by the next one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -38,6 +38,8 @@ _UNPUBLISHED = SQL["unpublished_on_day"]
 _COUNT_DAY = SQL["count_day"]
 _DROP_RECIPIENTS = SQL["drop_recipients"]
 _DROP_NAMES = SQL["drop_names"]
+_DROP_PARTS = SQL["drop_parts"]
+_LOCK = SQL["lock_days"]
 _ADD_AUDIT = SQL["add_audit"]
 _BY_INDEX = SQL["by_index"]
 
@@ -51,6 +53,8 @@ _MOST_MOVED: Final = 10_000
 """Rows that are moved out of the default partition when their day's is made late; where there are
 more, the day stays there."""
 _LOOK_MS: Final = 60_000
+_LOOK_FOR_OLD_MS: Final = 3_600_000
+"""Whether anything of an old day is alive costs a look at all of its recipients."""
 _SLICE: Final = 1_000
 _MOST_SLICES: Final = 200
 """Of one round; upkeep has more to do."""
@@ -77,6 +81,7 @@ class Partitions:
         self._clock = clock
         self._keep_days = keep_days
         self._not_before = 0
+        self._drop_not_before = 0
 
     def run(self) -> None:
         """One round, once a minute; blocks for as long as it takes. Raises StoreError."""
@@ -109,9 +114,11 @@ class Partitions:
                             return False
                         if f"{table}_{day}" not in _there(db):
                             _make(db, table, key, day)
-        if not self._keep_days:
-            return True
-        return self._drop(db, today - self._keep_days, now)
+        if self._keep_days and now >= self._drop_not_before:
+            if not self._drop(db, today - self._keep_days, now):
+                return False
+            self._drop_not_before = now + _LOOK_FOR_OLD_MS
+        return True
 
     def _drop(self, db: Db, before: int, now: int) -> bool:
         """Drop the days before `before` that are over, as far as one round goes."""
@@ -119,8 +126,7 @@ class Partitions:
         day = rows[0][0] if rows else self._mark_next(db, before, now)
         if day is None:
             return True
-        if self._drop_rows(db, day, now):
-            _drop_partitions(db, day)
+        if self._drop_rows(db, day, now) and _drop_partitions(db, day):
             telemetry.event("store.day_dropped", day=_date(day))
         return False
 
@@ -130,11 +136,13 @@ class Partitions:
             if not ours:
                 return None
             fetch_all(db, _BY_INDEX)
+            empty = {day for day in _days(_there(db)) if day < before}
             rows = fetch_all(db, _FIRST_MESSAGE)
             while rows:
                 day = int.from_bytes(rows[0][0][:6], "big") // _DAY_MS
                 if day >= before:
-                    return None
+                    break
+                empty.discard(day)
                 first, end = day_span(day)
                 span = {"first": first, "end": end}
                 if not fetch_all(db, _LIVE, span) and not fetch_all(db, _UNPUBLISHED, span):
@@ -145,6 +153,9 @@ class Partitions:
                     run(db, _ADD_AUDIT, (now, "keep_days", "drop", "day", _date(day), told))
                     return day
                 rows = fetch_all(db, _NEXT_MESSAGE, (end,))
+            if empty:
+                run(db, _PUT_DROPPING, (min(empty),))
+                return min(empty)
         return None
 
     def _drop_rows(self, db: Db, day: int, now: int) -> bool:
@@ -158,10 +169,7 @@ class Partitions:
                 fetch_all(db, _BY_INDEX)
                 gone = fetch_all(db, _DROP_RECIPIENTS, values)
                 if not gone:
-                    left = bool(fetch_all(db, _LIVE, {"first": first, "end": end}))
-                    if not left:
-                        run(db, _DROP_NAMES, {"first": first, "end": end})
-                    return not left
+                    return not fetch_all(db, _LIVE, {"first": first, "end": end})
                 tx = Transaction(db, now, steady=now, shard=_SHARD)
                 for project, state, n in gone:
                     tx.tally(project, state, -n)
@@ -175,28 +183,49 @@ def _there(db: Db) -> frozenset[str]:
     return frozenset(str(row[0]) for row in fetch_all(db, _PARTITIONS))
 
 
-def _drop_partitions(db: Db, day: int) -> None:
-    """All four tables' and the mark in one transaction; the default partition's rows before."""
-    there = _there(db)
-    for table, key in _KEYS.items():
-        while _some_of_default(db, table, key, day):
+def _days(partitions: Iterable[str]) -> set[int]:
+    """Whose partitions these are."""
+    ends = (name.rpartition("_")[2] for name in partitions)
+    return {int(end) for end in ends if end.isdigit()}
+
+
+def _drop_partitions(db: Db, day: int) -> bool:
+    """All that is left of the day, and the mark, in one transaction, while nobody writes: whoever
+    brings mail of that day now either was here before, and the day waits, or comes after, and its
+    mail goes into the default partitions. Whether it was done."""
+    for table in ("contents", "events", "attempts"):
+        while _drop_some(db, table, day):
             pass
+    first, end = day_span(day)
     with _alone(db) as ours:
         if not ours:
-            return
+            return False
         fetch_all(db, _BRIEFLY)
+        fetch_all(db, _BY_INDEX)
+        db.execute(_LOCK)
+        if being_dropped(db) != (first, end):  # another process was quicker
+            return False
+        left = fetch_all(db, _NEXT_MESSAGE, (first,))
+        if left and left[0][0] < end:
+            return False
+        run(db, _DROP_NAMES, {"first": first, "end": end})
+        run(db, _DROP_PARTS, (day,))
         for table in _KEYS:
-            if f"{table}_{day}" in there:
-                db.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(f"{table}_{day}")))
+            name = sql.Identifier(f"{table}_{day}")
+            db.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
         run(db, _PUT_DROPPING, (0,))
+        return True
 
 
-def _some_of_default(db: Db, table: str, key: str, day: int) -> int:
-    first, end = _bounds(table, day)
-    names = {"t": sql.Identifier(f"{table}_other"), "k": sql.Identifier(key)}
+def _drop_some(db: Db, table: str, day: int) -> int:
+    """Some of what the default partition has of a day's dropped messages; how many rows. (What its
+    message has meanwhile come for stays.)"""
+    first, end = day_span(day)
+    names = {"t": sql.Identifier(f"{table}_other"), "k": sql.Identifier(_KEYS[table])}
     query = sql.SQL(
         "DELETE FROM {t} WHERE ctid = ANY (ARRAY("
-        "SELECT ctid FROM {t} WHERE {k} >= {first} AND {k} < {end} LIMIT 10000))"
+        "SELECT o.ctid FROM {t} AS o WHERE o.{k} >= {first} AND o.{k} < {end}"
+        " AND NOT EXISTS (SELECT 1 FROM recipients AS r WHERE r.message = o.{k}) LIMIT 10000))"
     ).format(**names, first=sql.Literal(first), end=sql.Literal(end))
     return db.execute(query).rowcount
 

@@ -75,3 +75,11 @@ WITH RECURSIVE p (project) AS (
 )
 DELETE FROM messages AS m USING p
 WHERE m.project = p.project AND m.id >= %(first)s AND m.id < %(end)s;
+
+-- Large parts are shared by the messages of a day.
+-- name: drop_parts
+DELETE FROM parts_other WHERE day = %s;
+
+-- Whoever accepts writes contents first.
+-- name: lock_days
+LOCK TABLE ONLY contents, ONLY parts, ONLY events, ONLY attempts IN ACCESS EXCLUSIVE MODE;
