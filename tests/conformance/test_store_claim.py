@@ -293,3 +293,37 @@ def test_a_claim_whose_caller_has_gone_takes_nothing(engine: Engine) -> None:
             assert (await store.facts()).states[State.CLAIMED] == 0
 
     asyncio.run(scene())
+
+
+CHANGES = {
+    "its address": "UPDATE recipients SET address = 'b@one.test' WHERE message = :id",
+    "its destination": "UPDATE recipients SET destination = 'two.test' WHERE message = :id",
+    "its content": "UPDATE contents SET sealed = :other WHERE id = :id",
+    "its content is gone": "DELETE FROM contents WHERE id = :id",
+    "its policy": "UPDATE messages SET in_doubt = 'resent' WHERE id = :id",
+    "its message is gone": "DELETE FROM messages WHERE id = :id",
+}
+
+
+@pytest.mark.parametrize("what", sorted(CHANGES))
+def test_what_is_not_what_was_accepted_is_held_and_stops_nothing_else(
+    engine: Engine, what: str
+) -> None:
+    """Something was changed behind the store's back: it is never sent (F9)."""
+    changed, sound = message("a@one.test"), message("a@one.test")
+
+    async def scene() -> None:
+        async with engine.opened() as store:
+            await store.accept(1, [changed, sound])
+            assert engine.execute(CHANGES[what], {"id": changed.id, "other": b"\0"})
+            owner = make_id()
+            taken = await store.claim(owner, limit=9, lease_ms=LEASE)
+            assert [claimed.message for claimed in taken] == [sound.id]
+            assert await store.claim(owner, limit=9, lease_ms=LEASE) == []
+            facts = await store.facts()
+            assert (facts.states["held"], facts.states["claimed"]) == (1, 1)
+            events = [(e.type, e.n) for e in await store.events(1, changed.id)]
+            assert what == "its message is gone" or events == [("accepted", None), ("held", 1)]
+            await store.settle(owner, [delivered(c) for c in claims(taken)])
+
+    asyncio.run(scene())
