@@ -19,7 +19,7 @@ from bench.figures import Figures, Work
 from bench.http_load import HTML, TEXT
 from bench.processes import measure
 from bench.steady import post_steadily
-from everpost.assembly.node import DEFAULT_PROJECT
+from everpost.assembly.keys import DEFAULT_PROJECT
 from everpost.model.message import Priority
 from tests.support.filling import add_project, filling, queue
 from tests.support.house import House

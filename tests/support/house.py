@@ -111,12 +111,7 @@ class House:
             environment["EVERPOST_FIRST_API_KEY"] = self._given_key
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    *self._prefix,
-                    *(sys.executable, "-m", "everpost", "serve", "--data", str(self.data)),
-                    *("--listen", f"127.0.0.1:{self.port}"),
-                    *(("--admin-listen", "127.0.0.1:0") if self._admin else ()),
-                ],
+                [*self._prefix, sys.executable, "-m", "everpost", *self._words()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -125,6 +120,14 @@ class House:
             )
         if wait:
             self._await_ready()
+
+    def _words(self) -> Sequence[str]:
+        """The command that becomes the server."""
+        admin = ("--admin-listen", "127.0.0.1:0") if self._admin else ()
+        return (
+            *("serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"),
+            *admin,
+        )
 
     def _await_ready(self) -> None:
         assert self._process is not None

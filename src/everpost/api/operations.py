@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from everpost.api.answers import Answer, encode, problem, timestamp
+from everpost.api.nodes import nodes_of, store_of
 from everpost.api.requests import Request
 from everpost.api.services import Services
 from everpost.api.shapes import (
@@ -20,7 +21,8 @@ __all__ = ["audit", "detail", "live", "metrics", "ready", "root", "status"]
 
 
 async def status(services: Services, request: Request) -> StatusAnswer:
-    """The queue by state, the oldest mail that waits, the alarms that stand, the dispatchers."""
+    """The queue by state, the oldest mail that waits, the alarms that stand, the dispatchers,
+    the nodes, the store."""
     must_operate(request.credential)
     facts = await services.store.facts()
     judgement = await services.health.judgement()
@@ -33,10 +35,14 @@ async def status(services: Services, request: Request) -> StatusAnswer:
         durability=services.durability.value,
         ready=judgement.ready,
         dispatchers=[
-            DispatcherAnswer(pid=worker.pid, started_at=timestamp(worker.started_at))
+            DispatcherAnswer(
+                pid=worker.pid, started_at=timestamp(worker.started_at), node=worker.node or None
+            )
             for worker in await services.store.workers()
             if worker.role == "dispatch"
         ],
+        nodes=await nodes_of(services),
+        store=store_of(services),
     )
 
 

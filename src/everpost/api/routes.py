@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from everpost.access import Right
-from everpost.api import messages, operations, pools, relays, sending, settings, streams
+from everpost.api import messages, nodes, operations, pools, relays, sending, settings, streams
 
 __all__ = ["ADMIN", "NATIVE", "Parameter", "Route"]
 
@@ -278,6 +278,11 @@ NATIVE: tuple[Route, ...] = (
         right=_MANAGE, large=True,
     ),
     Route("GET", "/status", operations.status, _SYSTEM, "See the queue", right=_MANAGE),
+    Route("GET", "/nodes", nodes.list_nodes, _SYSTEM, "List nodes", right=_MANAGE),
+    Route(
+        "DELETE", "/nodes/{name}", nodes.forget_node, _SYSTEM, "Forget a node",
+        right=_MANAGE, absent=True,
+    ),
     Route(
         "GET", "/audit", operations.audit, _SYSTEM, "See who changed what",
         right=_MANAGE, parameters=_POSITIONS,

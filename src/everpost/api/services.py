@@ -15,13 +15,14 @@ from everpost.journal import Lookup
 from everpost.model.credential import Credential
 from everpost.model.message import Content, Durability
 from everpost.monitoring.health import Health
+from everpost.store.cluster import Nodes, Standing
 from everpost.store.directory import Directory
 from everpost.store.interface import Controls, MessageRow, Note, Reading, WorkerRow
 
 __all__ = ["ApiLimits", "Records", "SandboxMail", "Services"]
 
 
-class Records(Reading, Protocol):
+class Records(Reading, Nodes, Standing, Protocol):
     """Reading, the audit table, who is at work, and what they noted."""
 
     async def audit(
@@ -57,6 +58,8 @@ class ApiLimits:
     """Requests in hand at once, of one listener; more answer 503. Emails have `admission`, too."""
     schedule_days: float = 30.0
     """How far ahead an email may be moved."""
+    gone_ms: int = 10_000
+    """A node without a sign of life for so long is shown as gone."""
 
 
 def _one_thread() -> Executor:
@@ -94,6 +97,7 @@ class Services:
     durability: Durability = Durability.COMMITTED
     journal: Lookup | None = None
     """What waits for the store; None: nothing ever does."""
+    engine: str = "sqlite"
     limits: ApiLimits = field(default_factory=ApiLimits)
     words: Executor = field(default_factory=_one_thread)
     """Where times in English are read. One thread: the library behind it is used by one at a time,

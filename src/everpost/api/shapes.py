@@ -8,6 +8,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from everpost.api.node_shapes import NodeAnswer, StoreAnswer
+
 __all__ = [
     "ApiKeyAnswer",
     "AttemptAnswer",
@@ -254,11 +256,12 @@ class NewApiKeyAnswer(msgspec.Struct):
     token: str
 
 
-class DispatcherAnswer(msgspec.Struct):
+class DispatcherAnswer(msgspec.Struct, omit_defaults=True):
     """A process that delivers mail."""
 
     pid: int
     started_at: _Time
+    node: str | None = None
 
 
 class StatusAnswer(msgspec.Struct):
@@ -278,6 +281,8 @@ class StatusAnswer(msgspec.Struct):
             " in other hands."
         ),
     ]
+    nodes: Annotated[list[NodeAnswer], Meta(description="None on the embedded store.")]
+    store: StoreAnswer
     object: str = "status"
 
 

@@ -31,8 +31,10 @@ def run_roles(
     """Run `roles` in this process until SIGTERM; the exit code. `name` tells it from others of its
     kind (`dispatch-1`), in metrics.
 
-    `inherited` maps names to descriptors: listening sockets `api`, `admin`, `operator`, and the
-    pipe `notify`, on which readiness is told. `parent_pipe` closes when the supervisor is gone.
+    `inherited` maps names to descriptors: listening sockets `api`, `admin`, `operator`, `peers`,
+    and the pipe `notify`, on which readiness is told; without that pipe the process was started by
+    hand and listens by itself. `parent_pipe` closes when the supervisor is gone. The exit code: 0
+    after SIGTERM, 1 on a fault.
     """
     from everpost.assembly.roles import run
 

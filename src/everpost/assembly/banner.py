@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 
+from everpost.assembly.naming import many_nodes, node_name
 from everpost.assembly.places import Places
 from everpost.config import Settings
 
@@ -37,8 +38,11 @@ def banner(
     lines = [
         "",
         f"Everpost is ready at {url}  (documentation: {url}/docs)",
-        f"  data        {places.data}, durability {settings.store.durability.value}",
+        f"  data        {places.data}"
+        + ("" if many_nodes(settings) else f", durability {settings.store.durability.value}"),
     ]
+    if many_nodes(settings):
+        lines.append(f"  node        {node_name(settings)}, on PostgreSQL")
     if "admin" in addresses:
         lines.append(f"  metrics     http://{_reachable(addresses['admin'])}/metrics")
     if isinstance(key, str):

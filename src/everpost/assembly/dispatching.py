@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from everpost import telemetry
+from everpost.assembly.clustering import rescuer_of
 from everpost.assembly.node import Node
 from everpost.assembly.parts import relays_of, renderer_of
 from everpost.assembly.tasks import beside
+from everpost.assembly.wakers import Wakers
 from everpost.catalog import Pools, Routes
 from everpost.config import Settings
 from everpost.delivery import Carrier, Reach, Timeouts
@@ -30,10 +32,9 @@ from everpost.dispatch import (
 from everpost.ids import Id, text
 from everpost.model.relay import Relay
 from everpost.net.wake import WakeListener
-from everpost.recovery.rescuer import Rescuer
-from everpost.store.interface import DomainRow, WorkerRow
+from everpost.store.interface import DomainRow, StoreError, WorkerRow
 
-__all__ = ["open_dispatch", "rescuer_of"]
+__all__ = ["open_dispatch"]
 
 _AGAIN_S = 1.0
 """Between two tries to make the dot log."""
@@ -43,14 +44,19 @@ _LOOK_S = 0.25
 
 
 @contextlib.asynccontextmanager
-async def open_dispatch(node: Node, stop: asyncio.Event) -> AsyncIterator[None]:
+async def open_dispatch(
+    node: Node, stop: asyncio.Event, *, wakers: Wakers, supervised: bool
+) -> AsyncIterator[None]:
     """Claim and deliver until the end of the block; then finish what is in hand. `stop`: nobody
-    waits any more for what cannot begin."""
+    waits any more for what cannot begin. `supervised`: as many dispatchers as are set will be on
+    this node, else there is this one."""
     worker = _worker(node)
+    fellows = _Fellows(node, worker, here=node.settings.node.dispatchers if supervised else 1)
     dots = await _open_dots(node.places.run / worker.dots, stop)
     await node.store.register(worker)
     await rescuer_of(node).lost_workers()
     wake = WakeListener(node.places.run, "dispatch", str(os.getpid()))
+    wakers.heard = wake.set
     carrier = _carrier(node)
     circuits = CircuitNews(carrier)
     relays = _Relays(node, carrier, circuits)
@@ -64,7 +70,7 @@ async def open_dispatch(node: Node, stop: asyncio.Event) -> AsyncIterator[None]:
         leases=carrier.leases,
         clock=node.clock,
         granted=dispatcher.go_on,
-        processes=node.settings.node.dispatchers,
+        processes=fellows.count,
     )
     exchange, prober = _health(node, worker.id, carrier, relays, circuits)
     try:
@@ -72,6 +78,7 @@ async def open_dispatch(node: Node, stop: asyncio.Event) -> AsyncIterator[None]:
             beside(relays.watch()),
             beside(leasing.run()),
             beside(exchange.run()),
+            beside(fellows.run()),
             beside(dispatcher.run()),
         ):
             async with beside(prober.run()):
@@ -83,7 +90,9 @@ async def open_dispatch(node: Node, stop: asyncio.Event) -> AsyncIterator[None]:
                 async with asyncio.timeout(2.0):
                     await dispatcher.settled()
         await leasing.leave()
+        wakers.wake(everyone=True)  # what was handed back is due
     finally:
+        wakers.heard = None
         threads.shutdown(wait=False)
         wake.close()
         if dispatcher.in_hand == 0:
@@ -110,14 +119,42 @@ async def _open_dots(path: Path, stop: asyncio.Event) -> DotLog:
             return dots
 
 
-def rescuer_of(node: Node) -> Rescuer:
-    return Rescuer(
-        store=node.store,
-        folder=node.places.run,
-        boot=node.boot,
-        clock=node.clock,
-        rng=node.rng,
-    )
+class _Fellows:
+    """The dispatchers that share limits with this one, `worker`; `here` are on this node when all
+    have started. Where several nodes share the store, one that was taken for gone writes itself
+    down again."""
+
+    def __init__(self, node: Node, worker: WorkerRow, *, here: int) -> None:
+        self._node = node
+        self._worker = worker
+        self._here = here
+        self._elsewhere = 0
+
+    def count(self) -> int:
+        return self._here + self._elsewhere
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        if not self._node.shared:
+            return
+        away = False
+        while True:
+            try:
+                await self._look()
+                away = False
+            except StoreError as error:
+                if not away:
+                    telemetry.event("dispatch.fellows_unknown", error=str(error))
+                away = True
+            await asyncio.sleep(self._node.settings.cluster.heartbeat_s)
+
+    async def _look(self) -> None:
+        workers = await self._node.store.workers()
+        if all(worker.id != self._worker.id for worker in workers):
+            await self._node.store.register(self._worker)
+            telemetry.event("dispatch.registered_again", worker=self._worker.id)
+        others = [w for w in workers if w.role == "dispatch" and w.node != self._node.name]
+        self._elsewhere = len(others)
 
 
 def _worker(node: Node) -> WorkerRow:
@@ -131,6 +168,7 @@ def _worker(node: Node) -> WorkerRow:
         dots=f"dots-{text(id_)}.log",
         started_at=now,
         seen_at=now,
+        node=node.name,
     )
 
 
@@ -175,7 +213,7 @@ def _dispatcher(
             window=settings.window,
             window_bytes=settings.window_bytes,
             batch=settings.batch,
-            lease_ms=int(settings.lease_s * 1000),
+            lease_ms=int(1000 * (node.settings.cluster if node.shared else settings).lease_s),
             poll_s=settings.poll_s,
             poison_after=settings.poison_after,
         ),

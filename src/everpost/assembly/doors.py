@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -24,6 +25,7 @@ from everpost.api import (
 from everpost.assembly.journalling import Journalling
 from everpost.assembly.node import Node
 from everpost.assembly.parts import intake_of, relays_of, renderer_of
+from everpost.assembly.places import Places
 from everpost.assembly.watch import Watch, free_bytes
 from everpost.catalog import ApiKeys, Applier, Domains, Pools, Projects, Routes, Streams
 from everpost.config import Settings
@@ -33,9 +35,10 @@ from everpost.model.message import Content, Durability
 from everpost.monitoring.health import Facts, Health, HealthLimits
 from everpost.monitoring.metrics import Metrics
 from everpost.monitoring.room import Room
-from everpost.net.listener import Endpoint, adopt, listen
+from everpost.net.listener import Endpoint, ListenError, adopt, listen
 from everpost.recovery.children import read_children
 from everpost.security import Unsealable
+from everpost.store.cluster import StoreState
 from everpost.store.interface import MessageRow
 
 __all__ = ["open_doors"]
@@ -55,24 +58,35 @@ def _admission(node: Node) -> Admission:
     )
 
 
-def _health(node: Node, room: Room) -> Health:
+def _health(node: Node, room: Room, journalling: Journalling | None) -> Health:
     async def gather() -> Facts:
-        await node.store.revision()
+        if not node.shared:
+            await node.store.revision()
         free = await asyncio.to_thread(free_bytes, node.places.data)
-        now = node.directory.now
+        now, state = node.directory.now, _state(node)
         return Facts(
-            # The writer says so, and tries again by itself until it can.
-            store_writable=not telemetry.alarm("store_unavailable").raised,
+            store_writable=state.reachable and state.writable,
             store_sound=not telemetry.alarm("store_corrupt").raised,
+            store_durable=state.durable,
+            store_problems=state.problems,
+            journal=journalling is not None and journalling.taking(),
             free_bytes=free,
             disk_low=room.low,
             relays=sum(relay.state == "enabled" for relay in now.relays),
             sandbox=not now.relays and not now.domains,
-            clock_off_ms=node.clock.off_ms,
+            clock_off_ms=node.off_ms(),
         )
 
     limits = HealthLimits(free_bytes=node.settings.limits.free_bytes)
     return Health(gather, node.clock, limits=limits)
+
+
+def _state(node: Node) -> StoreState:
+    """What the store last saw of itself. The embedded one's writer raises an alarm, and tries again
+    by itself until it can."""
+    if node.shared:
+        return node.store.state()
+    return StoreState(writable=not telemetry.alarm("store_unavailable").raised)
 
 
 def _services(
@@ -134,10 +148,12 @@ def _services(
         public_url=settings.node.public_url or f"http://{settings.http.listen}",
         durability=Durability.COMMITTED if settings.postgres.url else settings.store.durability,
         journal=None if journalling is None else journalling.lookup,
+        engine="postgres" if node.shared else "sqlite",
         limits=ApiLimits(
             body_bytes=settings.http.body_bytes,
             requests=settings.limits.requests,
             schedule_days=settings.intake.schedule_days,
+            gone_ms=int(settings.cluster.gone_s * 1000),
         ),
     )
 
@@ -172,24 +188,43 @@ def _http_limits(settings: Settings) -> HttpLimits:
     )
 
 
+def _sockets(
+    settings: Settings, places: Places, inherited: Mapping[str, int], roles: Collection[str]
+) -> dict[str, socket.socket]:
+    """The inherited listeners; a process that was started by hand makes its own. Raises
+    ListenError."""
+    found = {
+        name: adopt(inherited[name]) for name in ("api", "operator", "admin") if name in inherited
+    }
+    if "notify" in inherited:
+        return found
+    if "api" in roles and "api" not in found:
+        found["api"] = listen(Endpoint.parse(settings.http.listen))
+        found["operator"] = listen(Endpoint(path=str(places.operator_socket)))
+    if settings.http.admin_listen and "admin" not in found:
+        try:
+            found["admin"] = listen(Endpoint.parse(settings.http.admin_listen))
+        except ListenError as error:  # roles of one machine, started one by one
+            telemetry.event("admin.unavailable", level="warning", error=str(error))
+    return found
+
+
 @contextlib.asynccontextmanager
 async def open_doors(
     node: Node,
     inherited: Mapping[str, int],
     metrics: Metrics,
+    *,
+    roles: Collection[str] = ("api",),
     journalling: Journalling | None = None,
 ) -> AsyncIterator[None]:
-    """Serve the API on the inherited sockets (or on its own, when started by hand)."""
+    """Serve what the roles have to serve: the API, and where metrics and health are looked at."""
     settings = node.settings
     threads = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
     admission = _admission(node)
-    health = _health(node, admission.room)
+    health = _health(node, admission.room, journalling)
     services = _services(node, metrics, threads, health, admission, journalling=journalling)
-    sockets = {
-        name: adopt(inherited[name]) for name in ("api", "operator", "admin") if name in inherited
-    }
-    if "api" not in sockets:
-        sockets["api"] = listen(Endpoint.parse(settings.http.listen))
+    sockets = _sockets(settings, node.places, inherited, roles)
     builders = {"api": build_api, "operator": build_operator, "admin": build_admin}
     server = HttpServer(_http_limits(settings), admission=admission)
     watch = Watch(

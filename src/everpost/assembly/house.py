@@ -12,6 +12,7 @@ from pathlib import Path
 
 from everpost import telemetry
 from everpost.assembly.banner import banner
+from everpost.assembly.naming import many_nodes
 from everpost.assembly.places import Places
 from everpost.assembly.reread import values_of
 from everpost.clock import SystemClock
@@ -55,7 +56,7 @@ def serve(settings: Settings, origin: Origin) -> int:
         addresses = {
             name: str(Endpoint(*sock.getsockname()[:2]))
             for name, sock in sockets.items()
-            if name != "operator"
+            if name not in {"operator", "peers"}
         }
         print(banner(settings, places, addresses, prepared), flush=True)  # noqa: T201
 
@@ -168,6 +169,8 @@ def _bind(settings: Settings, places: Places) -> Mapping[str, socket.socket]:
     }
     if settings.http.admin_listen:
         sockets["admin"] = listen(Endpoint.parse(settings.http.admin_listen))
+    if many_nodes(settings) and settings.cluster.listen and settings.cluster.secret_file:
+        sockets["peers"] = listen(Endpoint.parse(settings.cluster.listen))
     return sockets
 
 

@@ -1,40 +1,48 @@
 """What every role of a process stands on: store, keys, directory, clock, ids."""
 
 import random
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from everpost.assembly.dns import resolver_for
+from everpost.assembly.engine import open_engine
+from everpost.assembly.keys import open_sealer
+from everpost.assembly.naming import many_nodes, node_name
 from everpost.assembly.places import Places
-from everpost.assembly.wall import boot_id, open_clock
-from everpost.clock import SettlingClock
+from everpost.assembly.wall import boot_id
+from everpost.clock import Clock
 from everpost.config import Settings
 from everpost.ids import IdMaker
 from everpost.net.resolver import Resolver
-from everpost.security import MasterKey, Sealer
+from everpost.security import Sealer
 from everpost.store.directory import Directory
-from everpost.store.sqlite import SqliteStore
+from everpost.store.interface import Store
+from everpost.store.sqlite.torn import Torn
 
 __all__ = ["Node", "open_node"]
-
-DEFAULT_PROJECT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The ground of one process; `close` the store when done."""
+    """The ground of one process; `close` the store when done. `shared`: other nodes use the
+    same store; `name` is this one's among them, or empty. `off_ms`, `watch_clock`: see
+    `engine`."""
 
     settings: Settings
     places: Places
-    clock: SettlingClock
+    clock: Clock
+    off_ms: Callable[[], int]
+    watch_clock: Callable[[], None]
     ids: IdMaker
     rng: random.Random
-    store: SqliteStore
+    store: Store
     sealer: Sealer
     directory: Directory
     resolver: Resolver
     boot: str
+    name: str = ""
+    shared: bool = False
+    torn: Torn | None = None
 
 
 async def open_node(
@@ -49,40 +57,32 @@ async def open_node(
     places = Places(settings.node.data)
     places.make()
     boot = boot_id()
-    clock = open_clock(places.clock, boot=boot, settle_s=settings.node.clock_settle_s)
-    store = SqliteStore(
-        places.store,
-        clock=clock,
-        durability=settings.store.durability,
-        accepted=accepted,
-        wal_bytes=settings.store.wal_bytes,
-        alone=alone,
-    )
-    await store.open()
-    wrapped_keys = await store.data_keys()
-    # A store with sealed content and no master key is not to be given a new one: the old one may
-    # be in a backup, and only that one helps.
-    master = MasterKey.load(
-        places.master_key,
-        environment=environment,
-        create=not wrapped_keys,
-        randomness=secrets.token_bytes,
-    )
-    sealer = Sealer(master, wrapped_keys)
-    if not sealer.has(DEFAULT_PROJECT):
-        wrapped = sealer.new_data_key(DEFAULT_PROJECT)
-        sealer.add(await store.add_data_key(DEFAULT_PROJECT, wrapped), DEFAULT_PROJECT, wrapped)
-    directory = Directory(store)
-    await directory.refresh()
+    engine = await open_engine(settings, places, boot=boot, accepted=accepted, alone=alone)
+    store, clock = engine.store, engine.clock
+    ids = IdMaker(clock.now)
+    try:
+        sealer = await open_sealer(
+            store, places, environment, owner=ids(), shared=many_nodes(settings)
+        )
+        directory = Directory(store)
+        await directory.refresh()
+    except BaseException:
+        await store.close()
+        raise
     return Node(
         settings=settings,
         places=places,
         clock=clock,
-        ids=IdMaker(clock.now),
+        off_ms=engine.off_ms,
+        watch_clock=engine.watch,
+        ids=ids,
         rng=random.Random(),  # noqa: S311  jitter, no secret
         store=store,
         sealer=sealer,
         directory=directory,
         resolver=resolver_for(settings, clock),
         boot=boot,
+        name=node_name(settings),
+        shared=engine.shared,
+        torn=engine.torn,
     )

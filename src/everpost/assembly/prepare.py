@@ -3,25 +3,21 @@
 import asyncio
 import json
 import os
-import secrets
 import shutil
 import sys
 
 from everpost import telemetry
-from everpost.access import OPERATOR
+from everpost.assembly.clustering import rescuer_of
+from everpost.assembly.keys import FIRST_KEY, first_key
 from everpost.assembly.node import Node, open_node
-from everpost.catalog import ApiKeys
 from everpost.config import load
 from everpost.dispatch.dots import is_alive
 from everpost.model.errors import Refusal
-from everpost.recovery.rescuer import Rescuer
 from everpost.recovery.spawning import die_with_parent
 from everpost.security import SealingError, token_hash
 from everpost.store.interface import StoreError
 
 __all__ = ["main"]
-
-FIRST_KEY = "EVERPOST_FIRST_API_KEY"
 
 
 async def _prepare() -> dict[str, object]:
@@ -30,22 +26,16 @@ async def _prepare() -> dict[str, object]:
     try:
         _forget_the_dead(node)
         _report_torn(node)
-        rescuer = Rescuer(
-            store=node.store,
-            folder=node.places.run,
-            boot=node.boot,
-            clock=node.clock,
-            rng=node.rng,
-        )
-        await rescuer.lost_workers()
+        await rescuer_of(node).lost_workers()
         await _sweep_logs(node)
-        had_keys = bool(node.directory.now.keys)
         given = os.environ.get(FIRST_KEY) or None
-        token = None if had_keys else await _first_key(node, given)
+        token = await first_key(
+            node.store, node.directory, given=given, clock=node.clock, ids=node.ids
+        )
         now = node.directory.now
         return {
             "key": None if given else token,
-            "chosen": given is not None and not had_keys,
+            "chosen": given is not None and token is not None,
             "ignored": given is not None and token_hash(given) not in now.keys,
             "sandbox": not now.domains and not now.relays,
             "sender": next((d.name for d in now.domains.values() if d.status == "verified"), None),
@@ -64,7 +54,7 @@ def _forget_the_dead(node: Node) -> None:
 
 def _report_torn(node: Node) -> None:
     """What the log of the last run has lost (F10), for upkeep's alarm; until the next start."""
-    torn = node.store.torn
+    torn = node.torn
     node.places.torn.unlink(missing_ok=True)
     if torn is not None:
         telemetry.event(
@@ -75,27 +65,12 @@ def _report_torn(node: Node) -> None:
 
 
 async def _sweep_logs(node: Node) -> None:
-    """Dot logs that no registered process writes."""
-    known = {worker.dots for worker in await node.store.workers()}
+    """Dot logs that no registered process of this node writes."""
+    workers = await node.store.workers()
+    known = {worker.dots for worker in workers if worker.node == node.name}
     for path in node.places.run.glob("dots-*"):
         if path.name not in known and not is_alive(path):
             path.unlink(missing_ok=True)
-
-
-async def _first_key(node: Node, given: str | None) -> str:
-    """Make the first API key, the one that the operator chose or a random one."""
-    keys = ApiKeys(
-        node.store,
-        node.directory,
-        clock=node.clock,
-        ids=node.ids,
-        randomness=secrets.token_bytes,
-    )
-    try:
-        _, token = await keys.create(OPERATOR, "first key", token=given)
-    except Refusal as error:
-        raise Refusal(f"{FIRST_KEY}: {error.message}") from error
-    return token
 
 
 def main() -> int:

@@ -13,19 +13,24 @@ import uvloop
 
 from everpost import telemetry
 from everpost.assembly.canary import open_canary
-from everpost.assembly.dispatching import open_dispatch, rescuer_of
+from everpost.assembly.clustering import company_of, open_presence, rescuer_of
+from everpost.assembly.dispatching import open_dispatch
 from everpost.assembly.doors import open_doors
 from everpost.assembly.journalling import open_journal
+from everpost.assembly.keys import FIRST_KEY, first_key
 from everpost.assembly.node import Node, open_node
 from everpost.assembly.patrol import open_patrol
-from everpost.assembly.tasks import beside
-from everpost.assembly.wall import watch_clock
+from everpost.assembly.tasks import beside, faulted
+from everpost.assembly.wakers import Wakers, open_wakers
 from everpost.config import Settings
 from everpost.ledger import Recheck
+from everpost.model.errors import Refusal
 from everpost.monitoring.metrics import Metrics
+from everpost.monitoring.standing import StandingView
 from everpost.net.descriptors import raise_limit
+from everpost.net.listener import ListenError
 from everpost.net.wake import WakeListener
-from everpost.net.waker import Waker
+from everpost.recovery.presence import Presence
 from everpost.recovery.spawning import BEAT, DRAINING, READY, die_with_parent
 from everpost.recovery.upkeep import Upkeep
 from everpost.security import SealingError
@@ -63,8 +68,8 @@ def run(
     metrics = Metrics(settings.node.data / "run" / "metrics", name)
     try:
         return uvloop.run(_run(settings, roles, inherited, metrics))
-    except (StoreError, SealingError, OSError) as error:
-        telemetry.event("role.failed", error=repr(error))
+    except (StoreError, SealingError, Refusal, ListenError, OSError) as error:
+        telemetry.event("role.failed", level="error", error=str(error) or repr(error))
         return 1
 
 
@@ -92,33 +97,73 @@ async def _play(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    places = settings.node.data / "run"
-    dispatchers = Waker(places, "dispatch")
-    node = await open_node(
-        settings, os.environ, accepted=lambda n: dispatchers.wake(everyone=n > 1)
+    with open_wakers(settings, listening="dispatch" in roles) as wakers:
+        node = await _open(settings, stop, wakers)
+        if node is None:
+            return 0
+        try:
+            await _play_on(node, roles, inherited, metrics=metrics, wakers=wakers, stop=stop)
+        finally:
+            await node.store.close()
+    return int(faulted())
+
+
+async def _open(settings: Settings, stop: asyncio.Event, wakers: Wakers) -> Node | None:
+    """The ground; None: this process was told to end while it waited for the store."""
+    opening = asyncio.ensure_future(
+        open_node(settings, os.environ, accepted=lambda n: wakers.wake(everyone=n > 1))
     )
-    try:
-        async with contextlib.AsyncExitStack() as stack:
-            if "upkeep" in roles:
-                await stack.enter_async_context(_upkeep(node, dispatchers))
-                await stack.enter_async_context(open_canary(node))
-                await stack.enter_async_context(open_patrol(node))
-            if "dispatch" in roles:
-                await stack.enter_async_context(open_dispatch(node, stop))
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not opening.done():
+        opening.cancel()
+        await asyncio.wait([opening])
+    if opening.cancelled():
+        return None
+    node = opening.result()
+    if node.shared:
+        given = os.environ.get(FIRST_KEY)
+        if given:  # the roles may have been started one by one
+            await first_key(node.store, node.directory, given=given, clock=node.clock, ids=node.ids)
+    return node
+
+
+async def _play_on(
+    node: Node,
+    roles: Sequence[str],
+    inherited: Mapping[str, int],
+    *,
+    metrics: Metrics,
+    wakers: Wakers,
+    stop: asyncio.Event,
+) -> None:
+    """Until told to end; then readiness fails before anything else."""
+    async with contextlib.AsyncExitStack() as stack:
+        presence = await stack.enter_async_context(open_presence(node, roles, inherited))
+        if "upkeep" in roles:
+            await stack.enter_async_context(_upkeep(node, wakers, presence))
+            await stack.enter_async_context(open_canary(node))
+            await stack.enter_async_context(open_patrol(node))
+        if "dispatch" in roles:
+            supervised = "notify" in inherited
+            dispatching = open_dispatch(node, stop, wakers=wakers, supervised=supervised)
+            await stack.enter_async_context(dispatching)
+        if "api" in roles or "notify" not in inherited:
+            journalling = None
             if "api" in roles:
                 journalling = await stack.enter_async_context(open_journal(node, inherited))
-                await stack.enter_async_context(open_doors(node, inherited, metrics, journalling))
-            await stack.enter_async_context(beside(_refresh(node, dispatchers)))
-            await stack.enter_async_context(beside(Recheck(node.store).run()))
-            await stack.enter_async_context(beside(metrics.run()))
-            _settle_memory()
-            _say(inherited.get("notify"), READY)
-            await stop.wait()
-            _say(inherited.get("notify"), DRAINING)
-            telemetry.event("role.draining")
-    finally:
-        await node.store.close()
-    return 0
+            doors = open_doors(node, inherited, metrics, roles=roles, journalling=journalling)
+            await stack.enter_async_context(doors)
+        await stack.enter_async_context(beside(_refresh(node, wakers)))
+        await stack.enter_async_context(beside(Recheck(node.store).run()))
+        await stack.enter_async_context(beside(metrics.run()))
+        _settle_memory()
+        _say(inherited.get("notify"), READY)
+        telemetry.event("role.ready", node=node.name or None)
+        await stop.wait()
+        _say(inherited.get("notify"), DRAINING)
+        telemetry.event("role.draining")
 
 
 def _settle_memory() -> None:
@@ -153,33 +198,41 @@ def _be_the_first_to_go() -> None:
         _OOM_SCORE.write_text(_FIRST, encoding="ascii")
 
 
-async def _refresh(node: Node, dispatchers: Waker) -> None:
-    """See changes of settings within half a second, and steps of the wall clock; look for restarted
+async def _refresh(node: Node, wakers: Wakers) -> None:
+    """See changes of settings within half a second, and how clocks and store do; look for restarted
     neighbours."""
+    failing, view = False, StandingView()
     while True:
         await asyncio.sleep(_REFRESH_S)
-        dispatchers.forget()
-        watch_clock(node.clock)
+        wakers.forget()
+        node.watch_clock()
+        if node.shared:
+            view.show(node.store.state())
         try:
             await node.directory.refresh()
+            failing = False
         except StoreError as error:
-            telemetry.event("directory.refresh_failed", error=str(error))
+            if not failing:
+                telemetry.event("directory.refresh_failed", error=str(error))
+            failing = True
 
 
 @contextlib.asynccontextmanager
-async def _upkeep(node: Node, dispatchers: Waker) -> AsyncIterator[None]:
+async def _upkeep(node: Node, wakers: Wakers, presence: Presence | None) -> AsyncIterator[None]:
     if node.places.torn.exists():
         telemetry.alarm("log_torn").raise_(error=node.places.torn.read_text(encoding="utf-8"))
     wake = WakeListener(node.places.run, "upkeep", str(os.getpid()))
+    rescuer = rescuer_of(node)
     upkeep = Upkeep(
         store=node.store,
-        rescuer=rescuer_of(node),
+        rescuer=rescuer,
         directory=node.directory,
         wake=wake,
-        dispatch=dispatchers,
+        dispatch=wakers,
         clock=node.clock,
         data=node.places.data,
         children=node.places.children,
+        company=None if presence is None else company_of(node, presence, rescuer),
         round_s=node.settings.store.checkpoint_s,
     )
     try:

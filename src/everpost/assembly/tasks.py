@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Coroutine
 
 from everpost import telemetry
 
-__all__ = ["beside"]
+__all__ = ["beside", "faulted"]
+
+_FAULTS: list[str] = []
 
 
 @contextlib.asynccontextmanager
@@ -28,4 +30,10 @@ def _end_with(task: "asyncio.Future[None]") -> None:
     if task.cancelled() or task.exception() is None:
         return
     telemetry.event("role.fault", error=repr(task.exception()))
+    _FAULTS.append(repr(task.exception()))
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def faulted() -> bool:
+    """Whether some work of this process has failed so: its end is none that was asked for."""
+    return bool(_FAULTS)

@@ -31,9 +31,13 @@ def command(
     parent_pipe: int | None,
     name: str | None,
 ) -> None:
-    """Run the given roles (api, dispatch, upkeep) in one process, on the store in --data.
+    """Run the given roles (api, dispatch, upkeep) in one process, until SIGTERM ends it after the
+    work in hand.
 
-    `everpost serve` runs them all.
+    The store is the one that `postgres.url` names, which any number of nodes may share, or the
+    embedded one in --data. `everpost serve` runs all roles of a machine under a supervisor. The log
+    says `role.ready` when it serves; metrics and health are at `http.admin_listen`, whatever the
+    roles. EVERPOST_FIRST_API_KEY becomes the first API key of a new cluster.
     """
     settings = settings_of(config, os.environ, {"node.data": data})
     inherited = _descriptors(inherit)

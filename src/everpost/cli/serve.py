@@ -39,7 +39,8 @@ def command(
     durability: str | None,
     processes: int | None,
 ) -> None:
-    """Run everything on this machine, with the embedded store in --data.
+    """Run everything on this machine: with the embedded store in --data, or as one node of many
+    where `postgres.url` is set.
 
     The first start makes an API key and prints it once; EVERPOST_FIRST_API_KEY sets it instead.
     Options win over the environment (EVERPOST_SECTION_SETTING), that over the configuration file.

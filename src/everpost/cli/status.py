@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from everpost.cli.client import Api, connected, path_of
 from everpost.cli.message import attempts_table, recipients_table
+from everpost.cli.nodes import nodes_table, store_fields
 from everpost.cli.root import Command
 from everpost.cli.show import Printer, duration, moment, without
 
@@ -18,8 +20,8 @@ __all__ = ["command"]
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until interrupted.")
 @connected
 def command(api: Api, out: Printer, *, message: str | None, watch: bool) -> None:
-    """Show the queue, relays, alarms and dispatchers (the processes that deliver mail); or one
-    message, its recipients and every attempt with the mail server's own answer."""
+    """Show the queue, relays, alarms, nodes and dispatchers (the processes that deliver mail); or
+    one message, its recipients and every attempt with the mail server's own answer."""
     while True:
         if watch and not out.as_json:
             click.clear()
@@ -84,12 +86,22 @@ def _node(api: Api, out: Printer) -> None:
         ([r.get("name"), r.get("host"), r.get("port"), r.get("state")] for r in relays),
         empty="There are no relays.",
     )
+    if nodes := list(status.get("nodes") or []):
+        out.line()
+        out.fields(store_fields(status))
+        out.line()
+        nodes_table(out, nodes)
     out.line()
     out.table(
         ["dispatcher", "since"],
         (
-            [f"pid {each.get('pid')}", moment(each.get("started_at"))]
+            [_process(each), moment(each.get("started_at"))]
             for each in status.get("dispatchers") or []
         ),
         empty="No dispatcher is running: mail waits.",
     )
+
+
+def _process(dispatcher: Mapping[str, Any]) -> str:
+    node = dispatcher.get("node")
+    return f"pid {dispatcher.get('pid')}" + (f" on {node}" if node else "")

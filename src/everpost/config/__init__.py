@@ -10,6 +10,7 @@ from everpost.config.changing import Origin, unchangeable
 from everpost.config.describe import Described, describe, reference, sample
 from everpost.config.load import FILE_NAME, ConfigError, Loaded, load, trace
 from everpost.config.settings import (
+    ClusterSettings,
     DeliverySettings,
     DispatchSettings,
     DnsSettings,
@@ -18,12 +19,14 @@ from everpost.config.settings import (
     Limits,
     LogSettings,
     Node,
+    PostgresSettings,
     Settings,
     StoreSettings,
 )
 
 __all__ = [
     "FILE_NAME",
+    "ClusterSettings",
     "ConfigError",
     "DeliverySettings",
     "Described",
@@ -36,6 +39,7 @@ __all__ = [
     "LogSettings",
     "Node",
     "Origin",
+    "PostgresSettings",
     "Settings",
     "StoreSettings",
     "describe",

@@ -8,7 +8,14 @@ from everpost.config.settings import Settings
 
 __all__ = ["Origin", "unchangeable"]
 
-_FIXED = ("node.data", "http.listen", "http.admin_listen")
+_FIXED = (
+    "node.data",
+    "http.listen",
+    "http.admin_listen",
+    "postgres.url",
+    "cluster.name",
+    "cluster.listen",
+)
 
 
 @dataclass(frozen=True, slots=True)

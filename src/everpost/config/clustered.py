@@ -100,6 +100,16 @@ class ClusterSettings:
         low=1,
         high=3600,
     )
+    lease_s: float = setting(
+        60.0,
+        "How long a claim of a node holds without being renewed, in the place of "
+        "`dispatch.lease_s`, which is for one machine: so long mail that a dead node had in hand "
+        "waits. Longer than the database may take to fail over, since claims cannot be renewed "
+        "meanwhile.",
+        unit="seconds",
+        low=10,
+        high=3600,
+    )
     patience_s: float = setting(
         0.75,
         "How long an accept waits for the database before the message goes into this node's "

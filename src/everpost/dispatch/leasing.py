@@ -20,8 +20,8 @@ _CALLS = telemetry.counter(
 
 
 class Leasing:
-    """`granted` is called when mail that found no place may find one now; `processes`: how many
-    share the limits when all of this machine's have started."""
+    """`granted` is called when mail that found no place may find one now; `processes` tells how
+    many share the limits when all that are to be there have started."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Leasing:
         leases: Leases,
         clock: Clock,
         granted: Callable[[], None],
-        processes: int = 1,
+        processes: Callable[[], int] = lambda: 1,
     ) -> None:
         self._processes = processes
         self._owner = owner
@@ -70,7 +70,7 @@ class Leasing:
                 self._owner,
                 asks,
                 lease_ms=TERM_MS,
-                among=self._processes,
+                among=self._processes(),
             )
         )
         try:

@@ -28,6 +28,12 @@ class Facts(msgspec.Struct, frozen=True):
     """New mail is refused for want of room (`Room`)."""
     store_sound: bool = True
     """The database's own pages could be read, whenever they were."""
+    store_durable: bool = True
+    """What it acknowledges means what the settings say."""
+    store_problems: tuple[str, ...] = ()
+    """In words, why it is not writable or not durable."""
+    journal: bool = False
+    """This node's journal takes mail while the store cannot."""
 
 
 class HealthLimits(msgspec.Struct, frozen=True):
@@ -64,16 +70,7 @@ def judge(facts: Facts, limits: HealthLimits) -> Judgement:
     steady = abs(facts.clock_off_ms) <= limits.clock_off_ms
     way = facts.relays > 0 or facts.sandbox
     checks = (
-        Check(
-            name="store",
-            ok=facts.store_writable and facts.store_sound,
-            required=True,
-            detail="damaged: restore a backup"
-            if not facts.store_sound
-            else "writable"
-            if facts.store_writable
-            else "cannot be written",
-        ),
+        _store(facts),
         Check(
             name="disk",
             ok=room,
@@ -101,6 +98,26 @@ def judge(facts: Facts, limits: HealthLimits) -> Judgement:
         ),
     )
     return Judgement(ready=all(c.ok for c in checks if c.required), checks=checks)
+
+
+def _store(facts: Facts) -> Check:
+    """A store that is away or not safe keeps a node out only where no journal takes the mail."""
+    ok = facts.store_writable and facts.store_sound and facts.store_durable
+    if not facts.store_sound:
+        detail = "damaged: restore a backup"
+    elif not facts.store_writable:
+        detail = "cannot be written"
+    else:
+        detail = "writable" if facts.store_durable else "not safe"
+    if facts.store_problems and not ok:
+        detail = f"{detail}: {'; '.join(facts.store_problems)}"
+    taken = facts.journal and facts.store_sound and not ok
+    return Check(
+        name="store",
+        ok=ok,
+        required=not taken,
+        detail=f"{detail} (the journal takes mail)" if taken else detail,
+    )
 
 
 class Health:

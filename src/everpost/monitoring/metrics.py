@@ -30,9 +30,13 @@ _FILES = ("counter", "histogram", "gauge_livemax", "gauge_livesum")
 _OF_THE_HOST = frozenset(
     {
         "everpost_alarm",
+        "everpost_clock_skew_seconds",
         "everpost_disk_free_bytes",
         "everpost_ledger_findings",
         "everpost_ledger_last_pass_seconds",
+        "everpost_store_durable",
+        "everpost_store_standbys",
+        "everpost_store_timeline",
         "everpost_store_wal_bytes",
         "everpost_store_wal_live_bytes",
     }

@@ -8,6 +8,9 @@ imported one by one, since the supervisor's process must stay small.
 
 __all__ = [
     "children",
+    "company",
+    "leading",
+    "presence",
     "reloading",
     "rescuer",
     "spawning",

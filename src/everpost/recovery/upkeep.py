@@ -3,27 +3,35 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Protocol
 
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.model.states import HeldReason
 from everpost.net.wake import WakeListener
-from everpost.net.waker import Waker
 from everpost.recovery.children import Children, read_children
+from everpost.recovery.company import Company
 from everpost.recovery.rescuer import Rescuer
 from everpost.store.directory import Directory
 from everpost.store.interface import Recovery, StoreError
 
-__all__ = ["Upkeep"]
+__all__ = ["Upkeep", "Wakes"]
 
 _FREE = telemetry.gauge("everpost_disk_free_bytes", "Free space where the store lives")
 _PURGE_ROUNDS = 60
 _PURGE_LIMIT = 5_000
 
 
+class Wakes(Protocol):
+    """Tells the processes of a role to look now."""
+
+    def wake(self, *, everyone: bool = False) -> None: ...
+
+
 class Upkeep:
-    """One process does this; every other may start doing it when that one is gone. `children`: what
-    the supervisor writes of itself (`recovery.children`)."""
+    """One process of each node does this. Where several nodes share the store, `company` says what
+    one of them does for all. `children`: what the supervisor writes of itself
+    (`recovery.children`)."""
 
     def __init__(
         self,
@@ -32,10 +40,11 @@ class Upkeep:
         rescuer: Rescuer,
         directory: Directory,
         wake: WakeListener,
-        dispatch: Waker,
+        dispatch: Wakes,
         clock: Clock,
         data: Path,
         children: Path,
+        company: Company | None = None,
         round_s: float = 1.0,
     ) -> None:
         self._store = store
@@ -46,28 +55,44 @@ class Upkeep:
         self._clock = clock
         self._data = data
         self._children = children
+        self._company = company
         self._round_s = round_s
 
     async def run(self) -> None:
         """Round after round until cancelled; a failing store or disk delays a round, no more."""
         rounds = 0
-        while True:
-            try:
-                await self._round(purge=rounds % _PURGE_ROUNDS == 0)
-                telemetry.alarm("upkeep_failing").clear()
-            except (StoreError, OSError) as error:
-                telemetry.alarm("upkeep_failing").raise_(error=str(error))
-            rounds += 1
-            await self._wake.wait(self._round_s)
+        try:
+            while True:
+                try:
+                    await self._round(purge=rounds % _PURGE_ROUNDS == 0)
+                    telemetry.alarm("upkeep_failing").clear()
+                except (StoreError, OSError) as error:
+                    telemetry.alarm("upkeep_failing").raise_(error=str(error))
+                rounds += 1
+                await self._wake.wait(self._round_s)
+        finally:
+            if self._company is not None:
+                await asyncio.shield(self._company.step_down())
 
     async def _round(self, *, purge: bool) -> None:
-        if await self._rescuer.lost_workers() + await self._rescuer.ended_terms():
+        stretch_ms = None if self._company is None else self._company.stretch_ms()
+        moved = await self._rescuer.lost_workers()
+        moved += await self._rescuer.ended_terms(stretch_ms=stretch_ms)
+        if self._company is None:
+            await self._for_all(purge=purge)
+        elif await self._company.leads():
+            moved += await self._company.look_after()
+            await self._for_all(purge=purge)
+        if moved:
             self._dispatch.wake(everyone=True)
+        await self._observe()
+
+    async def _for_all(self, *, purge: bool) -> None:
+        """The store's own housekeeping, by one process."""
         await self._store.checkpoint()
         while purge:
             gone = await self._store.purge(before=self._clock.now(), limit=_PURGE_LIMIT)
             purge = gone >= _PURGE_LIMIT
-        await self._observe()
 
     async def _observe(self) -> None:
         free = await asyncio.to_thread(_free_bytes, self._data)

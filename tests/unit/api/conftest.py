@@ -43,6 +43,7 @@ from everpost.model.outcome import AttemptRecord
 from everpost.model.states import HeldReason, InDoubtPolicy, State
 from everpost.monitoring import Facts, Health
 from everpost.net.resolver import Absent, Answer, Found
+from everpost.store.cluster import NodeRow, StoreState
 from everpost.store.directory import Directory
 from everpost.store.interface import (
     Accepted,
@@ -116,6 +117,8 @@ class Shelf:
         self.keys: dict[tuple[int, str], IdempotencyKey] = {}
         self.audits: list[dict[str, Any]] = []
         self.notes: list[Note] = []
+        self.there: list[NodeRow] = []
+        self.standing = StoreState()
         self.full = False
         self.broken = False
         self.damaged = False
@@ -225,6 +228,18 @@ class Shelf:
         if before is not None:
             return [row for row in self.audits if row["position"] > before][-limit:]
         return [r for r in self.audits if after is None or r["position"] < after][:limit]
+
+    async def nodes(self) -> Sequence[NodeRow]:
+        return self.there
+
+    async def appear(self, node: NodeRow) -> None:
+        self.there.append(node)
+
+    async def disappear(self, name: str) -> None:
+        self.there = [node for node in self.there if node.name != name]
+
+    def state(self) -> StoreState:
+        return self.standing
 
     async def workers(self) -> Sequence[WorkerRow]:
         return [

@@ -1,7 +1,9 @@
 """Health: what takes a node out of the load balancer, and what must not."""
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
 from everpost.monitoring import Facts, Health, HealthLimits, judge
@@ -70,6 +72,30 @@ def test_trouble_beyond_accepting_is_shown_and_keeps_the_node_in(facts: Facts, n
     judgement = judge(facts, LIMITS)
     assert judgement.ready
     assert [check.name for check in judgement.checks if not check.ok] == [name]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"store_writable": False}, "cannot be written"),
+        ({"store_durable": False, "store_problems": ("one", "two")}, "not safe: one; two"),
+    ],
+    ids=["away", "not-safe"],
+)
+def test_a_journal_keeps_a_node_in_while_the_store_takes_nothing(
+    change: dict[str, Any], says: str
+) -> None:
+    without = judge(msgspec.structs.replace(GOOD, **change), LIMITS)
+    assert without.failing == ("store",)
+    with_it = judge(msgspec.structs.replace(GOOD, journal=True, **change), LIMITS)
+    assert with_it.ready
+    store = with_it.checks[0]
+    assert (store.ok, store.detail) == (False, f"{says} (the journal takes mail)")
+
+
+def test_a_journal_does_not_stand_in_for_a_damaged_store() -> None:
+    facts = msgspec.structs.replace(GOOD, store_sound=False, journal=True)
+    assert judge(facts, LIMITS).failing == ("store",)
 
 
 def test_sandbox_is_a_way_out() -> None:

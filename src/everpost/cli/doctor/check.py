@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
+from everpost.assembly.naming import many_nodes, node_name
 from everpost.cli.client import json_option
-from everpost.cli.doctor.facts import Egress, Facts, NameFacts, ResolverFacts
-from everpost.cli.doctor.judge import Finding, Verdict, judge
+from everpost.cli.doctor.facts import ClusterFacts, Egress, Facts, NameFacts, ResolverFacts
+from everpost.cli.doctor.finding import Finding, Verdict
+from everpost.cli.doctor.judge import judge
 from everpost.cli.exits import FAILED, Wrong
 from everpost.cli.root import Command
 from everpost.cli.setup import node_options, settings_of
@@ -80,11 +82,12 @@ def _gather(
     from everpost.cli.doctor import machine
     from everpost.clock import SystemClock
 
+    cluster = _cluster(settings, offline=offline)
     resolver: ResolverFacts | None = None
     name: NameFacts | None = None
     egress: tuple[Egress, ...] | None = None
     if not offline:
-        resolver, name, egress = asyncio.run(_ask(settings, hosts, sources))
+        resolver, name, egress = asyncio.run(_ask(settings, hosts, sources, cluster))
     return Facts(
         program=machine.program(),
         disk=machine.disk(settings.node.data, SystemClock()),
@@ -93,20 +96,40 @@ def _gather(
         name=name,
         egress=egress,
         need_bytes=settings.limits.free_bytes,
+        cluster=cluster,
     )
 
 
+def _cluster(settings: Settings, *, offline: bool) -> ClusterFacts | None:
+    """The database is asked even where the network is not: without it there is nothing to say."""
+    if not many_nodes(settings):
+        return None
+    from everpost.cli.doctor import database
+
+    found = database.database(settings)
+    peers = None
+    if not offline:
+        peers = asyncio.run(database.peers(found.nodes, but=node_name(settings)))
+    return ClusterFacts(found, database.secret(settings), peers)
+
+
 async def _ask(
-    settings: Settings, hosts: Sequence[tuple[str, int | None]], sources: Sequence[str]
+    settings: Settings,
+    hosts: Sequence[tuple[str, int | None]],
+    sources: Sequence[str],
+    cluster: ClusterFacts | None,
 ) -> tuple[ResolverFacts, NameFacts, tuple[Egress, ...]]:
     from everpost.assembly.dns import resolver_for
     from everpost.assembly.places import Places
     from everpost.cli.doctor import network
-    from everpost.cli.doctor.relays import relays_in
+    from everpost.cli.doctor.relays import relays_in, relays_of
     from everpost.clock import SystemClock
 
     ask = resolver_for(settings, SystemClock())
-    known = relays_in(Places(settings.node.data).store)
+    if cluster is not None:
+        known = relays_of(cluster.database.relays)
+    else:
+        known = relays_in(Places(settings.node.data).store)
     found = await network.targets(ask, hosts)
     hostname = settings.node.hostname or socket.getfqdn()  # as assembly does
     return (

@@ -4,12 +4,16 @@ from dataclasses import dataclass
 
 __all__ = [
     "ClockFacts",
+    "ClusterFacts",
+    "DatabaseFacts",
     "DiskFacts",
     "Egress",
     "Facts",
     "NameFacts",
+    "PeerFacts",
     "ProgramFacts",
     "ResolverFacts",
+    "SecretFacts",
 ]
 
 
@@ -83,6 +87,53 @@ class Egress:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """The database that nodes share. `error`: why it could not be looked at. `number`: its version
+    as PostgreSQL counts (150007); `problems`: why nothing may be accepted there; `skew_ms`: this
+    machine's wall clock less its own. `nodes`: (name, peers' address)."""
+
+    version: str = ""
+    number: int = 0
+    problems: tuple[str, ...] = ()
+    assurance: str = ""
+    standbys: int | None = None
+    skew_ms: int = 0
+    nodes: tuple[tuple[str, str], ...] = ()
+    relays: tuple[tuple[str, int, str], ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFacts:
+    """The cluster's secret. `listening`: this node takes copies from peers."""
+
+    listening: bool
+    path: str = ""
+    open_to_others: bool = False
+    owned: bool = True
+    length: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """Another node, where it says that its peers reach it."""
+
+    name: str
+    address: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """`peers` None where the network was not to be asked."""
+
+    database: DatabaseFacts
+    secret: SecretFacts
+    peers: tuple[PeerFacts, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     program: ProgramFacts
     disk: DiskFacts
@@ -93,3 +144,5 @@ class Facts:
     """None where the network was not to be asked."""
     need_bytes: int
     """Free space below which the server refuses new mail (`limits.free_bytes`)."""
+    cluster: ClusterFacts | None = None
+    """None: the store is embedded."""

@@ -1,8 +1,6 @@
 """What the facts mean: pure, a finding a check, with advice where something is to be done."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 
 from everpost.cli.doctor.facts import (
     ClockFacts,
@@ -13,6 +11,8 @@ from everpost.cli.doctor.facts import (
     ProgramFacts,
     ResolverFacts,
 )
+from everpost.cli.doctor.finding import Finding, Verdict
+from everpost.cli.doctor.judge_cluster import judge_cluster
 from everpost.cli.show import bytes_text
 
 __all__ = ["Finding", "Verdict", "judge"]
@@ -37,28 +37,13 @@ REMOTE = frozenset(
 LAYERED = frozenset({"overlay", "aufs"})
 
 
-class Verdict(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    check: str
-    verdict: Verdict
-    says: str
-    advice: str = ""
-
-
 def judge(facts: Facts) -> list[Finding]:
     """Every finding, in the order of the report."""
     return [
         *_program(facts.program),
         *_disk(facts.disk, facts.need_bytes),
         _clock(facts.clock),
+        *(judge_cluster(facts.cluster) if facts.cluster else []),
         *([_resolver(facts.resolver)] if facts.resolver else []),
         *(_name(facts.name) if facts.name else []),
         *(_egress(facts.egress, online=_online(facts)) if facts.egress is not None else []),

@@ -1,14 +1,16 @@
 """The relays a node knows, read from its store's file without changing it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from everpost.cli.doctor.network import Target
 from everpost.model.relay import RelayKind
 from everpost.net.addresses import is_public
 
-__all__ = ["Relays", "relays_in"]
+__all__ = ["Relays", "relays_in", "relays_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ def relays_in(store: Path) -> Relays:
             connection.close()
     except apsw.Error:
         return Relays()
+    return relays_of(rows)
+
+
+def relays_of(rows: Iterable[tuple[Any, ...]]) -> Relays:
+    """Of rows of host, port and settings as JSON."""
     targets: list[Target] = []
     sources: list[str] = []
     for host, port, text in rows:

@@ -244,11 +244,19 @@ def _make(db: Db, table: str, key: str, day: int) -> None:
         return db.execute(sql.SQL(statement).format(**names))
 
     within = "FROM {other} WHERE {k} >= {first} AND {k} < {end}"
-    if do(f"SELECT 1 {within} LIMIT {_MOST_MOVED + 1}").rowcount > _MOST_MOVED:
+    some = f"SELECT 1 {within} LIMIT {_MOST_MOVED + 1}"
+    late = do(some).rowcount
+    if late > _MOST_MOVED:
         return
-    do("LOCK TABLE {other} IN ACCESS EXCLUSIVE MODE")
+    # Whoever plans a read while rows move must not go on with the partitions that he knew: he would
+    # look for them where they are no more. Who waits for the whole table sees the new ones.
+    do(f"LOCK TABLE {'{whole}' if late else '{other}'} IN ACCESS EXCLUSIVE MODE")
+    now_late = do(some).rowcount
+    if now_late > _MOST_MOVED or (now_late and not late):
+        return  # the next round does it
+    late = now_late
     do("CREATE TABLE {part} (LIKE {whole} INCLUDING ALL)")
-    if do(f"SELECT 1 {within} LIMIT 1").rowcount:
+    if late:
         do(f"WITH late AS (DELETE {within} RETURNING *) INSERT INTO {{part}} SELECT * FROM late")
     do("ALTER TABLE {whole} ATTACH PARTITION {part} FOR VALUES FROM ({first}) TO ({end})")
 
