@@ -144,6 +144,28 @@ def test_an_answer_about_what_is_there_waits_for_it_as_well(
     asyncio.run(scene())
 
 
+def test_a_message_shows_what_it_was_answered_with_in_the_end(
+    server: Postgres, database: str
+) -> None:
+    """It was to be replicated; then nobody waited for standbys any more."""
+    sent = message()
+
+    async def scene() -> None:
+        async with _opened(server, database) as store:
+            await store.accept(1, [message()])
+            with _nobody_is_synchronous(server):
+                accepting = asyncio.ensure_future(store.accept(1, [sent]))
+                await asyncio.to_thread(
+                    wait_until, lambda: _waiting(server) != [], seconds=10, what="its COMMIT"
+                )
+            assert await accepting == Accepted(Assurance.COMMITTED)
+            shown = await store.message(1, sent.id)
+            assert shown is not None
+            assert shown.durability == "committed"
+
+    asyncio.run(scene())
+
+
 def test_standbys_that_are_struck_off_while_a_commit_waits_do_not_have_it(
     server: Postgres, database: str
 ) -> None:
@@ -163,6 +185,23 @@ def test_standbys_that_are_struck_off_while_a_commit_waits_do_not_have_it(
             await accepting
         assert not store.state().durable
         await store.close()
+
+    asyncio.run(scene())
+
+
+def test_a_wait_for_a_standby_that_does_not_come_ends(server: Postgres, database: str) -> None:
+    sent = message()
+
+    async def scene() -> None:
+        async with _opened(server, database, deadline_s=1.0, patience_s=1.0) as store:
+            await store.accept(1, [message()])
+            with _nobody_is_synchronous(server):
+                since = time.monotonic()
+                with pytest.raises(StoreUnavailable, match="no answer to COMMIT"):
+                    await store.accept(1, [sent])
+                assert time.monotonic() - since < 5
+            assert await until_it_is_taken(store, sent) == Accepted(Assurance.COMMITTED)
+            assert (await store.facts()).accepted == 2
 
     asyncio.run(scene())
 

@@ -41,6 +41,7 @@ _ADD_PARTS = Rows(SQL["add_parts"])
 _ADD_MESSAGES = Rows(SQL["add_messages"])
 _ADD_RECIPIENTS = Rows(SQL["add_recipients"])
 _ADD_EVENTS = Rows(SQL["add_events"])
+_BEAR_DURABILITY = Rows(SQL["bear_durability"])
 _RECORD_WIDTH = _PUT_RECORDS.width
 
 
@@ -71,22 +72,25 @@ class Accept(Work[Answer]):
     def ids(self) -> tuple[Id, ...]:
         return tuple(message.id for message in self.messages)
 
-    def bear(self, assurance: Assurance) -> None:
-        """Its messages' rows say what they get."""
+    def bear(self, assurance: Assurance) -> list[Any]:
+        """Its messages' rows say what they get; (project, id, that) of those that are changed."""
         if assurance is self.expected:
-            return
-        rows = self.arrival.tables[2]
+            return []
+        rows, changed = self.arrival.tables[2], []
         for n, message in enumerate(self.messages):
             if message.durability is None:
                 rows[n * MESSAGE_WIDTH + DURABILITY_AT] = assurance.value
+                changed += [message.project, message.id, assurance.value]
         self.expected = assurance
+        return changed
 
     @classmethod
     def run(cls, tx: Transaction, works: "Sequence[Accept]") -> list[Answer]:
-        for work in works:
-            work.bear(tx.assurance)
+        changed = [value for work in works for value in work.bear(tx.assurance)]
         answers, fresh = _sort_out(tx, works)
         write(tx, [work.arrival for work in fresh])
+        if tx.doubted:  # they may be there, with what they were to get then
+            write_rows(tx.db, _BEAR_DURABILITY, changed)
         return answers
 
 

@@ -267,10 +267,13 @@ class Lane:
             telemetry.alarm(SLOW).clear()
 
     def _until_it_is_known(self, works: Sequence[Work[Any]]) -> list[_Outcome]:
-        """Commit, again and again where that may help. Raises StoreInDoubt when it may have been
-        written."""
+        """Commit, again and again where that may help, but not for longer than anybody's patience.
+        Raises StoreInDoubt when it may have been written."""
         doubt: StoreInDoubt | None = None
+        until = time.monotonic() + self._patience_s
         for attempt in range(_MOST_TRIES):
+            if attempt and time.monotonic() > until:
+                break
             if attempt:
                 time.sleep(self._jitter() * _PAUSE_S * 2**attempt)
             try:

@@ -45,6 +45,11 @@ SELECT * FROM unnest(
 ON CONFLICT (project, id) DO NOTHING
 RETURNING id;
 
+-- name: bear_durability
+UPDATE messages AS m SET durability = v.durability
+FROM unnest(%s::bigint[], %s::bytea[], %s::text[]) AS v (project, id, durability)
+WHERE m.project = v.project AND m.id = v.id AND m.durability <> v.durability;
+
 -- name: add_recipients
 INSERT INTO recipients (
   message, n, project, address, destination, kind, priority, route, not_before, due, expires_at,
