@@ -81,7 +81,7 @@ def test_two_services_share_an_address_or_a_volume() -> None:
 def test_addresses_in_words_are_those_of_services() -> None:
     """Whoever is named by address in an environment is the one that it should be."""
     of = {each["networks"]["inside"]["ipv4_address"]: name for name, each in SERVICES.items()}
-    ports = {"etcd": {2379, 2380}, "db": {5432, 8008}, "haproxy": {5000}, "everpost": {8080, 8082}}
+    ports = {"etcd": {2379, 2380}, "db": {5432, 8008}, "haproxy": {5000}, "everpost": {8080, 8089}}
     for name, service in SERVICES.items():
         for variable, value in service["environment"].items():
             for address, port in re.findall(r"(10\.77\.0\.\d+):(\d+)", str(value)):

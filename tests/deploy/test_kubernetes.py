@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from everpost.api.routes import ADMIN, NATIVE
 from everpost.assembly import ROLES
 from everpost.config import load
 from everpost.config.describe import describe
@@ -62,9 +63,12 @@ def test_file_that_nobody_applies() -> None:
 
 
 def test_one_workload_a_role() -> None:
+    """A dispatcher's dot log is read by the upkeep of its own node."""
     assert sorted(_container(name)["args"][1] for name in WORKLOADS) == sorted(ROLES)
     for name in WORKLOADS:
-        assert _container(name)["args"] == ["run", name.removeprefix("everpost-")]
+        role = name.removeprefix("everpost-")
+        beside = ["upkeep"] if role == "dispatch" else []
+        assert _container(name)["args"] == ["run", role, *beside]
 
 
 @pytest.mark.parametrize("name", sorted(WORKLOADS))
@@ -159,19 +163,29 @@ def test_scaling_and_budgets_name_a_workload() -> None:
     assert all(spec["maxUnavailable"] == 1 for spec in budgets.values())
 
 
+@pytest.mark.parametrize("name", sorted(WORKLOADS))
+def test_nobody_looks_whether_a_pod_hangs(name: str) -> None:
+    container = _container(name)
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert CONFIG["data"]["EVERPOST_HTTP_ADMIN_LISTEN"].endswith(f":{ports['admin']}")
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] == "/health/live"
+        assert container[probe]["httpGet"]["port"] in ports
+    paths = {route.path for route in (*NATIVE, *ADMIN)}
+    assert {"/health/live", "/health/ready"} <= paths
+    assert "/health/live" in {route.path for route in ADMIN}
+
+
 def test_probes_ask_where_the_api_listens() -> None:
     container = _container("everpost-api")
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
     assert CONFIG["data"]["EVERPOST_HTTP_LISTEN"].endswith(f":{ports['http']}")
     assert CONFIG["data"]["EVERPOST_CLUSTER_LISTEN"].endswith(f":{ports['peers']}")
-    paths = {name: container[name]["httpGet"]["path"] for name in container if "Probe" in name}
-    assert paths == {
-        "startupProbe": "/health/live",
-        "livenessProbe": "/health/live",
-        "readinessProbe": "/health/ready",
-    }
+    for name in (name for name in container if "Probe" in name):
+        assert container[name]["httpGet"]["port"] == "http"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     ready = container["readinessProbe"]
     seen = ready["periodSeconds"] * ready["failureThreshold"] + ready["timeoutSeconds"]
     assert seen < float(CONFIG["data"]["EVERPOST_HTTP_LINGER_S"])
     targets = {p["targetPort"] for s in _kind("Service") for p in s["spec"].get("ports", [])}
-    assert targets == set(ports)
+    assert targets == set(ports) - {"admin"}
