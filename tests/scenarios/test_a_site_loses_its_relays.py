@@ -1,4 +1,4 @@
-"""Two sites, each with relays of its own in one pool. A node sends by those of its own site. One of
+"""F59: two sites, each with relays of its own in one pool. A node sends by those of its own. One of
 them dies: the other carries on alone. Both die: the other site's carry its mail, each message in
 its first attempt. They come back: so does the mail. The node of the other site notices nothing.
 
