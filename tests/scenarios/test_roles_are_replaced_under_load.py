@@ -5,12 +5,8 @@ message goes out once.
 Invariants: I1, I3, I8, I9.
 """
 
-import http.client
-import json
 import os
 import signal
-import socket
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -20,64 +16,10 @@ from everpost.recovery.children import read_children
 from tests.support.far_end import FarEnd
 from tests.support.fronts import Front
 from tests.support.house import House
+from tests.support.posting import posting, through_socket
 from tests.support.waiting import wait_until
 
 CLIENTS = 4
-PAUSE_S = 0.02
-
-
-class _Connection(http.client.HTTPConnection):
-    """To the front's socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("everpost", timeout=30)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-class _Client(threading.Thread):
-    """Posts on one connection until it is told to stop; tries nothing twice."""
-
-    def __init__(self, name: str, path: str, key: str, stop: threading.Event) -> None:
-        super().__init__(name=name, daemon=True)
-        self.accepted: list[str] = []
-        self.failed: list[str] = []
-        self._connection = _Connection(path)
-        self._key = key
-        self._halt = stop
-
-    def run(self) -> None:
-        try:
-            while not self._halt.wait(PAUSE_S) and len(self.failed) < 5:
-                self._post()
-        finally:
-            self._connection.close()
-
-    def _post(self) -> None:
-        n = len(self.accepted)
-        body = {
-            "from": "a@example.test",
-            "to": ["b@receiver.test"],
-            "subject": f"{self.name} {n}",
-            "text": "x\n",
-        }
-        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-        try:
-            self._connection.request("POST", "/emails", json.dumps(body), headers)
-            answer = self._connection.getresponse()
-            said = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            self.failed.append(repr(error))
-            return
-        if answer.status == 200:
-            self.accepted.append(json.loads(said)["id"])
-        else:
-            self.failed.append(f"{answer.status} {said!r}")
 
 
 def _pids(house: House) -> dict[str, int]:
@@ -106,28 +48,19 @@ def _replace_one(house: House, name: str) -> None:
 
 @pytest.mark.long
 def test_a_request_fails_while_processes_are_replaced(tmp_path: Path) -> None:
-    stop = threading.Event()
     folder = tmp_path / "front"
     folder.mkdir()
     with FarEnd() as far, House(tmp_path / "d", processes=1) as house:
         house.relay(far.url, tls="none")
         house.domain(signing="unsigned")
-        with Front("haproxy", folder, house.port, idle_ms=10_000) as front:
-            clients = [_Client(f"c{n}", front.path, house.key, stop) for n in range(CLIENTS)]
-            for client in clients:
-                client.start()
-            try:
-                wait_until(
-                    lambda: all(client.accepted for client in clients), seconds=10, what="traffic"
-                )
-                _replace_all(house)
-                _replace_all(house)
-                _replace_one(house, "api")
-                _replace_one(house, "dispatch-1")
-            finally:
-                stop.set()
-                for client in clients:
-                    client.join(timeout=40)
+        with (
+            Front("haproxy", folder, house.port, idle_ms=10_000) as front,
+            posting(CLIENTS, through_socket(front.path), house.key) as clients,
+        ):
+            _replace_all(house)
+            _replace_all(house)
+            _replace_one(house, "api")
+            _replace_one(house, "dispatch-1")
         assert [fault for client in clients for fault in client.failed] == []
         accepted = [id_ for client in clients for id_ in client.accepted]
         assert len(set(accepted)) == len(accepted)

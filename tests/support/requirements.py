@@ -18,6 +18,7 @@ PACKAGES = {
     "opendkim-tools": "/usr/sbin/opendkim-testmsg",
     "knot": "/usr/sbin/knotd",
     "strace": "/usr/bin/strace",
+    "systemd": "/usr/bin/systemd-analyze",
     "curl": "/usr/bin/curl",
     "e2fsprogs": "/usr/sbin/mkfs.ext4",
     "haproxy": "/usr/sbin/haproxy",

@@ -294,5 +294,6 @@ NATIVE: tuple[Route, ...] = (
 
 ADMIN: tuple[Route, ...] = (
     Route("GET", "/metrics", operations.metrics, _SYSTEM, "Metrics"),
+    Route("GET", "/health/live", operations.live, _SYSTEM, "Is this process alive?"),
     Route("GET", "/health/detail", operations.detail, _SYSTEM, "Every check"),
 )

@@ -13,6 +13,7 @@ from everpost import telemetry
 from everpost.api.admission import Admission
 from everpost.api.asgi import App
 from everpost.api.protocol import Gate, HttpLimits, Protocol
+from everpost.net.listener import close_empty
 
 __all__ = ["HttpServer"]
 
@@ -84,10 +85,15 @@ class HttpServer:
         for listener in tuple(self._listeners):
             await listener.resume()
 
+    def leave(self) -> None:
+        """The end is near: what is answered from now on is the last of its connection. New ones
+        are still taken."""
+        self._gate.leaving = True
+
     async def shutdown(self, deadline: float) -> None:
         """Stop accepting, let running requests finish for up to `deadline` seconds, then cut. Idle
         connections may bring one more each, within two seconds of these."""
-        self._gate.leaving = True
+        self.leave()
         listeners = tuple(self._listeners)
         for listener in listeners:
             listener.stop(deadline)
@@ -178,7 +184,6 @@ class _Listener(uvicorn.Server):
         return Protocol(self.config, self.server_state, self.lifespan.state)
 
     def stop(self, deadline: float) -> None:
-        self._let_spares_go()
         self._deadline = deadline
         self.should_exit = True
         self._stop.set()
@@ -189,6 +194,7 @@ class _Listener(uvicorn.Server):
             server.close()
         for sock in sockets or ():
             sock.close()
+        await self._take_the_last()
         for connection in tuple(self.server_state.connections):
             cast(Protocol, connection).leave()
         loop = asyncio.get_running_loop()
@@ -198,6 +204,15 @@ class _Listener(uvicorn.Server):
                 await asyncio.sleep(_LOOK_S)
         self.config.timeout_graceful_shutdown = cast(int, max(deadline - loop.time(), 0))
         await super().shutdown()
+
+    async def _take_the_last(self) -> None:
+        """Let in who waits in the kernel's queue as the sockets close."""
+        last = [each for spare in self._spares for each in close_empty(spare)]
+        self._spares = []
+        loop = asyncio.get_running_loop()
+        for connection in last:
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._protocol, connection)
 
     async def settle(self) -> None:
         """Let requests that the deadline cancelled send their last words."""

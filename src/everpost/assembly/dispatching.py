@@ -58,7 +58,7 @@ async def open_dispatch(
     wake = WakeListener(node.places.run, "dispatch", str(os.getpid()))
     wakers.heard = wake.set
     carrier = _carrier(node)
-    circuits = CircuitNews(carrier)
+    circuits = CircuitNews(carrier, site=node.settings.node.site)
     relays = _Relays(node, carrier, circuits)
     threads = ThreadPoolExecutor(node.settings.dispatch.signing_threads, thread_name_prefix="sign")
     dispatcher = _dispatcher(
@@ -233,7 +233,11 @@ def _health(
         owner=owner,
         store=node.store,
         clock=node.clock,
-        topics=(circuits, SiteNews(carrier), Reports(owner, carrier.standing)),
+        topics=(
+            circuits,
+            SiteNews(carrier),
+            Reports(owner, carrier.standing, site=node.settings.node.site),
+        ),
     )
     carrier.when_news(exchange.wake)
     prober = Prober(
@@ -248,6 +252,7 @@ def _health(
         rng=node.rng,
         every_s=node.settings.delivery.probe_s,
         least_s=node.settings.delivery.eject_s,
+        site=node.settings.node.site,
     )
     return exchange, prober
 

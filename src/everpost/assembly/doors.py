@@ -217,8 +217,10 @@ async def open_doors(
     *,
     roles: Collection[str] = ("api",),
     journalling: Journalling | None = None,
+    leaving: asyncio.Event,
 ) -> AsyncIterator[None]:
-    """Serve what the roles have to serve: the API, and where metrics and health are looked at."""
+    """Serve what the roles have to serve: the API, and where metrics and health are looked at. Once
+    `leaving` is set it says that it is not ready, and serves."""
     settings = node.settings
     threads = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
     admission = _admission(node)
@@ -235,7 +237,10 @@ async def open_doors(
     )
     await watch.look()
     metrics.flush()  # its files are open before descriptors can run out
-    tasks = [asyncio.create_task(watch.run())]
+    tasks = [
+        asyncio.create_task(watch.run()),
+        asyncio.create_task(_leave(leaving, health, server)),
+    ]
     for name, sock in sockets.items():
         ready = asyncio.Event()
         mail = MAIL if name == "api" else frozenset[bytes]()
@@ -251,3 +256,9 @@ async def open_doors(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         threads.shutdown(wait=False)
+
+
+async def _leave(leaving: asyncio.Event, health: Health, server: HttpServer) -> None:
+    await leaving.wait()
+    health.drain()
+    server.leave()

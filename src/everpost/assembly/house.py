@@ -60,9 +60,17 @@ def serve(settings: Settings, origin: Origin) -> int:
         }
         print(banner(settings, places, addresses, prepared), flush=True)  # noqa: T201
 
+    def closing() -> None:
+        # Ours are the last ones once the children have closed theirs: whoever comes then is
+        # refused, and does not wait in a queue that nobody serves.
+        for sock in sockets.values():
+            sock.close()
+
     house = _House(settings, places, given, {n: hand_over(sock) for n, sock in sockets.items()})
     supervisor = Supervisor(
-        house.plan(settings), reader=house.reader(origin), report=house.report(origin, on_ready)
+        house.plan(settings),
+        reader=house.reader(origin),
+        report=house.report(origin, on_ready, closing),
     )
     code = supervisor.run()
     for left in (places.operator_socket, places.children):
@@ -102,6 +110,7 @@ class _House:
             children=(doors, *dispatchers),
             drain_s=settings.node.drain_s,
             patience=Patience(hung_s=settings.node.hung_s, start_s=settings.node.start_s),
+            linger_s=settings.http.linger_s,
         )
 
     def reader(self, origin: Origin) -> Reader:
@@ -119,7 +128,9 @@ class _House:
         wanted = load(Path(os.devnull), found["values"], {})
         return unchangeable(self._settings, wanted) or self.plan(wanted)
 
-    def report(self, origin: Origin, ready: Callable[[], None]) -> Report:
+    def report(
+        self, origin: Origin, ready: Callable[[], None], closing: Callable[[], None]
+    ) -> Report:
         return Report(
             file=self._places.children,
             origin=(str(origin.file) if origin.file else None, dict(origin.options)),
@@ -127,6 +138,7 @@ class _House:
             ready=ready,
             lost=self._lost,
             ended=self._places.forget_gauges,
+            closing=closing,
         )
 
     def _lost(self) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from everpost.assembly.canary import open_canary
 from everpost.assembly.clustering import company_of, open_presence, rescuer_of
 from everpost.assembly.dispatching import open_dispatch
 from everpost.assembly.doors import open_doors
+from everpost.assembly.ending import Ending
 from everpost.assembly.journalling import open_journal
 from everpost.assembly.keys import FIRST_KEY, first_key
 from everpost.assembly.node import Node, open_node
@@ -93,27 +93,26 @@ async def _run(
 async def _play(
     settings: Settings, roles: Sequence[str], inherited: Mapping[str, int], metrics: Metrics
 ) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    by_hand = "notify" not in inherited  # no supervisor waits for us
+    ending = Ending(linger_s=settings.http.linger_s if by_hand and "api" in roles else 0.0)
+    ending.listen()
     with open_wakers(settings, listening="dispatch" in roles) as wakers:
-        node = await _open(settings, stop, wakers)
+        node = await _open(settings, ending, wakers)
         if node is None:
             return 0
         try:
-            await _play_on(node, roles, inherited, metrics=metrics, wakers=wakers, stop=stop)
+            await _play_on(node, roles, inherited, metrics=metrics, wakers=wakers, ending=ending)
         finally:
             await node.store.close()
     return int(faulted())
 
 
-async def _open(settings: Settings, stop: asyncio.Event, wakers: Wakers) -> Node | None:
+async def _open(settings: Settings, ending: Ending, wakers: Wakers) -> Node | None:
     """The ground; None: this process was told to end while it waited for the store."""
     opening = asyncio.ensure_future(
         open_node(settings, os.environ, accepted=lambda n: wakers.wake(everyone=n > 1))
     )
-    stopped = asyncio.ensure_future(stop.wait())
+    stopped = asyncio.ensure_future(ending.leaving.wait())
     await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     if not opening.done():
@@ -136,7 +135,7 @@ async def _play_on(
     *,
     metrics: Metrics,
     wakers: Wakers,
-    stop: asyncio.Event,
+    ending: Ending,
 ) -> None:
     """Until told to end; then readiness fails before anything else."""
     async with contextlib.AsyncExitStack() as stack:
@@ -147,13 +146,20 @@ async def _play_on(
             await stack.enter_async_context(open_patrol(node))
         if "dispatch" in roles:
             supervised = "notify" in inherited
-            dispatching = open_dispatch(node, stop, wakers=wakers, supervised=supervised)
+            dispatching = open_dispatch(node, ending.stop, wakers=wakers, supervised=supervised)
             await stack.enter_async_context(dispatching)
         if "api" in roles or "notify" not in inherited:
             journalling = None
             if "api" in roles:
                 journalling = await stack.enter_async_context(open_journal(node, inherited))
-            doors = open_doors(node, inherited, metrics, roles=roles, journalling=journalling)
+            doors = open_doors(
+                node,
+                inherited,
+                metrics,
+                roles=roles,
+                journalling=journalling,
+                leaving=ending.leaving,
+            )
             await stack.enter_async_context(doors)
         await stack.enter_async_context(beside(_refresh(node, wakers)))
         await stack.enter_async_context(beside(Recheck(node.store).run()))
@@ -161,7 +167,7 @@ async def _play_on(
         _settle_memory()
         _say(inherited.get("notify"), READY)
         telemetry.event("role.ready", node=node.name or None)
-        await stop.wait()
+        await ending.stop.wait()
         _say(inherited.get("notify"), DRAINING)
         telemetry.event("role.draining")
 

@@ -190,9 +190,19 @@ class Http:
         low=1,
         high=3600,
     )
+    linger_s: float = setting(
+        0.0,
+        "After SIGTERM, how long this node says that it is not ready while it still takes and "
+        "answers requests, so that a load balancer has left it before its listener closes. More "
+        "than the balancer's check interval times the failures that it wants to see. 0: no "
+        "balancer is there.",
+        unit="seconds",
+        low=0,
+        high=600,
+    )
     shutdown_s: float = setting(
         10.0,
-        "After SIGTERM, how long requests in hand may take to be answered.",
+        "After that, how long requests in hand may take to be answered.",
         unit="seconds",
         low=0,
         high=3600,

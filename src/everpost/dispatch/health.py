@@ -3,6 +3,9 @@
 Each process judges by what it sees itself. What it finds out is written at once and read by the
 others within half a second; nothing is written while nothing changes. While the store is away a
 process goes on with what it knows, and tells the rest later.
+
+Whether a relay can be reached is seen from somewhere: each site judges relays for itself, and what
+a process of another site says of one is for people only (docs/decisions/0031).
 """
 
 import asyncio
@@ -17,7 +20,7 @@ from everpost.ids import Id, text
 from everpost.model.health import Health, Standing
 from everpost.store.interface import Note, Sharing, StoreError
 
-__all__ = ["CircuitNews", "Circuits", "Exchange", "Reports", "Topic"]
+__all__ = ["CircuitNews", "Circuits", "Exchange", "Reports", "Topic", "seen_from", "view_key"]
 
 REPORT_S = 2.0
 _REPORT_LASTS_MS = 15_000
@@ -123,6 +126,19 @@ class Exchange:
             pass
 
 
+# --- where it was seen from -----------------------------------------------------------------------
+
+
+def view_key(relay: Id, site: str) -> str:
+    """The key of a note on what nodes of `site` see of a relay."""
+    return f"{text(relay)}/{site}"
+
+
+def seen_from(note: Note, site: str) -> bool:
+    """Whether the note was written in `site`, or does not say where (an earlier release's)."""
+    return bool(note.data.get("site", site) == site)
+
+
 # --- circuits -------------------------------------------------------------------------------------
 
 
@@ -137,12 +153,14 @@ class Circuits(Protocol):
 
 
 class CircuitNews:
-    """Topic: relays' circuits. `known` holds the last word on each relay, whoever said it."""
+    """Topic: relays' circuits, as nodes of this process's `site` see them. `known` holds the last
+    word on each relay, whoever of them said it."""
 
     kinds: Sequence[str] = ("health",)
 
-    def __init__(self, carrier: Circuits) -> None:
+    def __init__(self, carrier: Circuits, *, site: str) -> None:
         self._carrier = carrier
+        self._site = site
         self.known: dict[bytes, Health] = {}
 
     def news(self, now: int) -> Sequence[Note]:
@@ -151,15 +169,16 @@ class CircuitNews:
         return [
             Note(
                 "health",
-                text(relay),
-                msgspec.to_builtins(health),
+                view_key(relay, self._site),
+                {**msgspec.to_builtins(health), "site": self._site},
                 max(now, health.until or 0) + _HEALTH_LASTS_MS,
             )
             for relay, health in changed.items()
         ]
 
     def learn(self, notes: Sequence[Note]) -> None:
-        known = [health for note in notes if (health := _health(note.data)) is not None]
+        near = [note for note in notes if seen_from(note, self._site)]
+        known = [health for note in near if (health := _health(note.data)) is not None]
         self.known.update((health.relay, health) for health in known)
         self._carrier.learn(known)
 
@@ -187,8 +206,9 @@ class Reports:
 
     kinds: Sequence[str] = ()
 
-    def __init__(self, owner: Id, standing: Callable[[], Sequence[Standing]]) -> None:
+    def __init__(self, owner: Id, standing: Callable[[], Sequence[Standing]], *, site: str) -> None:
         self._key = text(owner)
+        self._site = site
         self._standing = standing
         self._next = 0
         self._told: list[Standing] = []
@@ -202,7 +222,7 @@ class Reports:
         if standing == self._told and not (standing and now - self._told_at >= _REPORT_AGAIN_MS):
             return ()
         self._told, self._told_at = standing, now
-        data = {"at": now, "relays": msgspec.to_builtins(standing)}
+        data = {"at": now, "relays": msgspec.to_builtins(standing), "site": self._site}
         return [Note("report", self._key, data, now + _REPORT_LASTS_MS)]
 
     def learn(self, notes: Sequence[Note]) -> None:

@@ -1,4 +1,4 @@
-"""Probes relays, in one process for all: the one that holds the lease `probes`.
+"""Probes relays, in one process for all of a site: the one that holds the site's lease.
 
 Doing; `probing` decides when. The holder reads what all processes report, so that a relay which
 carries mail is left alone. When it dies, another takes over as soon as its lease has ended.
@@ -15,16 +15,15 @@ import msgspec
 from everpost import telemetry
 from everpost.clock import Clock
 from everpost.delivery.probe import Probed
-from everpost.dispatch.health import Exchange
+from everpost.dispatch.health import Exchange, seen_from, view_key
 from everpost.dispatch.probing import Seen, may_probe, next_probe, not_ahead, sender_for
-from everpost.ids import Id, parse, text
+from everpost.ids import Id, parse
 from everpost.model.health import Health, Standing
 from everpost.model.relay import Relay
 from everpost.store.interface import DomainRow, Note, Sharing, StoreError
 
 __all__ = ["Prober", "Probes"]
 
-_LEASE = "probes"
 _PROBES = telemetry.counter(
     "everpost_relay_probes_total",
     "Probes of relays: sessions up to MAIL, without a message",
@@ -57,8 +56,9 @@ class _Reported(msgspec.Struct, frozen=True):
 class Prober:
     """`relays` gives those that delivery knows now; `known`, the last word on their circuits.
     `every_s` is the interval for healthy relays, 0 for never; `least_s`, the least one for those
-    out of order; `lease_s`, how long another process waits at most before it takes over; `at_once`,
-    probes under way together; `round_s`, how often the prober sees whether one is due."""
+    out of order; `site`, where this process stands; `lease_s`, how long another process waits at
+    most before it takes over; `at_once`, probes under way together; `round_s`, how often the prober
+    sees whether one is due."""
 
     def __init__(
         self,
@@ -74,10 +74,13 @@ class Prober:
         rng: random.Random,
         every_s: float,
         least_s: float = 5.0,
+        site: str,
         lease_s: float = 8.0,
         at_once: int = 16,
         round_s: float = 0.5,
     ) -> None:
+        self._site = site
+        self._lease = f"probes/{site}"
         self._owner = owner
         self._store = store
         self._carrier = carrier
@@ -140,7 +143,9 @@ class Prober:
         before we asked, so it ends before the lease does."""
         began = self._clock.steady() / 1000
         if began >= self._ask_again:
-            term = await self._store.lead(_LEASE, self._owner, lease_ms=int(self._lease_s * 1000))
+            term = await self._store.lead(
+                self._lease, self._owner, lease_ms=int(self._lease_s * 1000)
+            )
             self._ask_again = began + self._lease_s / (8 if term is None else 2)
             if term is None:
                 self._leads_until = None
@@ -157,17 +162,19 @@ class Prober:
         self._leads_until, self._ask_again = None, 0.0
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                await self._store.yield_lead(_LEASE, self._owner)
+                await self._store.yield_lead(self._lease, self._owner)
         except (StoreError, TimeoutError):
             pass  # it ends by itself
 
     # --- what the others saw ----------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Reports of all processes, and probes that a former holder made."""
+        """Reports of the site's processes, and probes that a former holder made."""
         self._version, notes = await self._store.noted(("report", "probe"), after=self._version)
         now = self._clock.now()
         for note in notes:
+            if not seen_from(note, self._site):
+                continue
             try:
                 self._take(note)
             except msgspec.ValidationError as error:  # a process of another release
@@ -180,7 +187,7 @@ class Prober:
     def _take(self, note: Note) -> None:
         at = msgspec.convert(note.data.get("at"), int)
         if note.kind == "probe":
-            if (relay := parse(note.key)) is not None:
+            if (relay := parse(note.key.partition("/")[0])) is not None:
                 refused = note.data.get("ok") is False
                 self._probed[relay] = max((at, refused), self._probed.get(relay, (0, False)))
             return
@@ -247,5 +254,7 @@ class Prober:
             "phase": None if refusal is None else refusal.phase.value,
             "took_ms": round(probed.took * 1000, 3),
             "next": next_probe(self._seen(relay), every_ms=self._every_ms, least_ms=self._least_ms),
+            "site": self._site,
         }
-        self._exchange.collect(Note("probe", text(relay.id), data, now + _NOTE_LASTS_MS))
+        key = view_key(relay.id, self._site)
+        self._exchange.collect(Note("probe", key, data, now + _NOTE_LASTS_MS))

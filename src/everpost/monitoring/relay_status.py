@@ -17,6 +17,8 @@ __all__ = ["KINDS", "Canary", "Cooldown", "Latency", "Probe", "RelayStatus", "re
 KINDS = ("health", "report", "probe", "canary", "cooldown")
 """The notes that `relay_statuses` reads."""
 
+_VIEWS = ("health", "probe")
+
 _T = TypeVar("_T")
 
 
@@ -83,8 +85,9 @@ def relay_statuses(
     relays: Sequence[RelayRow], notes: Iterable[Note], *, now: int
 ) -> list[RelayStatus]:
     """In the relays' order. Notes of a process of another release that cannot be read are passed
-    over; of two notes on one thing the later one holds."""
-    told = {(note.kind, note.key): note for note in notes if note.expires_at > now}
+    over; of two notes on one thing the later one holds, as it does of what two sites see of a
+    relay."""
+    told = {(note.kind, _subject(note)): note for note in notes if note.expires_at > now}
     standings: dict[Id, list[Standing]] = {}
     for note in told.values():
         if note.kind == "report":
@@ -92,6 +95,11 @@ def relay_statuses(
                 standings.setdefault(standing.relay, []).append(standing)
     tried = sum(each.tried for found in standings.values() for each in found)
     return [_status(relay, told, standings.get(relay.id, []), tried, now) for relay in relays]
+
+
+def _subject(note: Note) -> str:
+    """What it is about: a relay, where the key says also from which site it was seen."""
+    return note.key.partition("/")[0] if note.kind in _VIEWS else note.key
 
 
 def _status(

@@ -5,6 +5,7 @@ child takes it up (`adopt`). Connections wait in the kernel's queue meanwhile, s
 a child restarts.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -14,7 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Endpoint", "ListenError", "adopt", "bind", "bind_unix", "hand_over", "listen"]
+__all__ = [
+    "Endpoint",
+    "ListenError",
+    "adopt",
+    "bind",
+    "bind_unix",
+    "close_empty",
+    "hand_over",
+    "listen",
+]
 
 _BACKLOG = 1024
 """Connections that the kernel keeps for us; it cuts this to net.core.somaxconn."""
@@ -194,3 +204,20 @@ def _explain(endpoint: Endpoint, error: OSError) -> str:
         errno.EADDRNOTAVAIL: "no such address on this machine",
     }.get(error.errno or 0, error.strerror or str(error))
     return f"cannot listen on {endpoint}: {hint}"
+
+
+def close_empty(sock: socket.socket) -> list[socket.socket]:
+    """Close the last handle on a listening socket, and answer who was waiting there (non-blocking).
+
+    The kernel resets those who wait as it closes: their peers could not tell whether what they had
+    sent was acted on. So it is closed in the moment in which there are none.
+    """
+    waiting: list[socket.socket] = []
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):  # BlockingIOError: that was all
+        while True:
+            waiting.append(sock.accept()[0])
+    sock.close()
+    for each in waiting:
+        each.setblocking(False)
+    return waiting

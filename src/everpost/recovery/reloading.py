@@ -17,11 +17,13 @@ _READ_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to run. `drain_s`: what a child may take to end after it was told to."""
+    """What is to run. `drain_s`: what a child may take to end after it was told to; `linger_s`: how
+    long all go on, not ready any more, after the supervisor was."""
 
     children: Sequence[Child]
     drain_s: float
     patience: Patience
+    linger_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from everpost import telemetry
 from everpost.recovery.watching import Life
 
-__all__ = ["BEAT", "DRAINING", "READY", "Child", "Running", "die_with_parent", "spawn"]
+__all__ = ["BEAT", "DRAINING", "LEAVE", "READY", "Child", "Running", "die_with_parent", "spawn"]
 
 READY = b"R"
 """What a child writes to its pipe once it serves,"""
@@ -19,6 +19,10 @@ BEAT = b"."
 """every second while its event loop turns,"""
 DRAINING = b"D"
 """and when it was told to end: another may take its place at once."""
+
+LEAVE = signal.SIGUSR1
+"""The house is about to end: readiness fails, all else goes on. Ignored before a child listens for
+it (the supervisor ignores it, and that is inherited)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,10 @@ class Running:
     def excuse(self, now: float) -> None:
         """Its silence until `now` is not its own."""
         self.life = replace(self.life, excused=now)
+
+    def tell_to_leave(self) -> None:
+        """Say so to whoever asks whether it is ready."""
+        self.process.send_signal(LEAVE)
 
     def tell_to_end(self, deadline: float) -> None:
         """SIGTERM, and the time when its patience is over."""

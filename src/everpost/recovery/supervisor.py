@@ -22,7 +22,7 @@ from everpost.recovery.children import (
     write_children,
 )
 from everpost.recovery.reloading import Plan, Reader, Reading, Roll
-from everpost.recovery.spawning import DRAINING, Child, Running, spawn
+from everpost.recovery.spawning import DRAINING, LEAVE, Child, Running, spawn
 from everpost.recovery.watching import (
     Record,
     Verdict,
@@ -44,7 +44,8 @@ _MARGIN_S = 10.0
 class Report:
     """Where the supervisor says how things are: a file, with the configuration's `origin` (its file
     and the options that win over it), and calls. `lost` once a process is gone that may have had
-    mail in hand, `ended` with its label."""
+    mail in hand, `ended` with its label, `closing` when nothing more may come in: all children are
+    told to end, and none will take their place."""
 
     file: Path
     origin: tuple[str | None, dict[str, str | int]]
@@ -52,6 +53,7 @@ class Report:
     ready: Callable[[], None]
     lost: Callable[[], None]
     ended: Callable[[str], None]
+    closing: Callable[[], None]
 
 
 class _Slot:
@@ -77,7 +79,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._slots = {child.name: _Slot(child) for child in plan.children}
         self._leaving: list[Running] = []
-        self._stopping = self._announced = self._asked = False
+        self._stopping = self._hurried = self._announced = self._asked = False
         self._reading: Reading | None = None
         self._roll: Roll | None = None
         self._reload = Reload()
@@ -93,6 +95,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        signal.signal(LEAVE, signal.SIG_IGN)
         self._selector.register(wake_read, selectors.EVENT_READ, "signal")
         for slot in self._slots.values():
             slot.running = self._spawn(slot.child)
@@ -118,6 +121,7 @@ class Supervisor:
         if number == signal.SIGHUP:
             self._asked = True
         else:
+            self._hurried = self._stopping
             self._stopping = True
 
     # -- processes ---------------------------------------------------------------------------------
@@ -372,11 +376,25 @@ class Supervisor:
         except OSError as error:
             telemetry.event("supervisor.cannot_tell", error=str(error))
 
+    def _linger(self) -> None:
+        """All go on for a while, not ready any more: a load balancer sees it, and sends no more by
+        the time that the doors close. A second signal cuts it short."""
+        until = time.monotonic() + self._plan.linger_s
+        telemetry.event("supervisor.leaving", seconds=self._plan.linger_s)
+        for running in self._processes():
+            running.tell_to_leave()
+        while not self._hurried and (left := until - time.monotonic()) > 0:
+            self._take_in(min(left, _LOOK_S))
+            self._look_after(time.monotonic())
+
     def _drain(self) -> int:
         """SIGTERM to all, wait for the deadline, SIGKILL to what is left."""
-        telemetry.event("supervisor.draining", children=len(list(self._processes())))
         if self._reading is not None:
             self._reading.kill()
+        if self._plan.linger_s:
+            self._linger()
+        telemetry.event("supervisor.draining", children=len(list(self._processes())))
+        self._report.closing()
         deadline = time.monotonic() + self._plan.drain_s + _MARGIN_S
         for slot in self._slots.values():
             slot.record = Record()

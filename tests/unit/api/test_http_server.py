@@ -107,6 +107,59 @@ def test_connections_wait_while_nothing_is_accepted() -> None:
     uvloop.run(main())
 
 
+def test_connection_waits_in_the_kernel_as_the_server_ends() -> None:
+    """It would be reset with the listening socket, and nobody could tell whether its request was
+    acted on."""
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server, ready = HttpServer(), asyncio.Event()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(server.serve(_say(b"done"), [listener], ready=ready))
+            await ready.wait()
+            port = listener.getsockname()[1]
+            server.pause()
+            streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            for _, writer in streams:
+                writer.write(GET)
+            await server.shutdown(30)
+            for reader, writer in streams:
+                answer = await reader.read()
+                assert answer.startswith(b"HTTP/1.1 200"), answer
+                assert b"connection: close" in answer
+                writer.close()
+            assert not await _accepts(port)
+
+    uvloop.run(main())
+
+
+def test_node_that_leaves_keeps_its_connections() -> None:
+    """It takes new ones and answers them; each answer is the last of its connection."""
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server, ready = HttpServer(), asyncio.Event()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(server.serve(_say(b"done"), [listener], ready=ready))
+            await ready.wait()
+            port = listener.getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(GET)
+            assert b"connection: close" not in await reader.readuntil(b"done")
+            server.leave()
+            for at in range(2):
+                if at:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(GET)
+                answer = await reader.read()
+                assert answer.endswith(b"done"), answer
+                assert b"connection: close" in answer
+                writer.close()
+            await server.shutdown(1)
+
+    uvloop.run(main())
+
+
 def test_request_in_hand_is_answered_before_the_end() -> None:
     entered, leave = asyncio.Event(), asyncio.Event()
 

@@ -67,17 +67,18 @@ class Memory:
 class Process:
     """A store, an exchange and, with `every_s`, a prober, as one dispatch process has them."""
 
-    def __init__(self, folder: Path, **prober: Any) -> None:
+    def __init__(self, folder: Path, *, site: str = "here", **prober: Any) -> None:
         self.id = IDS()
+        self.site = site
         self.store = SqliteStore(folder / "s.db", clock=CLOCK)
         self.memory = Memory()
-        self.circuits = CircuitNews(self.memory)
+        self.circuits = CircuitNews(self.memory, site=site)
         self.relays: list[Relay] = [RELAY]
         self.exchange = Exchange(
             owner=self.id,
             store=self.store,
             clock=CLOCK,
-            topics=(self.circuits, Reports(self.id, self.memory.standing)),
+            topics=(self.circuits, Reports(self.id, self.memory.standing, site=site)),
             look_s=0.02,
         )
         self._options = prober
@@ -102,6 +103,7 @@ class Process:
             clock=CLOCK,
             rng=random.Random(1),
             round_s=0.02,
+            site=self.site,
             **self._options,
         )
 
@@ -164,7 +166,7 @@ def test_a_process_that_starts_learns_what_stands(tmp_path: Path) -> None:
 
 def test_what_was_said_of_a_relay_before_it_was_known_here_is_said_again() -> None:
     memory = Memory()
-    circuits = CircuitNews(memory)
+    circuits = CircuitNews(memory, site="here")
     dead, own = _open(), Health(relay=IDS(), state=CircuitState.CLOSED)
     circuits.learn([Note("health", text(RELAY.id), msgspec.to_builtins(dead), 0)])
     memory.found = [own]
@@ -252,12 +254,44 @@ def test_a_note_of_another_release_is_passed_over(tmp_path: Path) -> None:
     run("uvloop", main())
 
 
+def test_a_relay_that_one_site_cannot_reach_is_taken_from_the_others(tmp_path: Path) -> None:
+    """What a node of another site finds out is for people; both views stand beside each other."""
+
+    async def main() -> None:
+        async with (
+            Process(tmp_path, site="north") as north,
+            Process(tmp_path, site="south") as south,
+            Process(tmp_path, site="south") as beside,
+        ):
+            dead = _open(why="no way from here")
+            south.memory.found = [dead]
+            south.exchange.wake()
+            await until(lambda: bool(beside.memory.heard))
+            fine = Health(relay=RELAY.id, state=CircuitState.CLOSED, since=CLOCK.now())
+            north.memory.found = [fine]
+            north.exchange.wake()
+            while len(notes := await north.notes("health")) < 2:
+                await asyncio.sleep(0)
+            views = {note.key: note.data["state"] for note in notes}
+            id_ = text(RELAY.id)
+            assert views == {f"{id_}/north": "closed", f"{id_}/south": "open"}
+            own = _open(why="another one", until=CLOCK.now() + 1000)
+            beside.memory.found = [own]
+            beside.exchange.wake()
+            await until(lambda: bool(south.memory.heard))
+            assert north.memory.heard == []
+            assert (south.memory.heard, beside.memory.heard) == ([own], [dead])
+            assert north.circuits.known == {RELAY.id: fine}
+
+    run("uvloop", main())
+
+
 # --- reports --------------------------------------------------------------------------------------
 
 
 def test_a_report_is_written_while_something_changes_and_not_otherwise() -> None:
     stands: list[Standing] = [Standing(relay=RELAY.id)]
-    reports = Reports(IDS(), lambda: stands)
+    reports = Reports(IDS(), lambda: stands, site="here")
     assert not reports.news(1_000_000)  # nothing was ever sent
     stands[:] = [Standing(relay=RELAY.id, tried=3, worked=2, sessions=1)]
     assert not reports.news(1_000_500)
@@ -276,7 +310,7 @@ def test_a_report_is_written_while_something_changes_and_not_otherwise() -> None
 
 def test_a_clock_that_was_set_back_does_not_stop_reports() -> None:
     stands = [Standing(relay=RELAY.id, tried=1)]
-    reports = Reports(IDS(), lambda: stands)
+    reports = Reports(IDS(), lambda: stands, site="here")
     assert reports.news(10_000_000)
     stands[:] = [Standing(relay=RELAY.id, tried=2)]
     assert reports.news(5_000_000)
@@ -302,7 +336,7 @@ def test_three_processes_make_one_probe_an_interval(tmp_path: Path) -> None:
             assert CLOCK.monotonic() - began >= 6 * 0.15
             assert len([p for p in all_ if p.memory.probes]) == 1
             notes = await until_written(one, "probe")
-            assert [(n.key, n.data["ok"]) for n in notes] == [(text(RELAY.id), True)]
+            assert [(n.key, n.data["ok"]) for n in notes] == [(f"{text(RELAY.id)}/here", True)]
             assert notes[0].data["next"] >= notes[0].data["at"] + 150
 
     run("uvloop", main())
@@ -372,7 +406,7 @@ def test_a_relay_that_carries_mail_is_not_probed(tmp_path: Path) -> None:
             await two.store.note([Note("report", text(two.id), {"at": at, "relays": busy}, ends)])
             await until_written(one, "probe")
             notes = await one.notes("probe")
-            assert [note.key for note in notes] == [text(idle.id)]
+            assert [note.key for note in notes] == [f"{text(idle.id)}/here"]
 
     run("uvloop", main())
 
@@ -391,12 +425,35 @@ def test_a_report_of_before_the_clock_was_set_back_stops_probes(tmp_path: Path) 
     run("uvloop", main())
 
 
+def test_one_site_probes_for_another(tmp_path: Path) -> None:
+    """Each has its own prober, whom mail that another site sends excuses from nothing."""
+
+    async def main() -> None:
+        async with Process(tmp_path, site="north") as busy:
+            at = CLOCK.now() + 30_000
+            works = msgspec.to_builtins([Standing(relay=RELAY.id, tried=9, worked_at=at)])
+            said = {"at": at, "relays": works, "site": "north"}
+            await busy.store.note([Note("report", text(busy.id), said, at + 30_000)])
+            async with (
+                Process(tmp_path, site="north", every_s=0.5) as north,
+                Process(tmp_path, site="south", every_s=0.5) as south,
+            ):
+                await until(lambda: len(south.memory.probes) > 1)
+                assert north.memory.probes == []
+                notes = await until_written(south, "probe")
+                assert {note.data["site"] for note in notes} == {"south"}
+                for site in ("north", "south"):
+                    assert await south.store.lead(f"probes/{site}", IDS(), lease_ms=1) is None
+
+    run("uvloop", main())
+
+
 def test_without_a_relay_to_probe_nobody_holds_the_lease(tmp_path: Path) -> None:
     async def main() -> None:
         async with Process(tmp_path, every_s=0.05, lease_s=600.0) as one:
             await until(lambda: bool(one.memory.probes))
             one.relays = []
-            while await one.store.lead("probes", IDS(), lease_ms=1) is None:
+            while await one.store.lead("probes/here", IDS(), lease_ms=1) is None:
                 await asyncio.sleep(0)
 
     run("uvloop", main())

@@ -63,6 +63,19 @@ def test_what_two_processes_saw_is_not_added_up() -> None:
     assert a.health == Health(relay=A, state=CircuitState.CLOSED)
 
 
+def test_two_sites_see_a_relay_and_the_older_word_is_shown() -> None:
+    states = {"north": CircuitState.CLOSED, "south": CircuitState.OPEN}
+    for last in ("north", "south"):
+        order = sorted(states, key=lambda site: site == last)
+        notes = [
+            _note("health", f"{text(A)}/{s}", msgspec.to_builtins(Health(relay=A, state=states[s])))
+            for s in order
+        ]
+        status = _of_a(*notes)
+        assert status.health is not None
+        assert status.health.state is states[last]
+
+
 def test_an_idle_relay_has_a_success_rate() -> None:
     status = _of_a(_report("1", Standing(relay=A, sessions=1)))
     assert (status.tried, status.success_rate, status.share) == (0, None, None)
