@@ -27,12 +27,15 @@ __all__ = ["USER", "Postgres", "as_postgres", "serving_postgres"]
 
 USER = "everpost"
 _PATIENCE_S = 30.0
+_SEGMENT = 6
+"""The line of postmaster.pid that has the key and the id of its System V segment."""
 _NAMED = re.compile(r"(?<!:):([a-z_]+)\b")
 
 _OURS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_permissions": "0777",
     "shared_buffers": "64MB",
+    "dynamic_shared_memory_type": "mmap",  # in its own folder, so that nothing is left of it
     "max_connections": "100",
     "max_wal_size": "256MB",
     "log_min_messages": "warning",
@@ -170,7 +173,16 @@ class Postgres:
         if self.running:
             self.resume()
             self._end(signal.SIGQUIT)
+        self._free_shared_memory()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _free_shared_memory(self) -> None:
+        """What a server that was killed has left: the segment by which it is told from another."""
+        left = self.data / "postmaster.pid"
+        lines = left.read_text().splitlines() if left.exists() else []
+        if len(lines) > _SEGMENT and lines[_SEGMENT].split():
+            segment = lines[_SEGMENT].split()[-1]
+            subprocess.run(["ipcrm", "--shmem-id", segment], capture_output=True, check=False)
 
     # -- its databases -----------------------------------------------------------------------------
 
