@@ -4,6 +4,8 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import everpost
 
 _EACH = """
@@ -18,6 +20,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 def test_a_module_that_only_imports_after_another_one() -> None:
     """Each module is imported with none of ours loaded before it."""
     names = [m.name for m in pkgutil.walk_packages(everpost.__path__, "everpost.")]
@@ -28,7 +31,7 @@ def test_a_module_that_only_imports_after_another_one() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=280,
     )
     assert done.stdout == ""
     assert done.returncode == 0, done.stderr
