@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -17,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from everpost.ids import Id
 from everpost.journal.entry import decode
 from everpost.model.message import Assurance
-from everpost.store.interface import Accepted, Replayed
+from everpost.store.interface import Accepted, IdempotencyKey, Replayed
 from tests.conformance.making import message
 from tests.support.journalling import Desk, desk, key
 
@@ -98,7 +99,7 @@ class Cluster(RuleBasedStateMachine):
 
     def _accept(self, name: str, named: str | None) -> None:
         sent = message()
-        record = None if named is None else key(named, answer=sent.id)
+        record = None if named is None else _for_ever(key(named, answer=sent.id))
         outcome = self._run(self.nodes[name].accepting.accept(1, [sent], record))
         match outcome:
             case Accepted(assurance=assurance):
@@ -170,6 +171,11 @@ class Cluster(RuleBasedStateMachine):
                 self._run(stack.aclose())
             self.loop.close()
             shutil.rmtree(self.folder)
+
+
+def _for_ever(named: IdempotencyKey) -> IdempotencyKey:
+    """However much time passes here, it does not end."""
+    return msgspec.structs.replace(named, expires_at=1 << 60)
 
 
 def _memory() -> str | None:
