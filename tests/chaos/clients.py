@@ -17,7 +17,6 @@ from tests.support.house import House
 
 __all__ = ["Client"]
 
-_PAUSE_S = 0.1
 _CATCHES_UP_S = 10.0
 """What an outage kept a client from sending, it sends afterwards."""
 _CANCELLED = 0.4
@@ -36,6 +35,7 @@ class Client(threading.Thread):
     tries = 900
     """Of an operation under a key, until there is an answer that says what became of it."""
     timeout_s = 20.0
+    pause_s = 0.1
 
     def __init__(
         self, house: House, history: History, *, number: int, seed: int, rate: float
@@ -98,7 +98,7 @@ class Client(threading.Thread):
         key = operation.name if operation.keyed else None
         for again in range(self.tries if key else 1):
             if again:
-                if self.hopeless.wait(_PAUSE_S):  # else the server is being started again
+                if self.hopeless.wait(self.pause_s):  # else the server is being started again
                     break
                 self._history.write("invoke", op=operation.kind, key=operation.name)
             answer = self._try("POST", path, operation.name, body, key=key)
