@@ -26,6 +26,11 @@ from tests.support.waiting import wait_until
 __all__ = ["Balancer", "Cluster", "Member"]
 
 _HEALTHY_S = 90.0
+_REPLICATION = """
+SELECT pg_is_in_recovery(), count(*) FILTER (WHERE state = 'streaming'),
+       count(*) FILTER (WHERE sync_state = 'sync')
+FROM pg_stat_replication
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,21 +190,28 @@ class Cluster:
         return next((self.host(m.name) for m in self.members() if m.role == "sync_standby"), None)
 
     def healthy(self) -> bool:
-        """A leader, one synchronous standby, all three there and on one timeline, and the balancer
-        has found the primary."""
+        """Each host's Patroni says itself that its server runs; there are a leader, a synchronous
+        standby and one more, all of one timeline; and they are what the primary, as the balancers
+        know it, sees. What Patroni lists alone may be as old as its lease."""
         found = self.members()
         return (
             len(found) == len(self.hosts)
             and {m.state for m in found} <= {"running", "streaming"}
-            and [m.role for m in found].count("sync_standby") == 1
-            and [m.role for m in found].count("leader") == 1
+            and sorted(m.role for m in found) == ["leader", "replica", "sync_standby"]
             and len({m.timeline for m in found}) == 1
-            and self._writable()
+            and all(self._runs(host) for host in self.hosts)
+            and self._replicates()
         )
 
-    def _writable(self) -> bool:
+    def _runs(self, host: Host) -> bool:
+        with suppress(OSError):
+            return self.http(host.address, PATRONI, "/health")[0] == 200
+        return False
+
+    def _replicates(self) -> bool:
         with suppress(psycopg.Error):
-            return not self.sql("SELECT pg_is_in_recovery()")[0][0]
+            (states,) = self.sql(_REPLICATION)
+            return states == (False, len(self.hosts) - 1, 1)
         return False
 
     def wait_healthy(self, *, seconds: float = _HEALTHY_S) -> float:

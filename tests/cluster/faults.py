@@ -252,18 +252,18 @@ class Faults(Player):
         return {"pauses": stopped}
 
     def _replication_lossy(self, fault: Fault) -> Done:
-        """Every third packet between the servers is lost."""
+        """Every tenth packet between the servers is lost."""
         with ExitStack() as stack:
             for host in self._cluster.hosts:
                 others = ", ".join(each.address for each in self._others(host))
-                lost = "numgen random mod 100 < 33 drop"
+                lost = "numgen random mod 100 < 10 drop"
                 rules = [
                     f"in ip saddr {{ {others} }} tcp {end} {POSTGRES} {lost}"
                     for end in ("sport", "dport")
                 ]
                 stack.enter_context(_rules(host, "lossy", rules))
             rest(fault.length)
-        return {"lost": "33 %"}
+        return {"lost": "10 %"}
 
     def _commitcut(self, fault: Fault) -> Done:
         """The server's answers are dropped, and then its connections are cut: whether what was

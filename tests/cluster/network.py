@@ -123,7 +123,7 @@ class Network:
         self._name = name
         self.prefix = prefix
         self._doorway = doorway
-        self._switch = Namespace(f"{name}-sw", "")
+        self.switch = Namespace(f"{name}-sw", "")
         self._made: list[Namespace] = []
 
     def __enter__(self) -> "Network":
@@ -135,14 +135,14 @@ class Network:
         return self
 
     def _make(self) -> None:
-        self._add(self._switch)
-        switch = ("ip", "-n", self._switch.name)
+        self._add(self.switch)
+        switch = ("ip", "-n", self.switch.name)
         run(*switch, "link", "add", "br0", "type", "bridge")
         run(*switch, "link", "set", "br0", "up")
         if self._doorway:
             door = self._name
             run("ip", "link", "add", door, "type", "veth", "peer", "name", "p-door",
-                "netns", self._switch.name)  # fmt: skip
+                "netns", self.switch.name)  # fmt: skip
             run("ip", "addr", "add", f"{self.prefix}.254/24", "dev", door)
             run("ip", "link", "set", door, "up")
             run(*switch, "link", "set", "p-door", "master", "br0")
@@ -152,9 +152,9 @@ class Network:
         """A new one, with the address `prefix.number`."""
         made = Namespace(f"{self._name}-{name}", f"{self.prefix}.{number}")
         self._add(made)
-        inside, switch = ("ip", "-n", made.name), ("ip", "-n", self._switch.name)
+        inside, switch = ("ip", "-n", made.name), ("ip", "-n", self.switch.name)
         run("ip", "link", "add", "eth0", "netns", made.name, "type", "veth", "peer", "name",
-            f"p-{name}", "netns", self._switch.name)  # fmt: skip
+            f"p-{name}", "netns", self.switch.name)  # fmt: skip
         run(*inside, "link", "set", "lo", "up")
         run(*inside, "addr", "add", f"{made.address}/24", "dev", "eth0")
         run(*inside, "link", "set", "eth0", "up")

@@ -87,7 +87,7 @@ def exhaust(cluster: Cluster, seconds: float) -> int:
             with suppress(psycopg.Error):
                 while len(held) < _MOST:
                     held.append(stack.enter_context(cluster.connected(user=DATABASE)))
+            rest(0.1)
             with suppress(psycopg.Error):
                 cluster.sql(_TERMINATE, (DATABASE,))
-            rest(0.1)
     return len(held)
