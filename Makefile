@@ -53,7 +53,7 @@ test: venv-dev check ## all checks and tests that must pass before landing; inst
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m pytest -m "not long"
 
-test-all: venv-dev check ## the long scenarios as well
+test-all: venv-dev .venv-cluster/.done check ## the long scenarios as well
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m pytest
 

@@ -147,7 +147,7 @@ def patroni(layout: Layout, name: str, folder: str, *, bin_dir: str, strict: boo
 
 def haproxy(layout: Layout, address: str, socket: str) -> str:
     """Two frontends: the primary as Patroni's health check knows it, and the nodes that say they
-    are ready. `socket`: where it takes commands."""
+    are ready; what may be sent twice is sent to another node. `socket`: where it takes commands."""
     hosts = layout.hosts.items()
     databases = "\n".join(f"  server {n} {a}:{POSTGRES} check port {PATRONI}" for n, a in hosts)
     nodes = "\n".join(f"  server {n} {a}:{API} check" for n, a in hosts)
@@ -175,9 +175,14 @@ listen api
   bind {address}:{API}
   timeout client 30s
   timeout server 30s
+  balance leastconn
+  option http-buffer-request
   retries 2
   option redispatch 1
-  retry-on conn-failure
+  retry-on conn-failure empty-response 503
+  acl again method GET HEAD
+  acl again req.hdr(Idempotency-Key) -m found
+  http-request disable-l7-retry unless again
   option httpchk
   http-check send meth GET uri /health/ready
   http-check expect status 200

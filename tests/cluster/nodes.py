@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import psycopg
-
 from tests.cluster import configuration
 from tests.cluster.cluster import Cluster
-from tests.cluster.configuration import API, DATABASE
+from tests.cluster.configuration import API
 from tests.cluster.hosts import ROOT, Host
 from tests.support.house import KEY, Answer, House
 from tests.support.waiting import wait_until
@@ -22,10 +20,6 @@ from tests.support.waiting import wait_until
 __all__ = ["Front", "Nodes"]
 
 _READY_S = 60.0
-_LEADER = """
-SELECT w.node FROM leases AS l JOIN workers AS w ON w.id = l.owner WHERE w.node <> ''
-ORDER BY l.deadline DESC LIMIT 1
-"""
 
 
 class Front(House):
@@ -110,9 +104,10 @@ class Nodes:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def leader(self) -> str | None:
-        """The host whose node has the lease for what one does for all; None if nobody knows."""
-        with suppress(psycopg.Error, IndexError):
-            return str(self._cluster.sql(_LEADER, database=DATABASE)[0][0])
+        """The host whose node does what one does for all; None if nobody knows."""
+        with suppress(OSError, KeyError, ValueError):
+            rows = self.front.call("GET", "/nodes", timeout=2).json["data"]
+            return next((str(row["name"]) for row in rows if row.get("leader")), None)
         return None
 
     def cli(self, host: Host, *words: str, seconds: float = 60) -> tuple[int, str]:
