@@ -48,6 +48,7 @@ class Client(threading.Thread):
         self._rate = rate
         self._connection: http.client.HTTPConnection | None = None
         self._ids: list[str] = []
+        self._durability = ""
         self._keyed: deque[tuple[str, str, Any]] = deque(maxlen=_REMEMBERS)
         self.ended = threading.Event()
         self.hopeless = threading.Event()
@@ -108,7 +109,8 @@ class Client(threading.Thread):
             if status == 200:
                 made = value["data"] if operation.batch else [value]
                 ids = [str(each["id"]) for each in made]
-                kept = sorted({str(m["durability"]) for m in made if "durability" in m})
+                told = {str(m["durability"]) for m in (value, *made) if "durability" in m}
+                kept = sorted(told | {self._durability} - {""})
                 self._history.write(
                     "ok", op=operation.kind, key=operation.name, ids=ids, durability=kept
                 )
@@ -187,6 +189,7 @@ class Client(threading.Thread):
             self._connection.request(method, path, body=data, headers=headers)
             answer = self._connection.getresponse()
             text = answer.read()
+            self._durability = answer.getheader("Everpost-Durability", "")
         except (OSError, http.client.HTTPException) as error:
             self._let_go()
             self._history.write("info", key=name, why=repr(error))

@@ -38,7 +38,14 @@ def run(plan: Plan, folder: Path) -> Result:
         stack.callback(history.close)
         cluster = stack.enter_context(Cluster(disks=True, keep=folder))
         subject = stack.enter_context(SUBJECTS[plan.subject](cluster, plan, folder))
-        faults = Faults(cluster, subject.sinks, history, table=subject.table, leader=subject.leader)
+        faults = Faults(
+            cluster,
+            subject.sinks,
+            history,
+            table=subject.table,
+            leader=subject.leader,
+            other_python=plan.other_python,
+        )
         workers = subject.workers(history)
         _torment(plan, faults, workers, history, result)
         try:
@@ -110,7 +117,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path("chaos-runs").absolute() / f"cluster-{given.seed}-{int(time.time())}"
     folder.mkdir(parents=True)
-    plan = Plan(given.seed, given.minutes * 60, faults, given.subject, given.pgbouncer, given.rate)
+    plan = Plan(
+        seed=given.seed,
+        seconds=given.minutes * 60,
+        faults=faults,
+        subject=given.subject,
+        pooled=given.pgbouncer,
+        rate=given.rate,
+        other_python=given.other,
+    )
     result = run(plan, folder)
     (folder / "result.json").write_text(report.as_json(result), encoding="utf-8")
     (folder / "summary.txt").write_text(report.summary(result), encoding="utf-8")

@@ -19,13 +19,15 @@ import psycopg
 from tests.cluster import configuration
 from tests.cluster.configuration import DATABASE, PASSWORD, PATRONI, POSTGRES, Layout
 from tests.cluster.hosts import VENV, Host, Programs, installed
-from tests.cluster.network import Network, free_prefix, run
+from tests.cluster.network import Namespace, Network, free_prefix, run
 from tests.support.power import Disk
 from tests.support.waiting import wait_until
 
-__all__ = ["Balancer", "Cluster", "Member"]
+__all__ = ["Balancer", "Cluster", "Member", "sweep"]
 
 _HEALTHY_S = 90.0
+_NAMED = "ep"
+_FOLDERS = "everpost-cluster-"
 _REPLICATION = """
 SELECT pg_is_in_recovery(), count(*) FILTER (WHERE state = 'streaming'),
        count(*) FILTER (WHERE sync_state = 'sync')
@@ -104,10 +106,11 @@ class Cluster:
 
     def _make(self) -> None:
         bin_dir = installed()
+        sweep()
         self.folder = self._stack.enter_context(_folder(self._keep))
         # A copy that PostgreSQL's user can read, wherever this project lies.
         shutil.copytree(VENV, self.folder / "venv", symlinks=True)
-        name = f"ep{os.getpid():x}"
+        name = f"{_NAMED}{os.getpid():x}"
         prefix = free_prefix(os.getpid())
         disks = [self._disk(n) for n in (1, 2, 3)]
         self.network = self._stack.enter_context(Network(name, prefix, doorway=self._doorway))
@@ -287,10 +290,7 @@ class Cluster:
 def _folder(keep: Path | None) -> Iterator[Path]:
     """In memory, where there is room: so that it is the faults that slow the hosts down and not
     this machine's disk. Everybody may read it, as PostgreSQL's user must."""
-    memory = Path("/dev/shm")
-    folder = Path(
-        tempfile.mkdtemp(prefix="everpost-cluster-", dir=memory if memory.is_dir() else "/var/tmp")
-    )
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDERS}{os.getpid():x}-", dir=_place()))
     folder.chmod(0o755)
     (folder / "logs").mkdir()
     try:
@@ -299,4 +299,41 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         if keep is not None:
             with suppress(OSError):
                 shutil.copytree(folder / "logs", keep / "logs", dirs_exist_ok=True)
-        subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
+        _remove(folder)
+
+
+def _place() -> Path:
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else Path("/var/tmp")
+
+
+def _remove(folder: Path) -> None:
+    subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
+
+
+def sweep() -> list[str]:
+    """Take down what is left of clusters whose maker was killed: its id is in all their names."""
+    found = []
+    for path in sorted(Path("/run/netns").glob(f"{_NAMED}*-*")):
+        if _orphaned(path.name.removeprefix(_NAMED)):
+            found.append(path.name)
+            Namespace(path.name, "").kill()
+    for name in found:
+        run("ip", "netns", "del", name, check=False)
+    for folder in sorted(_place().glob(f"{_FOLDERS}*")):
+        if _orphaned(folder.name.removeprefix(_FOLDERS)):
+            found.append(folder.name)
+            mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+            for mount in reversed([line.split()[1] for line in mounts if f"{folder}/" in line]):
+                run("umount", "--lazy", mount, check=False)
+            _remove(folder)
+    return found
+
+
+def _orphaned(name: str) -> bool:
+    """`name` begins with the maker's process id in hexadecimal, and a hyphen."""
+    number = name.partition("-")[0]
+    try:
+        return not Path(f"/proc/{int(number, 16)}").exists()
+    except ValueError:
+        return False

@@ -75,6 +75,7 @@ def patroni(layout: Layout, name: str, folder: str, *, bin_dir: str, strict: boo
     network = f"{layout.prefix}.0/24"
     parameters = {
         "shared_buffers": "32MB",
+        "dynamic_shared_memory_type": "mmap",  # in its own folder, which goes with it
         "max_connections": MAX_CONNECTIONS,
         "max_wal_size": "192MB",
         "min_wal_size": "64MB",

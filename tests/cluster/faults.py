@@ -25,8 +25,9 @@ _FIND_S = 60.0
 
 
 class Faults(Player):
-    """`table`: of the subject, whose rows a stranger locks; `healed_s`: how long the database took
-    after each fault, by its number. `cuts`: disks that lost their power."""
+    """`table`: of the subject, whose rows a stranger locks; `leader`: the host whose node does what
+    one does for all; `other_python`: an interpreter with another version of Everpost. `cuts`: disks
+    that lost their power. What is done to the database ends when that is whole again."""
 
     def __init__(
         self,
@@ -36,12 +37,14 @@ class Faults(Player):
         *,
         table: str,
         leader: Callable[[], str | None] = lambda: None,
+        other_python: str | None = None,
     ) -> None:
         super().__init__(history, kinds=KINDS, patience_s=400)
         self._cluster = cluster
         self._sinks = sinks
         self._table = table
         self._leader = leader
+        self._other_python = other_python
         self.cuts = 0
 
     def _before(self, fault: Fault) -> None:
@@ -346,11 +349,14 @@ class Faults(Player):
         return {"host": host.name, "paused": pids}
 
     def _node_restart(self, fault: Fault) -> Done:
-        """As an upgrade does it: asked to end, waited for, started again."""
+        """As an upgrade does it: asked to end, waited for, started again, by the other version if
+        there is one (F41)."""
         host = self._any(fault)
         pid = host.supervisor()
         told = host.namespace.signal(signal.SIGTERM, [pid] if pid else [])
         host.wait_gone("everpost", seconds=60)
+        if self._other_python is not None:
+            host.python, self._other_python = self._other_python, host.python
         if host.runs_everpost:
             host.start_everpost()
         rest(fault.length)

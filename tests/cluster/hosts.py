@@ -110,8 +110,11 @@ class Host:
     def start_patroni(self) -> None:
         python = self._folder.parent / "venv/bin/python"
         patroni = (str(python), "-m", "patroni", str(self._folder / "patroni.yml"))
+        # What a killed PostgreSQL leaves in the kernel goes with its IPC namespace.
         self.programs.start(
-            "patroni", [*AS_POSTGRES, *patroni], environment={"PYTHONUNBUFFERED": "1"}
+            "patroni",
+            ["unshare", "--ipc", "--", *AS_POSTGRES, *patroni],
+            environment={"PYTHONUNBUFFERED": "1"},
         )
 
     def start_pgbouncer(self) -> None:

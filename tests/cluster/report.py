@@ -15,7 +15,8 @@ _SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`rate`: messages a second over all clients, at most."""
+    """`rate`: messages a second over all clients, at most; `other_python`: an interpreter with
+    another version of Everpost, which a restart may bring (F41)."""
 
     seed: int
     seconds: float
@@ -25,6 +26,7 @@ class Plan:
     rate: float = 60.0
     clients: int = 12
     drain_s: float = 120.0
+    other_python: str | None = None
 
 
 @dataclass(slots=True)
