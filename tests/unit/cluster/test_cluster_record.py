@@ -1,6 +1,7 @@
 """Two owners of one claim that nobody notices, and a further name of a message that is taken for
 another message."""
 
+from typing import Any
 from uuid import UUID
 
 from tests.cluster.record import overlapping, resolved, two_owners
@@ -23,6 +24,6 @@ def test_two_attempts_run_at_one_time() -> None:
 
 
 def test_a_key_is_answered_with_a_further_name() -> None:
-    events = [{"kind": "ok", "ids": ["b", "c"]}, {"kind": "invoke"}]
+    events: list[dict[str, Any]] = [{"kind": "ok", "ids": ["b", "c"]}, {"kind": "invoke"}]
     assert resolved(events, {"b": "a"}) == [{"kind": "ok", "ids": ["a", "c"]}, {"kind": "invoke"}]
     assert events[0]["ids"] == ["b", "c"]
