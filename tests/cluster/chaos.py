@@ -105,6 +105,7 @@ def main() -> int:
     parser.add_argument("--few", type=int, default=0, help="so many of them, the seed says which")
     parser.add_argument("--subject", choices=("everpost", "sql"), default="everpost")
     parser.add_argument("--pgbouncer", action="store_true", help="by way of PgBouncer (F33)")
+    parser.add_argument("--other", help="a Python with another version of Everpost (F41)")
     parser.add_argument("--rate", type=float, default=60.0, help="messages a second")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     given = parser.parse_args()
