@@ -76,8 +76,10 @@ class Nodes:
             host.pools, host.runs_everpost = self._pooled, True
             if self._pooled:
                 host.start_pgbouncer()
+            if n:
+                self._share_master_key(host)
             host.start_everpost()
-            if n == 0:  # it makes the tables and the first key
+            if n == 0:  # it makes the tables, the first API key and the master key
                 self.wait_ready(host)
         for host in self._cluster.hosts[1:]:
             self.wait_ready(host)
@@ -86,6 +88,14 @@ class Nodes:
             seconds=_READY_S,
             what="the balancers to find a node",
         )
+
+    def _share_master_key(self, host: Host) -> None:
+        """As an operator does it: copied from the first node's data."""
+        (host.data / "everpost").mkdir(mode=0o700, exist_ok=True)
+        name = "everpost/master.key"
+        key = host.data / name
+        key.touch(mode=0o600)
+        key.write_bytes((self._cluster.hosts[0].data / name).read_bytes())
 
     def wait_ready(self, host: Host, *, seconds: float = _READY_S) -> None:
         wait_until(
