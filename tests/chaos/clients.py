@@ -8,11 +8,12 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.chaos.history import History
-from tests.chaos.operations import DOMAIN, Message, Operation, Operations, text_of
+from tests.chaos.operations import DOMAIN, WEIGHTS, Message, Operation, Operations, text_of
 from tests.support.house import House
 
 __all__ = ["Client"]
@@ -35,6 +36,7 @@ class Client(threading.Thread):
     tries = 900
     """Of an operation under a key, until there is an answer that says what became of it."""
     timeout_s = 20.0
+    weights: Mapping[str, int] = WEIGHTS
     pause_s = 0.1
 
     def __init__(
@@ -44,7 +46,7 @@ class Client(threading.Thread):
         self._house = house
         self._history = history
         self._number = number
-        self._operations = Operations(seed, number)
+        self._operations = Operations(seed, number, weights=self.weights)
         self._rate = rate
         self._connection: http.client.HTTPConnection | None = None
         self._ids: list[str] = []

@@ -18,7 +18,6 @@ from tests.cluster import configuration
 from tests.cluster.cluster import Cluster
 from tests.cluster.configuration import API, PATRONI, PRIMARY
 from tests.cluster.nodes import Nodes
-from tests.support.waiting import wait_until
 
 __all__ = ["main"]
 
@@ -50,9 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 return 0
             sink = stack.enter_context(_sink(cluster))
             nodes = Nodes(cluster, pooled=given.pgbouncer)
-            nodes.start()
-            nodes.front.relay(sink.url, name="sink", tls="none")
-            nodes.front.domain(signing="unsigned")
+            nodes.start({"sink": sink.url})
             _say(f"Everpost is ready on three hosts after {time.monotonic() - began:.1f} s")
             if given.check:
                 return _check(nodes, sink, given.check)
@@ -81,15 +78,11 @@ def _sink(cluster: Cluster) -> Sink:
 def _check(nodes: Nodes, sink: Sink, count: int) -> int:
     """0 when all arrived once."""
     sent = {f"m{n}@receiver.test" for n in range(count)}
-    for address in sorted(sent):
-        nodes.front.send(to=[address])
+    ids = [nodes.front.send(to=[address]) for address in sorted(sent)]
     _say(f"{count} messages accepted by way of the balancers")
-
-    def there() -> bool:
-        arrived = [to for taken in sink.taken() for to in taken.recipients]
-        return set(arrived) >= sent
-
-    wait_until(there, seconds=_DELIVERED_S, what="all messages to arrive")
+    for id_ in ids:
+        nodes.front.wait_status(id_, "delivered", seconds=_DELIVERED_S)
+    sink.close()  # its journal is whole then
     arrived = [to for taken in sink.taken() for to in taken.recipients]
     twice = len(arrived) - len(set(arrived))
     found = nodes.findings()

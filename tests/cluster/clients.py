@@ -4,7 +4,7 @@ They live in a namespace of their own; `Door` is what they know of the cluster.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,11 @@ from tests.chaos.history import History
 from tests.cluster.network import Namespace
 from tests.support.house import House
 
-__all__ = ["ClusterClient", "Door"]
+__all__ = ["PULSES", "ClusterClient", "Door", "Pulse"]
+
+
+PULSES = 1000
+"""Numbers of clients from here on are those of a `Pulse`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +64,9 @@ class ClusterClient(Client):
         except ValueError:
             assert status >= 500, f"{status}: {text[:200]!r}"
             return {}
+
+
+class Pulse(ClusterClient):
+    """One message at a time, in short intervals: by these the gaps are measured."""
+
+    weights: Mapping[str, int] = {"send": 1}

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from tests.cluster.clients import PULSES
+
 __all__ = ["Gap", "Outage", "accept_gap", "client_gap", "false_promises", "outages"]
 
-_KEYED = ("send", "group", "later", "batch")
 _AFTER_S = 10.0
 """A silence that begins so long after a fault's end is no longer the fault's."""
 
@@ -36,7 +37,7 @@ class Outage:
 
 def accept_gap(events: Iterable[Mapping[str, Any]]) -> Gap:
     """The longest time in which no client was acknowledged, from the first request to the last
-    acknowledgement."""
+    acknowledgement. As all here it looks at those alone who ask in short intervals."""
     return max(_silences(_accepted(events)), default=Gap())
 
 
@@ -46,7 +47,7 @@ def client_gap(events: Iterable[Mapping[str, Any]]) -> Gap:
     asked: dict[str, float] = {}
     found = Gap()
     for event in events:
-        if event.get("op") not in _KEYED:
+        if not _counts(event):
             continue
         client = str(event["key"]).partition("-")[0]
         if event["kind"] == "invoke":
@@ -103,11 +104,17 @@ def false_promises(events: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def _counts(event: Mapping[str, Any]) -> bool:
+    """Of a client that asks every moment. Others rest for seconds after a batch."""
+    number = str(event.get("key", "")).partition("-")[0].removeprefix("c")
+    return event.get("op") == "send" and number.isdigit() and int(number) >= PULSES
+
+
 def _accepted(events: Iterable[Mapping[str, Any]]) -> list[float]:
     """Times of acknowledgements, after the time of the first request."""
     times: list[float] = []
     for event in events:
-        if event.get("op") in _KEYED and (event["kind"] == "ok" or not times):
+        if _counts(event) and (event["kind"] == "ok" or not times):
             times.append(event["at"])
     return times
 

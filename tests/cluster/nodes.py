@@ -53,14 +53,21 @@ class Front(House):
 
 class Nodes:
     """`start()` sets up the hosts, starts a node on each and waits until they are ready. `pooled`:
-    by way of a PgBouncer on each host."""
+    by way of a PgBouncer on each host. `relays`: URLs by name; the others find the first node set
+    up when they start, so that none of them takes mail for the sandbox."""
 
     def __init__(self, cluster: Cluster, *, pooled: bool = False) -> None:
         self._cluster = cluster
         self._pooled = pooled
         self.front = Front(cluster)
 
-    def start(self, *, settings: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        relays: Mapping[str, str],
+        *,
+        stream: Mapping[str, Any] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         secret = self._cluster.folder / "secret"
         secret.touch(mode=0o600)
         secret.write_text(secrets.token_urlsafe(48), encoding="ascii")
@@ -81,13 +88,25 @@ class Nodes:
             host.start_everpost()
             if n == 0:  # it makes the tables, the first API key and the master key
                 self.wait_ready(host)
+                self._wait_front()
+                self._set_up(relays, stream)
         for host in self._cluster.hosts[1:]:
             self.wait_ready(host)
+
+    def _wait_front(self) -> None:
         wait_until(
             lambda: self.front.get("/health/ready").status == 200,
             seconds=_READY_S,
             what="the balancers to find a node",
         )
+
+    def _set_up(self, relays: Mapping[str, str], stream: Mapping[str, Any] | None) -> None:
+        for name, url in relays.items():
+            self.front.relay(url, name=name, tls="none")
+        self.front.domain(signing="unsigned")
+        if stream is not None:
+            answer = self.front.call("PATCH", "/streams/transactional", stream)
+            assert answer.status == 200, answer
 
     def _share_master_key(self, host: Host) -> None:
         """As an operator does it: copied from the first node's data."""

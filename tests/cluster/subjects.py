@@ -13,7 +13,7 @@ from tests.chaos.checker import check
 from tests.chaos.history import History
 from tests.chaos.sink import Sink
 from tests.cluster import record, writer
-from tests.cluster.clients import ClusterClient, Door
+from tests.cluster.clients import PULSES, ClusterClient, Door, Pulse
 from tests.cluster.cluster import Cluster
 from tests.cluster.configuration import API, DATABASE
 from tests.cluster.nodes import Nodes
@@ -25,6 +25,8 @@ __all__ = ["SUBJECTS", "Subject", "Worker"]
 
 _LOOKS_EVERY_S = 0.5
 _STEADY_S = 3.0
+_PULSES, _PULSE = 4, 5.0
+"""So many of them, and messages a second of each."""
 _STREAM = {"retry_first": 1, "retry_cap": 4}
 
 
@@ -72,7 +74,8 @@ class Database:
     def workers(self, history: History) -> Sequence[Worker]:
         each = self._plan.rate / self._plan.clients
         return [
-            Writer(self._cluster, history, number=n, rate=each) for n in range(self._plan.clients)
+            Writer(self._cluster, history, number=PULSES + n, rate=each)
+            for n in range(self._plan.clients)
         ]
 
     def leader(self) -> str | None:
@@ -101,13 +104,7 @@ class Everpost:
         self._claims = Claims(cluster)
 
     def start(self) -> None:
-        self._nodes.start()
-        front = self._nodes.front
-        for sink in self.sinks:
-            front.relay(sink.url, name=sink.name, tls="none")
-        front.domain(signing="unsigned")
-        answer = front.call("PATCH", "/streams/transactional", _STREAM)
-        assert answer.status == 200, answer
+        self._nodes.start({sink.name: sink.url for sink in self.sinks}, stream=_STREAM)
         self._claims.start()
 
     def stop(self) -> None:
@@ -119,10 +116,15 @@ class Everpost:
         door = Door(cluster.clients, [(b.address, API) for b in cluster.balancers],
                     self._nodes.front.key)  # fmt: skip
         each = plan.rate / plan.clients
-        return [
+        clients = [
             ClusterClient(door, history, number=n, seed=plan.seed, rate=each)
             for n in range(plan.clients)
         ]
+        pulses = [
+            Pulse(door, history, number=PULSES + n, seed=plan.seed, rate=_PULSE)
+            for n in range(_PULSES)
+        ]
+        return [*clients, *pulses]
 
     def leader(self) -> str | None:
         return self._nodes.leader()

@@ -18,7 +18,12 @@ def fault(at: float, phase: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_the_first_request_is_never_answered_and_does_not_count() -> None:
-    events = [asked(1, "c0-0"), asked(4, "c0-1"), answered(5, "c0-1"), answered(6, "c1-0")]
+    events = [
+        asked(1, "c1000-0"),
+        asked(4, "c1000-1"),
+        answered(5, "c1000-1"),
+        answered(6, "c1001-0"),
+    ]
     assert accept_gap(events) == Gap(4, 1)
 
 
@@ -29,30 +34,35 @@ def test_nothing_was_ever_asked() -> None:
 
 def test_one_client_waits_while_others_are_served() -> None:
     events = [
-        asked(1, "c0-0"), asked(1, "c1-0"), answered(1.5, "c1-0"), asked(2, "c1-1"),
-        answered(2.5, "c1-1"), asked(3, "c0-1"), answered(4, "c0-1"),
+        asked(1, "c1000-0"), asked(1, "c1001-0"), answered(1.5, "c1001-0"), asked(2, "c1001-1"),
+        answered(2.5, "c1001-1"), asked(3, "c1000-1"), answered(4, "c1000-1"),
     ]  # fmt: skip
     assert accept_gap(events) == Gap(1.5, 2.5)
     assert client_gap(events) == Gap(3, 1)
 
 
 def test_the_pause_between_two_operations_counts_as_waiting() -> None:
-    events = [asked(1, "c0-0"), answered(2, "c0-0"), asked(9, "c0-1"), answered(9.5, "c0-1")]
+    events = [
+        asked(1, "c1000-0"),
+        answered(2, "c1000-0"),
+        asked(9, "c1000-1"),
+        answered(9.5, "c1000-1"),
+    ]
     assert client_gap(events) == Gap(1, 1)
 
 
 def test_a_repeat_or_a_read_hides_that_nothing_new_is_accepted() -> None:
     events = [
-        asked(1, "c0-0"), answered(2, "c0-0"), {**answered(3, "c0-0"), "op": "repeat"},
-        {**answered(4, "c0-0"), "op": "get"}, answered(9, "c0-1"),
+        asked(1, "c1000-0"), answered(2, "c1000-0"), {**answered(3, "c1000-0"), "op": "repeat"},
+        {**answered(4, "c1000-0"), "op": "get"}, answered(9, "c1000-1"),
     ]  # fmt: skip
     assert accept_gap(events) == Gap(7, 2)
 
 
 def test_a_silence_from_before_a_fault_is_laid_at_its_door() -> None:
     events = [
-        asked(0, "c0-0"), answered(1, "c0-0"), fault(5, "begin"), answered(8, "c0-1"),
-        fault(9, "end", host="h1"), answered(9.5, "c0-2"), answered(40, "c0-3"),
+        asked(0, "c1000-0"), answered(1, "c1000-0"), fault(5, "begin"), answered(8, "c1000-1"),
+        fault(9, "end", host="h1"), answered(9.5, "c1000-2"), answered(40, "c1000-3"),
     ]  # fmt: skip
     (found,) = outages(events, [2.0, 7.0, 7.5, 30.0, 31.0])
     assert (found.name, found.begin, found.end) == ("hostkill", 5, 9)
@@ -66,10 +76,10 @@ def test_an_answer_says_replicated_while_no_standby_is_there() -> None:
     gone = fault(20, "end", gone_from=10.0, gone_until=15.0)
     good = ("replicated",)
     events = [
-        asked(9, "c0-0"), answered(11, "c0-0", durability=good),  # asked before
-        asked(11, "c0-1"), answered(12, "c0-1", durability=("journal",)),
-        asked(12, "c0-2"), answered(13, "c0-2", durability=good),
-        asked(14, "c0-3"), answered(16, "c0-3", durability=good),  # answered after
+        asked(9, "c1000-0"), answered(11, "c1000-0", durability=good),  # asked before
+        asked(11, "c1000-1"), answered(12, "c1000-1", durability=("journal",)),
+        asked(12, "c1000-2"), answered(13, "c1000-2", durability=good),
+        asked(14, "c1000-3"), answered(16, "c1000-3", durability=good),  # answered after
         fault(8, "begin"), gone,
     ]  # fmt: skip
-    assert false_promises(events) == ["c0-2"]
+    assert false_promises(events) == ["c1000-2"]
