@@ -83,3 +83,8 @@ def test_an_answer_says_replicated_while_no_standby_is_there() -> None:
         fault(8, "begin"), gone,
     ]  # fmt: skip
     assert false_promises(events) == ["c1000-2"]
+
+
+def test_a_client_that_rests_after_a_batch_counts_as_one_that_waits() -> None:
+    events = [asked(1, "c1-0"), answered(2, "c1-0"), asked(30, "c1-1"), answered(31, "c1-1")]
+    assert accept_gap(events) == client_gap(events) == Gap()
