@@ -1,14 +1,21 @@
-"""What a run was, and what is said of it: for people and for programs."""
+"""What a run was, and what is said of it: for people and for programs.
+
+`python -m tests.cluster.report FOLDER…` writes kept runs as one Markdown table.
+"""
 
 import dataclasses
 import json
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from tests.chaos.checker import BROKEN, Verdict
 from tests.cluster.gaps import Gap, Outage
 from tests.cluster.nemesis import FAULTS
 
-__all__ = ["Plan", "Result", "as_json", "idle", "summary"]
+__all__ = ["Plan", "Result", "as_json", "idle", "summary", "table"]
 
 _SHOWN = 12
 
@@ -107,3 +114,36 @@ def summary(result: Result) -> str:
         lines += [f"{word} {each}" for each in found[:_SHOWN]]
     lines.append("nothing broke" if result.good else "IT FAILED")
     return "\n".join(lines) + "\n"
+
+
+def table(results: Iterable[Mapping[str, Any]]) -> str:
+    """A line a run, of what result.json holds."""
+    heads = (
+        "seed", "minutes", "faults", "acknowledged", "lost", "phantoms", "second copies, in doubt",
+        "two owners", "accept gap", "no delivery for", "good",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for each in results:
+        verdict, plan = each["verdict"], each["plan"]
+        broken = verdict["broken"]
+        silent = max((o["deliver_s"] for o in each["outages"]), default=0.0)
+        cells = (
+            f"{plan['seed']}{', PgBouncer' if plan['pooled'] else ''}",
+            f"{each['tormented_s'] / 60:.1f}",
+            ", ".join(f"{name} {n}" for name, n in sorted(each["faults"].items())),
+            f"{verdict['answered']:,}",
+            str(len(broken.get("lost", ()))),
+            str(len(broken.get("unexpected", ()))),
+            f"{verdict['copies'] - verdict['delivered']}, {verdict['in_doubt']}",
+            str(len(each["owners"])),
+            f"{each['accept']['seconds']:.2f} s",
+            f"{silent:.1f} s",
+            "yes" if each["good"] else "**no**",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    kept = [json.loads((Path(word) / "result.json").read_text("utf-8")) for word in sys.argv[1:]]
+    sys.stdout.write(table(kept))
