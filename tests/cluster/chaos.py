@@ -20,7 +20,7 @@ from tests.cluster import report
 from tests.cluster.cluster import Cluster
 from tests.cluster.faults import Faults
 from tests.cluster.gaps import accept_gap, client_gap, false_promises, outages
-from tests.cluster.nemesis import FAULTS, schedule
+from tests.cluster.nemesis import FAULTS, OF_DATABASE, schedule
 from tests.cluster.report import Plan, Result, idle
 from tests.cluster.subjects import SUBJECTS, Worker
 
@@ -101,7 +101,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.chaos")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--faults", default=",".join(FAULTS), help=f"of: {', '.join(FAULTS)}")
+    parser.add_argument("--faults", help=f"all that make sense, or of: {', '.join(FAULTS)}")
     parser.add_argument("--few", type=int, default=0, help="so many of them, the seed says which")
     parser.add_argument("--subject", choices=("everpost", "sql"), default="everpost")
     parser.add_argument("--pgbouncer", action="store_true", help="by way of PgBouncer (F33)")
@@ -109,7 +109,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=60.0, help="messages a second")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     given = parser.parse_args()
-    faults = tuple(f for f in given.faults.split(",") if f)
+    faults = OF_DATABASE if given.subject == "sql" else FAULTS
+    if given.faults is not None:
+        faults = tuple(f for f in given.faults.split(",") if f)
     if unknown := set(faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
     if given.few:

@@ -6,7 +6,7 @@ from tests.chaos import nemesis
 from tests.chaos.nemesis import Fault, Kind, kind
 from tests.cluster.configuration import LEASE_S, TTL_S
 
-__all__ = ["FAULTS", "KINDS", "ROWS", "schedule"]
+__all__ = ["FAULTS", "KINDS", "OF_DATABASE", "ROWS", "schedule"]
 
 _GONE = (TTL_S + 3.0, TTL_S + 8.0)
 """Longer than Patroni's lease: another host becomes the primary meanwhile."""
@@ -47,6 +47,8 @@ KINDS: dict[str, Kind] = {
 }
 
 FAULTS = tuple(KINDS)
+OF_DATABASE = tuple(name for name, each in KINDS.items() if not each.holds <= {"node", "sinks"})
+"""Those that mean something where there is no Everpost."""
 
 ROWS = {
     "F20": ("pgkill",),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.nemesis import Fault, exclude
 from tests.cluster.faults import Faults
-from tests.cluster.nemesis import FAULTS, KINDS, ROWS, schedule
+from tests.cluster.nemesis import FAULTS, KINDS, OF_DATABASE, ROWS, schedule
 
 FIVE_MINUTES = 300.0
 SEEDS = (1, 2, 3, 7, 2026)
@@ -26,6 +26,12 @@ def test_a_row_of_the_catalogue_has_no_fault_or_a_fault_no_row() -> None:
     named = {name for names in ROWS.values() for name in names}
     assert named <= set(FAULTS)
     assert set(FAULTS) - named == {"switchover", "sink_swallow", "sink_down"}
+
+
+def test_the_database_alone_is_asked_for_processes_that_it_has_not() -> None:
+    assert set(FAULTS) - set(OF_DATABASE) == {
+        *("node_kill", "node_pause", "node_restart", "leader_pause", "sink_swallow", "sink_down")
+    }
 
 
 def test_a_fault_that_nobody_can_do() -> None:
