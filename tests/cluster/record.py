@@ -33,6 +33,8 @@ _FIRSTS = "SELECT message, n, min(started_at) FROM attempts GROUP BY message, n"
 _RECIPIENTS = "SELECT message, n, address, state, coalesce(reason, '') FROM recipients"
 _CLAIMED = "SELECT message, n, term, owner FROM recipients WHERE state = 'claimed'"
 _EVERY_S = 0.1
+_DRAINED_S = 60.0
+"""A journal is empty so long after an acknowledgement: the longest fault, and its healing."""
 
 Claim = tuple[bytes, int, int]
 
@@ -89,6 +91,22 @@ class Claims(threading.Thread):
                 while not self.ended.wait(_EVERY_S):
                     for message, n, term, owner in db.execute(_CLAIMED).fetchall():
                         self.owners[bytes(message), n, term].add(bytes(owner))
+
+
+def not_yet_shown(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Reads that were answered 404 of what only a journal had acknowledged a moment before: a node
+    that neither took the message nor got its copy cannot know it. They are counted, and no loss."""
+    acknowledged: dict[str, float] = {}
+    found = []
+    for event in events:
+        if event["kind"] == "ok" and any("journal" in d for d in event.get("durability", ())):
+            for id_ in event["ids"]:
+                acknowledged.setdefault(id_, event["at"])
+        elif event["kind"] == "fail" and event.get("op") == "get" and event["status"] == 404:
+            since = acknowledged.get(event["of"])
+            if since is not None and event["at"] - since < _DRAINED_S:
+                found.append(event)
+    return found
 
 
 def two_owners(owners: Mapping[Claim, set[bytes]]) -> list[str]:

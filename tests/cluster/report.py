@@ -38,7 +38,9 @@ class Plan:
 
 @dataclass(slots=True)
 class Result:
-    """`accept`: nobody was acknowledged; `client`: one client was not."""
+    """`accept`: nobody was acknowledged; `client`: one client was not. `early_reads`: of
+    what only a journal had, at a node that had not got it. `aliases`: messages of a key that had
+    been accepted elsewhere."""
 
     plan: Plan
     verdict: Verdict = field(default_factory=Verdict)
@@ -56,6 +58,7 @@ class Result:
     released: list[str] = field(default_factory=list)
     aliases: int = 0
     claims: int = 0
+    early_reads: int = 0
 
     @property
     def good(self) -> bool:
@@ -91,6 +94,7 @@ def summary(result: Result) -> str:
         ("accept gap: nobody, one client", f"{gaps[0]:g} s, {gaps[1]:g} s"),
         ("claims seen, with two owners", f"{result.claims:,}, {len(result.owners)}"),
         ("accepted twice, one an alias", f"{result.aliases:,}"),
+        ("read too early: 404 of a journal's", f"{result.early_reads:,}"),
         ("verify", f"{len(result.findings)} findings"),
         ("drained in", f"{result.drained_s:g} s"),
         ("faults", ", ".join(f"{n} {c}" for n, c in sorted(result.faults.items()))),

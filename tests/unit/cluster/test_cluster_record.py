@@ -4,7 +4,7 @@ another message."""
 from typing import Any
 from uuid import UUID
 
-from tests.cluster.record import overlapping, resolved, two_owners
+from tests.cluster.record import not_yet_shown, overlapping, resolved, two_owners
 
 MESSAGE = UUID(int=7).bytes
 OTHER = UUID(int=8).bytes
@@ -27,3 +27,16 @@ def test_a_key_is_answered_with_a_further_name() -> None:
     events: list[dict[str, Any]] = [{"kind": "ok", "ids": ["b", "c"]}, {"kind": "invoke"}]
     assert resolved(events, {"b": "a"}) == [{"kind": "ok", "ids": ["a", "c"]}, {"kind": "invoke"}]
     assert events[0]["ids"] == ["b", "c"]
+
+
+def test_a_read_too_early_hides_a_message_that_is_gone() -> None:
+    def missed(at: float, of: str) -> dict[str, Any]:
+        return {"at": at, "kind": "fail", "op": "get", "key": of, "of": of, "status": 404}
+
+    early, late, lost = missed(6, "a"), missed(90, "a"), missed(6, "b")
+    events = [
+        {"at": 5, "kind": "ok", "op": "send", "ids": ["a"], "durability": ["journal+peer"]},
+        {"at": 5, "kind": "ok", "op": "send", "ids": ["b"], "durability": ["replicated"]},
+        early, late, lost,
+    ]  # fmt: skip
+    assert not_yet_shown(events) == [early]
