@@ -9,6 +9,7 @@ from tests.cluster.clients import PULSES
 
 __all__ = ["Gap", "Outage", "accept_gap", "client_gap", "false_promises", "outages"]
 
+_SENDS = ("send", "unkeyed", "group", "later", "batch", "unkeyed_batch")
 _AFTER_S = 10.0
 """A silence that begins so long after a fault's end is no longer the fault's."""
 
@@ -86,7 +87,8 @@ def outages(events: Sequence[Mapping[str, Any]], taken: Iterable[float]) -> list
 
 
 def false_promises(events: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys of what was asked and answered as `replicated` while no standby was there (F26)."""
+    """Keys of what was asked and acknowledged while no standby was there, and not as a journal's
+    (F26). An answer that says nothing of its durability says that it is replicated."""
     gone = [
         (event["gone_from"], event["gone_until"])
         for event in events
@@ -95,12 +97,13 @@ def false_promises(events: Sequence[Mapping[str, Any]]) -> list[str]:
     asked: dict[str, float] = {}
     found = []
     for event in events:
-        if event["kind"] == "invoke":
-            asked[event["key"]] = event["at"]
-        elif event["kind"] == "ok" and "replicated" in event.get("durability", ()):
-            since = asked.get(event["key"], 0.0)
-            if any(begin < since and event["at"] < end for begin, end in gone):
-                found.append(event["key"])
+        if event.get("op") not in _SENDS:
+            continue
+        since = asked.setdefault(event["key"], event["at"])
+        journalled = any("journal" in each for each in event.get("durability", ()))
+        alone = any(begin < since and event["at"] < end for begin, end in gone)
+        if event["kind"] == "ok" and alone and not journalled:
+            found.append(event["key"])
     return found
 
 

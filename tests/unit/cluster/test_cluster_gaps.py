@@ -74,15 +74,17 @@ def test_a_silence_from_before_a_fault_is_laid_at_its_door() -> None:
 
 def test_an_answer_says_replicated_while_no_standby_is_there() -> None:
     gone = fault(20, "end", gone_from=10.0, gone_until=15.0)
-    good = ("replicated",)
+    journal = {"durability": ["journal+peer"]}
     events = [
-        asked(9, "c1000-0"), answered(11, "c1000-0", durability=good),  # asked before
-        asked(11, "c1000-1"), answered(12, "c1000-1", durability=("journal",)),
-        asked(12, "c1000-2"), answered(13, "c1000-2", durability=good),
-        asked(14, "c1000-3"), answered(16, "c1000-3", durability=good),  # answered after
+        asked(9, "c1-0"), asked(9.5, "c1-1"), answered(11, "c1-0"),  # asked before
+        asked(11, "c1-1"), answered(11.5, "c1-1"),  # again
+        asked(11, "c1-2"), answered(12, "c1-2", **journal),
+        asked(12, "c1-3"), answered(13, "c1-3"),
+        {**answered(13.5, "c1-3"), "op": "repeat"}, {**answered(13.5, "x"), "op": "get"},
+        asked(14, "c1-4"), answered(16, "c1-4"),  # answered after
         fault(8, "begin"), gone,
     ]  # fmt: skip
-    assert false_promises(events) == ["c1000-2"]
+    assert false_promises(events) == ["c1-3"]
 
 
 def test_a_client_that_rests_after_a_batch_counts_as_one_that_waits() -> None:
