@@ -177,6 +177,8 @@ listen api
   timeout client 30s
   timeout server 30s
   balance leastconn
+  timeout check 250ms
+  default-server inter 200ms fastinter 100ms
   option http-buffer-request
   retries 2
   option redispatch 1

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import re
 import secrets
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -139,10 +138,12 @@ class Nodes:
             return next((str(row["name"]) for row in rows if row.get("leader")), None)
         return None
 
-    def cli(self, host: Host, *words: str, seconds: float = 60) -> tuple[int, str]:
-        """`everpost WORDS` on a host, with that node's settings: exit code and output."""
+    def cli(
+        self, host: Host, *words: str, seconds: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
+        """`everpost WORDS` on a host, with that node's settings."""
         with host.namespace.inside():
-            done = subprocess.run(
+            return subprocess.run(
                 [host.python, "-m", "everpost", *words],
                 capture_output=True,
                 text=True,
@@ -151,17 +152,15 @@ class Nodes:
                 cwd=ROOT,
                 env={"PATH": os.environ.get("PATH", ""), **host.settings},
             )
-        return done.returncode, done.stdout + done.stderr
 
     def findings(self) -> Sequence[str]:
         """What `everpost verify` finds in the books."""
         host = self._cluster.hosts[0]
-        code, said = self.cli(
-            host, "verify", "--json", "--data", str(host.data / "everpost"), seconds=180
-        )
-        found = re.search(r"\{.*\}", said, re.DOTALL)
-        if found is None:
-            return [f"verify ended with {code}: {said[-500:]}"]
-        document = json.loads(found[0])
+        data = str(host.data / "everpost")
+        done = self.cli(host, "verify", "--json", "--data", data, seconds=180)
+        try:
+            document = json.loads(done.stdout)
+        except ValueError:
+            return [f"verify ended with {done.returncode}: {done.stderr[-500:]}"]
         first = [str(each) for each in document["findings"]["first"]]
-        return first or ([] if document["consistent"] else [f"not consistent: {said[-500:]}"])
+        return first or ([] if document["consistent"] else [f"not consistent: {document}"])
