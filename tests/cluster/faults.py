@@ -352,9 +352,7 @@ class Faults(Player):
         """As an upgrade does it: asked to end, waited for, started again, by the other version if
         there is one (F41)."""
         host = self._any(fault)
-        pid = host.supervisor()
-        told = host.namespace.signal(signal.SIGTERM, [pid] if pid else [])
-        host.wait_gone("everpost", seconds=60)
+        told = host.end_everpost()
         if self._other_python is not None:
             host.python, self._other_python = self._other_python, host.python
         if host.runs_everpost:

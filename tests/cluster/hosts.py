@@ -22,6 +22,7 @@ __all__ = ["AS_POSTGRES", "ROOT", "VENV", "Host", "Programs"]
 ROOT = Path(__file__).parents[2]
 VENV = ROOT / ".venv-cluster"
 AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
+_AGAIN = 'while :; do "$@"; sleep 1; done'
 _PATHS = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -122,10 +123,12 @@ class Host:
         self.programs.start("pgbouncer", [*AS_POSTGRES, *command])
 
     def start_everpost(self) -> None:
-        """All roles, as `everpost serve` runs them."""
+        """All roles, as `everpost serve` runs them; when that ends it is started again, as by a
+        service manager."""
         self.programs.start(
             "everpost",
             [
+                *("sh", "-c", _AGAIN, "sh"),
                 *(self.python, "-m", "everpost", "serve", "--data", str(self.data / "everpost")),
                 *("--listen", f"{self.address}:{configuration.API}"),
                 *("--admin-listen", "127.0.0.1:8081", *self.arguments),
@@ -188,8 +191,14 @@ class Host:
                 found.append(pid)
         return found
 
-    def supervisor(self) -> int | None:
-        return next((p for p in self.pids("everpost") if " serve " in _title(p)), None)
+    def end_everpost(self) -> list[int]:
+        """As a service manager does it: asked to end, and waited for; whom it asked."""
+        everpost = self.pids("everpost")
+        self.namespace.signal(signal.SIGKILL, [p for p in everpost if _title(p).startswith("sh ")])
+        asked = [p for p in everpost if " serve " in _title(p)]
+        told = self.namespace.signal(signal.SIGTERM, asked)
+        self.wait_gone("everpost", seconds=60)
+        return told
 
     def wait_gone(self, kind: str, *, seconds: float = 20) -> None:
         wait_until(
