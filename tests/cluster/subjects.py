@@ -109,7 +109,8 @@ class Everpost:
 
     def stop(self) -> None:
         self._claims.ended.set()
-        self._claims.join(10)
+        if self._claims.is_alive():
+            self._claims.join(10)
 
     def workers(self, history: History) -> Sequence[Worker]:
         cluster, plan = self._cluster, self._plan
