@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -80,6 +81,7 @@ class Host:
         self.arguments: tuple[str, ...] = ()
         self._layout = layout
         self._folder = folder
+        self._boot = folder / "boot_id"
         self.programs = Programs(namespace, folder.parent / "logs")
         self.runs_everpost = False
         self.pools = False
@@ -128,6 +130,7 @@ class Host:
         self.programs.start(
             "everpost",
             [
+                *self._boots(),
                 *("sh", "-c", _AGAIN, "sh"),
                 *(self.python, "-m", "everpost", "serve", "--data", str(self.data / "everpost")),
                 *("--listen", f"{self.address}:{configuration.API}"),
@@ -135,6 +138,17 @@ class Host:
             ],
             environment=self.settings,
         )
+
+    def _boots(self) -> Sequence[str]:
+        """Everpost sees a boot id of this host's own, where the power can be cut: by another one it
+        knows that what was not flushed is gone. The place that disks are unmounted from is shared,
+        so none stays in this mount namespace."""
+        if self.disk is None:
+            return ()
+        if not self._boot.exists():
+            self._boot.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        bind = f"mount --bind '{self._boot}' /proc/sys/kernel/random/boot_id && exec \"$@\""
+        return ("unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", bind, "sh")
 
     def start(self) -> None:
         """After it was killed: all that ran there."""
@@ -163,6 +177,7 @@ class Host:
         """Of a host that was killed: its disk is there again, nothing is started."""
         assert self.disk is not None
         self.disk.mount_again()
+        self._boot.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
 
     # -- its programs ------------------------------------------------------------------------------
 
