@@ -5,8 +5,11 @@ BIN    := $(VENV)/bin
 DATA   ?= ./data
 LISTEN ?= 127.0.0.1:8080
 CHAOS  ?= --seed 7 --minutes 1
+CLUSTER_CHAOS ?= --seed 7 --minutes 5
+# Patroni's: an interpreter that user postgres may run, hence not one under /root.
+CLUSTER_PYTHON ?= /usr/bin/python3
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev lock serve check format test test-all bench chaos demo-failover docs clean
+.PHONY: help venv venv-dev lock serve check format test test-all bench chaos cluster chaos-cluster demo-failover docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,7 +53,7 @@ test: venv-dev check ## all checks and tests that must pass before landing; inst
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m pytest -m "not long"
 
-test-all: venv-dev check ## the long scenarios as well
+test-all: venv-dev .venv-cluster/.done check ## the long scenarios as well
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m pytest
 
@@ -66,6 +69,19 @@ chaos: venv-dev ## faults against a live server, then the books checked; needs r
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
+.venv-cluster/.done: tests/cluster/requirements.lock | venv-dev
+	$(CLUSTER_PYTHON) -m venv --without-pip .venv-cluster
+	$(BIN)/python -m pip --python .venv-cluster/bin/python install --quiet --disable-pip-version-check --require-hashes -r tests/cluster/requirements.lock
+	@touch $@
+
+cluster: venv-dev .venv-cluster/.done ## three hosts with Patroni, HAProxy and Everpost in network namespaces, until Ctrl-C; needs root
+	$(BIN)/python tests/support/requirements.py
+	$(BIN)/python -m tests.cluster $(CLUSTER)
+
+chaos-cluster: venv-dev .venv-cluster/.done ## faults against them, then the books checked (CLUSTER_CHAOS="--seed 7 --minutes 5")
+	$(BIN)/python tests/support/requirements.py
+	$(BIN)/python -m tests.cluster.chaos $(CLUSTER_CHAOS)
+
 demo-failover: venv-dev ## watch relays die, slow down, refuse and come back: DEMO="--rate 100 --json"
 	$(BIN)/python -m demo.failover $(DEMO)
 
@@ -73,4 +89,4 @@ docs: venv-dev ## write the generated reference pages again
 	$(BIN)/python -m docs.generate
 
 clean: ## remove what make built (never ./data)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) .venv-cluster build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

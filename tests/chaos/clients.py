@@ -8,17 +8,16 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.chaos.history import History
-from tests.chaos.operations import DOMAIN, Message, Operation, Operations, text_of
+from tests.chaos.operations import DOMAIN, WEIGHTS, Message, Operation, Operations, text_of
 from tests.support.house import House
 
 __all__ = ["Client"]
 
-_TRIES = 900
-_PAUSE_S = 0.1
 _CATCHES_UP_S = 10.0
 """What an outage kept a client from sending, it sends afterwards."""
 _CANCELLED = 0.4
@@ -34,6 +33,12 @@ class Client(threading.Thread):
     `stuck` is an operation that never got an answer; `hopeless`: none is asked for any more;
     `error`: what ended it early, such as an answer that makes no sense."""
 
+    tries = 900
+    """Of an operation under a key, until there is an answer that says what became of it."""
+    timeout_s = 20.0
+    weights: Mapping[str, int] = WEIGHTS
+    pause_s = 0.1
+
     def __init__(
         self, house: House, history: History, *, number: int, seed: int, rate: float
     ) -> None:
@@ -41,10 +46,11 @@ class Client(threading.Thread):
         self._house = house
         self._history = history
         self._number = number
-        self._operations = Operations(seed, number)
+        self._operations = Operations(seed, number, weights=self.weights)
         self._rate = rate
         self._connection: http.client.HTTPConnection | None = None
         self._ids: list[str] = []
+        self._durability = ""
         self._keyed: deque[tuple[str, str, Any]] = deque(maxlen=_REMEMBERS)
         self.ended = threading.Event()
         self.hopeless = threading.Event()
@@ -93,9 +99,9 @@ class Client(threading.Thread):
             self._hang_up(path, body, operation)
             return []
         key = operation.name if operation.keyed else None
-        for again in range(_TRIES if key else 1):
+        for again in range(self.tries if key else 1):
             if again:
-                if self.hopeless.wait(_PAUSE_S):  # else the server is being started again
+                if self.hopeless.wait(self.pause_s):  # else the server is being started again
                     break
                 self._history.write("invoke", op=operation.kind, key=operation.name)
             answer = self._try("POST", path, operation.name, body, key=key)
@@ -105,7 +111,11 @@ class Client(threading.Thread):
             if status == 200:
                 made = value["data"] if operation.batch else [value]
                 ids = [str(each["id"]) for each in made]
-                self._history.write("ok", op=operation.kind, key=operation.name, ids=ids)
+                told = {str(m["durability"]) for m in (value, *made) if "durability" in m}
+                kept = sorted(told | {self._durability} - {""})
+                self._history.write(
+                    "ok", op=operation.kind, key=operation.name, ids=ids, durability=kept
+                )
                 self._ids += ids
                 if key:
                     self._keyed.append((key, path, body))
@@ -114,8 +124,11 @@ class Client(threading.Thread):
             if status not in _UNSURE:
                 return []
         if key:
-            self.stuck = operation.name
+            self._gives_up(operation.name)
         return []
+
+    def _gives_up(self, name: str) -> None:
+        self.stuck = name
 
     def _repeat(self, key: str, path: str, body: Any) -> None:
         """An operation that was acknowledged a while ago, again: the first answer is due."""
@@ -152,8 +165,8 @@ class Client(threading.Thread):
             f"POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {self._house.key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         )
-        address = (self._house.host, self._house.port)
-        with contextlib.suppress(OSError), socket.create_connection(address, timeout=5) as sock:
+        there = self._address()
+        with contextlib.suppress(OSError), socket.create_connection(there, timeout=5) as sock:
             sock.sendall(head.encode() + data)
             if self._operations.choice(0.5):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -174,17 +187,26 @@ class Client(threading.Thread):
             headers["Idempotency-Key"] = key
         try:
             if self._connection is None:
-                self._connection = http.client.HTTPConnection(
-                    self._house.host, self._house.port, timeout=20
-                )
+                self._connection = self._connect()
             self._connection.request(method, path, body=data, headers=headers)
             answer = self._connection.getresponse()
             text = answer.read()
+            self._durability = answer.getheader("Everpost-Durability", "")
         except (OSError, http.client.HTTPException) as error:
             self._let_go()
             self._history.write("info", key=name, why=repr(error))
             return None
-        return answer.status, json.loads(text)
+        return answer.status, self._understand(answer.status, text)
+
+    def _understand(self, _: int, text: bytes) -> Any:
+        return json.loads(text)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._address()
+        return http.client.HTTPConnection(host, port, timeout=self.timeout_s)
+
+    def _address(self) -> tuple[str, int]:
+        return self._house.host, self._house.port
 
     def _let_go(self) -> None:
         if self._connection is not None:

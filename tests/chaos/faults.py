@@ -2,22 +2,19 @@
 
 import functools
 import os
-import select
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from everpost.recovery.children import read_children
 from tests.chaos.bits import flip_one
 from tests.chaos.history import History
-from tests.chaos.nemesis import Fault, exclude
+from tests.chaos.nemesis import Fault
+from tests.chaos.playing import Done, Player, rest
 from tests.chaos.sink import Sink
 from tests.support.faketime import WallClock
 from tests.support.house import House
@@ -42,18 +39,9 @@ _WHILE_STARTING = 0.3
 _STARTING_S = 5.0
 """… this long."""
 
-_BREATH_S = 1.5
-"""After a fault that took longer than the schedule thought, mail flows for so long."""
 
-Done = dict[str, Any]
-
-
-class Faults:
-    """`play(schedule)` does them in order, several at once where the schedule says so. Each leaves
-    two lines in the history, `fault` with `phase` begin and end, the same `fault` number and what
-    was hit. `kills`: processes killed by it, those of power cuts left out; `done`: faults by name,
-    those that found nothing to hit apart.
-    """
+class Faults(Player):
+    """Those of one host."""
 
     def __init__(
         self,
@@ -63,62 +51,16 @@ class Faults:
         clock: WallClock,
         history: History,
     ) -> None:
+        super().__init__(history)
         self._house = house
         self._host = host
         self._sinks = sinks
         self._clock = clock
-        self._history = history
-        self._active: dict[int, Fault] = {}
-        self._change = threading.Condition()
-        self._errors: list[BaseException] = []
         self._stopped: set[int] = set()
-        self._count = 0
-        self.kills = 0
-        self.done: Counter[str] = Counter()
 
-    def play(self, plan: Iterable[Fault], *, seconds: float) -> None:
-        """A fault that is late, because one that it excludes took long, moves all after it; those
-        that would begin after `seconds` are left out. All is healed on return. Raises what a fault
-        raised, such as AssertionError for a server that does not start."""
-        begun = time.monotonic()
-        threads = []
-        late = 0.0
-        for fault in plan:
-            self._wait(begun + fault.at + late)
-            self._wait_for_others(fault)
-            if fault.name.startswith("kill") and fault.pick >= _WHILE_STARTING:
-                self._wait_for_children()
-            late = max(0.0, time.monotonic() - begun - fault.at)
-            if self._errors or fault.end + late > seconds:
-                break
-            threads.append(self._begin(fault))
-        for thread in threads:
-            thread.join()
-        if self._errors:
-            raise self._errors[0]
-
-    def do(self, fault: Fault) -> None:
-        """One, until it is healed."""
-        self._begin(fault).join()
-        if self._errors:
-            raise self._errors[0]
-
-    def _wait(self, until: float) -> None:
-        with self._change:
-            self._change.wait_for(
-                lambda: bool(self._errors), timeout=max(0.0, until - time.monotonic())
-            )
-
-    def _wait_for_others(self, fault: Fault) -> None:
-        def clear() -> bool:
-            others = self._active.values()
-            return bool(self._errors) or not any(exclude(fault.name, o.name) for o in others)
-
-        with self._change:
-            if clear():
-                return
-            assert self._change.wait_for(clear, timeout=120), f"{self._active} never ends"
-        self._wait(time.monotonic() + _BREATH_S)
+    def _before(self, fault: Fault) -> None:
+        if fault.name.startswith("kill") and fault.pick >= _WHILE_STARTING:
+            self._wait_for_children()
 
     def _wait_for_children(self) -> None:
         """Not for long: on a busy machine mail would never flow if what is killed were always still
@@ -133,34 +75,7 @@ class Faults:
         with suppress(AssertionError):
             wait_until(ready, seconds=_STARTING_S, what="the children to be ready")
 
-    def _begin(self, fault: Fault) -> threading.Thread:
-        with self._change:
-            self._count += 1
-            number = self._count
-            self._active[number] = fault
-        thread = threading.Thread(target=self._run, args=(number, fault), daemon=True)
-        thread.start()
-        return thread
-
-    def _run(self, number: int, fault: Fault) -> None:
-        found: Done = {}
-        self._history.write(
-            "fault", phase="begin", fault=number, name=fault.name, length=fault.length
-        )
-        try:
-            found = self._doer(fault.name)(fault)
-        except BaseException as error:  # the thread that plays raises it
-            found = {"error": repr(error)}
-            self._errors.append(error)
-        finally:
-            self._history.write("fault", phase="end", fault=number, name=fault.name, **found)
-            with self._change:
-                self.done[fault.name if _hit(found) else f"{fault.name} (hit nothing)"] += 1
-                self.kills += len(found.get("killed", ()))
-                del self._active[number]
-                self._change.notify_all()
-
-    def _doer(self, name: str) -> Callable[[Fault], Done]:
+    def doer(self, name: str) -> Callable[[Fault], Done]:
         family, _, rest = name.partition("_")
         if family == "sink":
             return functools.partial(self._sink, rest)
@@ -235,14 +150,14 @@ class Faults:
     def _pause_one(self, fault: Fault, *, role: str | None = None) -> Done:
         pids = self._oldest(role or ("api", "dispatch")[fault.pick < 0.7])[:1]
         with self._still(pids):
-            _rest(fault.length)
+            rest(fault.length)
         return {"paused": pids}
 
     def _pause_all(self, fault: Fault) -> Done:
         """As a virtual machine that is suspended: nothing of it runs, the world goes on."""
         pids = [self._house.pid, *self._house.children()]
         with self._still(pids):
-            _rest(fault.length)
+            rest(fault.length)
         return {"paused": pids}
 
     @contextmanager
@@ -270,7 +185,7 @@ class Faults:
         """The second comes while the server starts after the first."""
         self._host.cut(self._house)
         self._house.start(wait=False)
-        _rest(2.0 * fault.pick)
+        rest(2.0 * fault.pick)
         self._host.cut(self._house)
         self._house.start()
         return {"cuts": 2}
@@ -278,7 +193,7 @@ class Faults:
     def _flip(self, fault: Fault) -> Done:
         """After a power cut, one bit of a message that waits to be sent."""
         with self._sinks_are("refuse_451"):
-            _rest(1.0)
+            rest(1.0)
             self._host.cut(self._house)
             flipped = flip_one(self._house.data / "everpost.db", pick=fault.pick)
             if flipped is not None:
@@ -295,7 +210,7 @@ class Faults:
         for pid in pids:
             try:
                 with injecting(pid, *given):
-                    _rest(fault.length)
+                    rest(fault.length)
             except AssertionError as error:
                 if not _dies(pid):
                     raise
@@ -306,7 +221,7 @@ class Faults:
         filler = self._house.data.parent / "filler"
         try:
             size = _fill(filler)
-            _rest(fault.length)
+            rest(fault.length)
         finally:
             filler.unlink(missing_ok=True)
         return {"bytes": size}
@@ -322,7 +237,7 @@ class Faults:
     def _step(self, seconds: float, fault: Fault) -> Done:
         self._clock.step(seconds)
         try:
-            _rest(fault.length)
+            rest(fault.length)
         finally:
             self._clock.step(-seconds)
         return {"step_s": seconds}
@@ -335,7 +250,7 @@ class Faults:
             seconds = (2 * _HOUR, -2 * _HOUR)[steps % 2]
             self._clock.step(seconds)
             try:
-                _rest(0.4)
+                rest(0.4)
             finally:
                 self._clock.step(-seconds)
             steps += 1
@@ -348,7 +263,7 @@ class Faults:
         chosen = int(fault.pick * (len(self._sinks) + 1))
         sinks = self._sinks[chosen : chosen + 1] or self._sinks
         with self._sinks_are(behaviour, sinks):
-            _rest(fault.length)
+            rest(fault.length)
         return {"sinks": [sink.name for sink in sinks]}
 
     @contextmanager
@@ -376,14 +291,6 @@ def _handles(pids: Iterable[int]) -> Iterator[dict[int, int]]:
             os.close(handle)
 
 
-def _hit(found: Done) -> bool:
-    """Whether there was a process, or whatever it was made for."""
-    targets = [
-        v for k, v in found.items() if k in ("killed", "told", "paused", "traced", "flipped")
-    ]
-    return bool(found) and "missed" not in found and "error" not in found and all(targets)
-
-
 def _signal(pid: int, number: int) -> bool:
     """Whether it was still there."""
     with suppress(ProcessLookupError):
@@ -407,10 +314,6 @@ def _dies(pid: int) -> bool:
     except AssertionError:
         return False
     return True
-
-
-def _rest(seconds: float) -> None:
-    select.select([], [], [], seconds)
 
 
 def _fill(filler: Path) -> int:

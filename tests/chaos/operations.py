@@ -2,17 +2,27 @@
 
 import hashlib
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.chaos.sink import REFUSED
 
-__all__ = ["DOMAIN", "Message", "Operation", "Operations", "body_hash", "message_of", "text_of"]
+__all__ = [
+    "DOMAIN",
+    "WEIGHTS",
+    "Message",
+    "Operation",
+    "Operations",
+    "body_hash",
+    "message_of",
+    "text_of",
+]
 
 DOMAIN = "receiver.test"
 """Of all recipients."""
 
 MOST_IN_BATCH = 100
-_WEIGHTS = {
+WEIGHTS = {
     "send": 40,
     "unkeyed": 16,
     "group": 12,
@@ -59,7 +69,8 @@ class Operations:
     """`next()` gives one after another, without end: the same of the same seed, whatever was chosen
     meanwhile. `choice` and `pick` are what a client does after the last one."""
 
-    def __init__(self, seed: int, client: int) -> None:
+    def __init__(self, seed: int, client: int, *, weights: Mapping[str, int] = WEIGHTS) -> None:
+        self._weights = weights
         self._seed = f"{seed}/{client}"
         self._rng = random.Random(self._seed)
         self._after = self._rng
@@ -72,7 +83,7 @@ class Operations:
         self._n += 1
         # How much is chosen afterwards depends on the answers; what comes next must not.
         self._after = random.Random(f"{self._seed}/{name}")
-        kind = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        kind = rng.choices(list(self._weights), list(self._weights.values()))[0]
         count = rng.randint(40, MOST_IN_BATCH) if kind.endswith("batch") else 1
         people = rng.randint(2, 6) if kind == "group" else 1
         wait_s = round(rng.uniform(2, 4), 3) if kind == "later" else 0.0

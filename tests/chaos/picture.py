@@ -25,6 +25,7 @@ _FAMILIES = {
     "term": "#fd8d3c", "reload": "#fdae6b", "io": "#0868ac", "disk": "#43a2ca",
     "clock": "#636363", "sink": "#238b45",
 }  # fmt: skip
+_OTHER = "#b35806"
 _STYLE = """
 text { font: 12px sans-serif; fill: #222 } .small { font-size: 11px } .head { font-size: 15px }
 .grid { stroke: #ddd } .row { stroke: #f0f0f0 } .cut { stroke: #b2182b; opacity: .35 }
@@ -137,7 +138,9 @@ def _bar(first: Mapping[str, Any], end: Mapping[str, Any], at: float, begin: flo
 
 
 def _family(bar: _Bar) -> tuple[int, str]:
-    return list(_FAMILIES).index(bar.name.partition("_")[0]), bar.name
+    """Those of no family of ours come last."""
+    family = bar.name.partition("_")[0]
+    return (list(_FAMILIES).index(family) if family in _FAMILIES else len(_FAMILIES)), bar.name
 
 
 def _round_up(value: float) -> int:
@@ -210,7 +213,7 @@ def _faults(bars: Iterable[_Bar], rows: Sequence[str], scale: _Scale) -> list[st
     for bar in bars:
         x = scale.x(bar.begin)
         width = max(round(scale.x(bar.end) - x, 1), _LEAST_BAR)
-        colour = _FAMILIES[bar.name.partition("_")[0]]
+        colour = _FAMILIES.get(bar.name.partition("_")[0], _OTHER)
         y = _FIRST_ROW + _ROW * rows.index(bar.name) + 1
         drawn.append(
             f'<rect class="fault" data-name={quoteattr(bar.name)} x="{x}" y="{y}" '

@@ -1,6 +1,6 @@
 """A mail server in a process of its own: takes much mail, misbehaves when told, keeps a journal.
 
-`python -m tests.chaos.sink NAME JOURNAL` listens on a port of loopback, says which on its output,
+`python -m tests.chaos.sink NAME JOURNAL HOST` listens on a port of HOST, says which on its output,
 and then obeys one line of input at a time: the name of a behaviour. It ends with its input. Each
 line of the journal is a message whose data came whole, whatever it was answered.
 """
@@ -57,12 +57,13 @@ class Taken:
 class Sink:
     """`with Sink(folder, "a") as sink: house.relay(sink.url, …); sink.behave("swallow")`."""
 
-    def __init__(self, folder: Path, name: str = "sink") -> None:
+    def __init__(self, folder: Path, name: str = "sink", *, host: str = "127.0.0.1") -> None:
         self.name = name
+        self.host = host
         self.journal = folder / f"{name}.jsonl"
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.sink", name, str(self.journal)],
+            [sys.executable, "-m", "tests.chaos.sink", name, str(self.journal), host],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -72,7 +73,7 @@ class Sink:
 
     @property
     def url(self) -> str:
-        return f"smtp://127.0.0.1:{self.port}"
+        return f"smtp://{self.host}:{self.port}"
 
     def __enter__(self) -> "Sink":
         return self
@@ -123,8 +124,9 @@ class Sink:
 class _Server:
     """Its sessions, its listener and how it behaves."""
 
-    def __init__(self, name: str, journal: TextIO) -> None:
+    def __init__(self, name: str, journal: TextIO, host: str) -> None:
         self.name = name
+        self._host = host
         self.behaviour = "ok"
         self.sessions: set[_Session] = set()
         self.journal = journal
@@ -134,7 +136,7 @@ class _Server:
     async def listen(self) -> int:
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: _Session(self), "127.0.0.1", self._port, backlog=512, reuse_address=True
+            lambda: _Session(self), self._host, self._port, backlog=512, reuse_address=True
         )
         self._port = int(self._listener.sockets[0].getsockname()[1])
         return self._port
@@ -282,8 +284,8 @@ def _address(line: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-async def _serve(name: str, journal: TextIO) -> None:
-    server = _Server(name, journal)
+async def _serve(name: str, journal: TextIO, host: str) -> None:
+    server = _Server(name, journal, host)
     _report(str(await server.listen()))
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
@@ -299,9 +301,9 @@ def _report(word: str) -> None:
 
 
 def main(words: Iterable[str]) -> None:
-    name, path = words
+    name, path, host = words
     with open(path, "w", encoding="utf-8") as journal:
-        asyncio.run(_serve(name, journal))
+        asyncio.run(_serve(name, journal, host))
 
 
 if __name__ == "__main__":

@@ -11,21 +11,24 @@ __all__ = ["injecting"]
 
 @contextmanager
 def injecting(
-    pid: int,
+    pid: int | Sequence[int],
     *injections: str,
     trace: str = "",
     paths: Sequence[Path] = (),
     threads: bool = True,
 ) -> Iterator[None]:
-    """In the block, the process and its threads (or its first one alone) meet `injections`, such as
-    `fdatasync:error=EIO:when=6` or `pwrite64:error=EROFS`. `trace`: which calls are looked at at
-    all, where that is not plain from these; `paths`: only calls on these files."""
+    """In the block, the process (or each of several) and its threads (or its first one alone) meet
+    `injections`, such as `fdatasync:error=EIO:when=6` or `pwrite64:error=EROFS`. `trace`: which
+    calls are looked at at all, where that is not plain from these; `paths`: only calls on these
+    files."""
     strace = shutil.which("strace")
+    pids = [pid] if isinstance(pid, int) else pid
     assert strace, "this test needs strace: apt-get install strace"
     calls = trace or ",".join(dict.fromkeys(each.split(":")[0] for each in injections))
     tracer = subprocess.Popen(
         [
-            *(strace, *(["-f"] if threads else []), "-p", str(pid)),
+            *(strace, *(["-f"] if threads else [])),
+            *(word for each in pids for word in ("-p", str(each))),
             *("-e", f"trace={calls}", "-e", "signal=none"),
             *(word for each in injections for word in ("-e", f"inject={each}")),
             *(word for each in paths for word in ("-P", str(each))),

@@ -94,7 +94,7 @@ def _staged(folder: Path) -> Iterator[_Stage]:
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Stage]:
-    monkeypatch.setattr("tests.chaos.faults._BREATH_S", 0.01)
+    monkeypatch.setattr("tests.chaos.playing._BREATH_S", 0.01)
     with _staged(tmp_path) as stage:
         yield stage
 
