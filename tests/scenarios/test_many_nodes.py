@@ -99,6 +99,32 @@ def test_three_nodes_start_at_once_on_an_empty_database(tmp_path: Path) -> None:
         assert nodes.server.execute("everpost", "SELECT name FROM nodes") == []
 
 
+def test_a_node_starts_while_its_commits_are_cancelled(tmp_path: Path) -> None:
+    """Nobody has what it writes, and a wait that somebody cancels is no acknowledgement (F30)."""
+    with cluster(tmp_path) as nodes, nodes.roles("api"):
+        nodes.server.execute("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        nodes.server.execute("postgres", "SELECT pg_reload_conf()")
+        late = nodes.house()
+        late.start(wait=False)
+        try:
+            cancelled = 0
+            while cancelled < 3:
+                assert late._process is not None
+                assert late._process.poll() is None, late.tail()
+                cancelled += len(
+                    nodes.server.execute(
+                        "postgres",
+                        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                        " WHERE wait_event = 'SyncRep'",
+                    )
+                )
+            nodes.server.execute("postgres", "ALTER SYSTEM RESET synchronous_standby_names")
+            nodes.server.execute("postgres", "SELECT pg_reload_conf()")
+            late._await_ready()
+        finally:
+            late.stop()
+
+
 def test_a_node_with_another_master_key_does_not_start(tmp_path: Path) -> None:
     with cluster(tmp_path) as nodes, nodes.roles("api"):
         stranger = nodes.roles("api")

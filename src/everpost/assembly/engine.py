@@ -1,10 +1,10 @@
 """Which engine the settings pick, opened, and the time that goes with it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from everpost import telemetry
 from everpost.assembly.naming import many_nodes
@@ -19,7 +19,9 @@ from everpost.store.sqlite.torn import Torn
 if TYPE_CHECKING:
     from everpost.store.postgres.connection import Address
 
-__all__ = ["Engine", "address_of", "open_engine"]
+__all__ = ["Engine", "address_of", "open_engine", "patiently"]
+
+T = TypeVar("T")
 
 _AGAIN_S = 0.5
 """Between two tries to reach a database that does not answer yet."""
@@ -64,11 +66,21 @@ async def open_engine(
     runs yet. Raises StoreError."""
     if not many_nodes(settings):
         return await _open_embedded(settings, places, boot=boot, accepted=accepted, alone=alone)
+    if not waits:
+        return await _open_shared(settings, accepted)
+    return await patiently(settings, lambda: _open_shared(settings, accepted))
+
+
+async def patiently(settings: Settings, attempt: Callable[[], Awaitable[T]]) -> T:
+    """What `attempt` gives. With many nodes, again and again while the database is away or between
+    two primaries, for half of what a process may take to start. Raises StoreUnavailable when that
+    is over, and whatever else `attempt` raises."""
     loop = asyncio.get_running_loop()
-    until, told = loop.time() + settings.node.start_s / 2 * waits, False
+    until = loop.time() + settings.node.start_s / 2 * many_nodes(settings)
+    told = False
     while True:
         try:
-            return await _open_shared(settings, accepted)
+            return await attempt()
         except StoreUnavailable as error:
             if loop.time() >= until:
                 raise

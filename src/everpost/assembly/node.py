@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from everpost.assembly.dns import resolver_for
-from everpost.assembly.engine import open_engine
+from everpost.assembly.engine import open_engine, patiently
 from everpost.assembly.keys import open_sealer
 from everpost.assembly.naming import many_nodes, node_name
 from everpost.assembly.places import Places
@@ -61,11 +61,14 @@ async def open_node(
     store, clock = engine.store, engine.clock
     ids = IdMaker(clock.now)
     try:
-        sealer = await open_sealer(
-            store, places, environment, owner=ids(), shared=many_nodes(settings)
+        sealer = await patiently(
+            settings,
+            lambda: open_sealer(
+                store, places, environment, owner=ids(), shared=many_nodes(settings)
+            ),
         )
         directory = Directory(store)
-        await directory.refresh()
+        await patiently(settings, directory.refresh)
     except BaseException:
         await store.close()
         raise

@@ -8,9 +8,10 @@ import sys
 
 from everpost import telemetry
 from everpost.assembly.clustering import rescuer_of
+from everpost.assembly.engine import patiently
 from everpost.assembly.keys import FIRST_KEY, first_key
 from everpost.assembly.node import Node, open_node
-from everpost.config import load
+from everpost.config import Settings, load
 from everpost.dispatch.dots import is_alive
 from everpost.model.errors import Refusal
 from everpost.recovery.spawning import die_with_parent
@@ -22,6 +23,10 @@ __all__ = ["main"]
 
 async def _prepare() -> dict[str, object]:
     settings = load(None, os.environ, {})
+    return await patiently(settings, lambda: _prepare_once(settings))
+
+
+async def _prepare_once(settings: Settings) -> dict[str, object]:
     node = await open_node(settings, os.environ, alone=True)
     try:
         _forget_the_dead(node)
