@@ -99,16 +99,16 @@ def test_three_nodes_start_at_once_on_an_empty_database(tmp_path: Path) -> None:
         assert nodes.server.execute("everpost", "SELECT name FROM nodes") == []
 
 
-def test_a_node_starts_while_its_commits_are_cancelled(tmp_path: Path) -> None:
+def test_the_first_node_starts_while_its_commits_are_cancelled(tmp_path: Path) -> None:
     """Nobody has what it writes, and a wait that somebody cancels is no acknowledgement (F30)."""
-    with cluster(tmp_path) as nodes, nodes.roles("api"):
+    with cluster(tmp_path) as nodes:
         nodes.server.execute("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         nodes.server.execute("postgres", "SELECT pg_reload_conf()")
         late = nodes.house()
         late.start(wait=False)
         try:
             cancelled = 0
-            while cancelled < 3:
+            while cancelled < 20:  # a lane tries six times
                 assert late._process is not None
                 assert late._process.poll() is None, late.tail()
                 cancelled += len(
