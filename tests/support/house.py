@@ -92,6 +92,10 @@ class House:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def use(self, **settings: str) -> None:
+        """From the next start on."""
+        self._settings |= settings
+
     def start(self, *, wait: bool = True) -> None:
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("EVERPOST_")},
