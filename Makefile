@@ -9,7 +9,7 @@ CLUSTER_CHAOS ?= --seed 7 --minutes 5
 # Patroni's: an interpreter that user postgres may run, hence not one under /root.
 CLUSTER_PYTHON ?= /usr/bin/python3
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev lock serve check format test test-all bench chaos cluster chaos-cluster demo-failover docs clean
+.PHONY: help venv venv-dev lock serve check format test test-all bench chaos cluster chaos-cluster upgrade demo-failover docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -81,6 +81,10 @@ cluster: venv-dev .venv-cluster/.done ## three hosts with Patroni, HAProxy and E
 chaos-cluster: venv-dev .venv-cluster/.done ## faults against them, then the books checked (CLUSTER_CHAOS="--seed 7 --minutes 5")
 	$(BIN)/python tests/support/requirements.py
 	$(BIN)/python -m tests.cluster.chaos $(CLUSTER_CHAOS)
+
+upgrade: venv-dev ## three nodes from one commit to these sources and back, under load: FROM=COMMIT
+	$(BIN)/python tests/support/requirements.py
+	$(BIN)/python -m tests.cluster.upgrade $(FROM)
 
 demo-failover: venv-dev ## watch relays die, slow down, refuse and come back: DEMO="--rate 100 --json"
 	$(BIN)/python -m demo.failover $(DEMO)
