@@ -198,14 +198,17 @@ def _sockets(
     }
     if "notify" in inherited:
         return found
+    wanted: dict[str, Endpoint] = {}
     if "api" in roles and "api" not in found:
         found["api"] = listen(Endpoint.parse(settings.http.listen))
-        found["operator"] = listen(Endpoint(path=str(places.operator_socket)))
+        wanted["operator"] = Endpoint(path=str(places.operator_socket))
     if settings.http.admin_listen and "admin" not in found:
+        wanted["admin"] = Endpoint.parse(settings.http.admin_listen)
+    for name, endpoint in wanted.items():
         try:
-            found["admin"] = listen(Endpoint.parse(settings.http.admin_listen))
+            found[name] = listen(endpoint)
         except ListenError as error:  # roles of one machine, started one by one
-            telemetry.event("admin.unavailable", level="warning", error=str(error))
+            telemetry.event(f"{name}.unavailable", level="warning", error=str(error))
     return found
 
 

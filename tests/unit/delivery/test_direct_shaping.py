@@ -349,7 +349,11 @@ def test_address_that_many_sites_refuse_is_shown_to_the_next(loop: str) -> None:
             assert (health.state, health.why) == (CircuitState.OPEN, "blocked by 3 sites")
             assert alarm.raised
             c.learn(
-                [msgspec.structs.replace(health, state=CircuitState.CLOSED, since=health.since + 1)]
+                [
+                    msgspec.structs.replace(
+                        health, state=CircuitState.CLOSED, since=health.since + 10
+                    )
+                ]
             )
             assert not alarm.raised
             await c.close(deadline=1)
