@@ -93,7 +93,7 @@ def test_page_on_balancers_says_other_numbers() -> None:
     assert "leaves a node for 2 s after three failures" in said
     compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))
     lingers = compose["x-everpost-environment"]["EVERPOST_HTTP_LINGER_S"]
-    assert f"| 1.25 s and two answers | {lingers} |" in said
+    assert f"| 0.3 s and two answers | {lingers} |" in said
     assert f"endpoints take to spread | {CONFIG['data']['EVERPOST_HTTP_LINGER_S']} |" in said
     for text in (HAPROXY, ONE):
         assert "timeout server 65s" in text

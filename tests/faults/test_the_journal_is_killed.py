@@ -96,7 +96,7 @@ def _drained(folder: Path, acknowledged: Sequence[Id]) -> None:
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("nth", [1, 2, 3, 7])
+@pytest.mark.parametrize("nth", [1, 2, *(pytest.param(n, marks=pytest.mark.long) for n in (3, 7))])
 @pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
 def test_killed_at_a_flush(tmp_path: Path, call: str, nth: int) -> None:
     with node(tmp_path, tmp_path / "words") as running:

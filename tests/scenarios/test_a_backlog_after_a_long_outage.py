@@ -53,6 +53,7 @@ def _due(house: House, *, within_ms: int) -> list[int]:
         db.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("waiting", "eject_s"), [(500, 2), pytest.param(4_000, 10, marks=pytest.mark.long)]
 )

@@ -102,6 +102,7 @@ def test_a_stream_that_hangs_holds_every_place_that_others_need(tmp_path: Path) 
         _codes_get_through(house, 600)
 
 
+@pytest.mark.long
 def test_mail_behind_a_flood_waits_until_the_flood_is_over(tmp_path: Path) -> None:
     """Counted in arrivals: a project's mail, and a stream's, comes in turn with the flood's."""
 

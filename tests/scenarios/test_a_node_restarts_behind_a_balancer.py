@@ -77,6 +77,7 @@ def _failed(clients: list[Poster]) -> list[str]:
     return [fault for client in clients for fault in client.failed]
 
 
+@pytest.mark.long
 def test_the_only_node_restarts(tmp_path: Path) -> None:
     """Requests wait for it, in HAProxy."""
     with FarEnd() as far, House(tmp_path / "d", processes=1) as house:
@@ -170,6 +171,7 @@ def _ready(port: int) -> int:
         connection.close()
 
 
+@pytest.mark.long
 def test_node_closes_before_it_has_said_that_it_leaves(tmp_path: Path) -> None:
     """The whole of it, by its supervisor; a request that is in hand is answered, and accepted mail
     is there afterwards."""

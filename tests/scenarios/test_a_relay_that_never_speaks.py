@@ -84,6 +84,7 @@ def test_a_relay_that_never_speaks_slows_other_mail(house: House) -> None:
         assert len(good.taken) == 30
 
 
+@pytest.mark.long
 def test_the_only_relay_hangs_and_the_mail_is_given_up(relenting: House) -> None:
     """Its process stands still, so the kernel accepts and nobody speaks; when it goes on, the mail
     goes out, with the end of its life unmoved."""

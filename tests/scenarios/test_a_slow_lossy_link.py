@@ -48,6 +48,7 @@ def test_every_command_waits_a_round_trip() -> None:
     assert result.round_trips <= 3 * messages + 3 * result.sessions
 
 
+@pytest.mark.long
 def test_large_message_is_cut_while_it_moves() -> None:
     link = Link(delay_ms=100, rate_kbit=1000, size=400_000, block_s=1.5)
     result = over(link)

@@ -115,6 +115,7 @@ def test_one_slow_destination_holds_up_the_others(tmp_path: Path) -> None:
             house.wait_status(id_, "delivered")
 
 
+@pytest.mark.long
 def test_mail_leaves_after_its_lifetime(tmp_path: Path) -> None:
     refuse = {"b": "451 4.3.0 try later"}
     with FarEnd(refuse=refuse) as far, House(tmp_path / "d") as house:
@@ -127,6 +128,7 @@ def test_mail_leaves_after_its_lifetime(tmp_path: Path) -> None:
         assert house.get(f"/emails/{id_}").json["last_event"] == "failed"
 
 
+@pytest.mark.long
 def test_an_unreadable_dkim_key_lets_mail_out_unsigned(tmp_path: Path) -> None:
     """F84: the key in the store is damaged; mail waits and an alarm stands."""
     with FarEnd() as far:

@@ -106,6 +106,7 @@ def test_the_load_test_counts_what_the_sink_did_not_take(place: Place, tmp_path:
     assert report.read_text().startswith("<!DOCTYPE html>")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rule", "stage"), [("dot delay=0.4", "session"), ("banner delay=1", "connect")]
 )
@@ -161,6 +162,7 @@ def test_an_interrupted_test_says_nothing(place: Place, tmp_path: Path) -> None:
     assert messages["planned"] == messages["sent"] == messages["accepted"] + messages["failed"]
 
 
+@pytest.mark.long
 def test_the_search_goes_beyond_its_bounds(place: Place) -> None:
     found = place.load(
         *("--find-rate", "--rate", "20", "--highest", "40", "--duration", "1", "--warm-up", "0"),

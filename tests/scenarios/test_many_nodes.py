@@ -99,6 +99,7 @@ def test_three_nodes_start_at_once_on_an_empty_database(tmp_path: Path) -> None:
         assert nodes.server.execute("everpost", "SELECT name FROM nodes") == []
 
 
+@pytest.mark.long
 def test_the_first_node_starts_while_its_commits_are_cancelled(tmp_path: Path) -> None:
     """Nobody has what it writes, and a wait that somebody cancels is no acknowledgement (F30)."""
     with cluster(tmp_path) as nodes:

@@ -32,6 +32,7 @@ def _states(house: House) -> dict[str, int]:
     return states
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_black_hole_with_thousands_queued_holds_up_another_destination(
     tmp_path: Path, processes: int
@@ -75,6 +76,7 @@ def _peak_mb(pid: int) -> float:
     raise AssertionError("no VmHWM")
 
 
+@pytest.mark.long
 def test_large_messages_stand_in_memory_together(tmp_path: Path) -> None:
     """I16: fourteen of 20 MB. What one of them takes is more than the memory for large ones
     (64 MiB), so that they go one by one, though the relay has a session for each that waits for a

@@ -65,6 +65,7 @@ def _post(node: House, *, key: str | None = None, **fields: object) -> Any:
     return node.post("/emails", {**_EMAIL, **fields}, **headers)
 
 
+@pytest.mark.long
 def test_a_node_is_lost_while_the_database_is_away(tmp_path: Path) -> None:
     with _two(tmp_path) as (nodes, one, two, sink):
         nodes.server.kill()

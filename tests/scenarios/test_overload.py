@@ -295,6 +295,7 @@ def _all_at_once(count: int, do: Callable[[], None]) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.long
 def test_two_hundred_large_emails_at_once_would_not_fit_memory(tmp_path: Path) -> None:
     """One GB of bodies is offered where 40 MB may be in hand."""
     budget = 40 * MIB

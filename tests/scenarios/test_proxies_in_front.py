@@ -135,6 +135,7 @@ DOWNGRADES = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_http2_front_smuggles_by_writing_http1(tmp_path: Path) -> None:
     """h2 downgrade: lengths and line breaks that mean nothing in HTTP/2 and much in HTTP/1.1."""
     seen = Seen()

@@ -6,6 +6,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.far_end import FarEnd
 from tests.support.house import House
 from tests.support.waiting import wait_until
@@ -55,6 +57,7 @@ def test_a_second_start_on_the_same_data_is_refused(tmp_path: Path) -> None:
         assert house.get("/health/ready").status == 200
 
 
+@pytest.mark.long
 def test_weaker_durability_starts_unasked_or_unseen(tmp_path: Path) -> None:
     with House(tmp_path / "d", settings={"EVERPOST_STORE_DURABILITY": "relaxed"}) as house:
         answer = house.post(
