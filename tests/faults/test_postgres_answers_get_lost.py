@@ -6,7 +6,7 @@ Invariants: I1, I4, I7, I9.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -21,6 +21,7 @@ from everpost.store.interface import (
     StoreUnavailable,
 )
 from everpost.store.postgres import PostgresStore
+from everpost.store.postgres.work import Transaction
 from tests.conformance.making import (
     DAY,
     START,
@@ -70,6 +71,12 @@ async def _linked(server: Postgres, database: str) -> AsyncIterator[tuple[Store,
         finally:
             link.refusing = False
             await store.close()
+
+
+async def _raised(store: Store, do: Callable[[Transaction], None]) -> BaseException | None:
+    """What a verb of the moving lane raises."""
+    assert isinstance(store, PostgresStore)
+    return (await asyncio.gather(store._lanes.tend(do), return_exceptions=True))[0]
 
 
 async def _states(store: Store, id_: Id) -> list[State]:
@@ -230,5 +237,32 @@ def test_a_cancelled_message_whose_commit_was_cut_is_cancelled_once(
             assert await _states(store, sent.id) == [State.CANCELLED] * 2
             events = [event.type for event in await store.events(1, sent.id)]
             assert events == ["accepted", "cancelled", "cancelled"]
+
+    asyncio.run(scene())
+
+
+def test_what_was_claimed_for_nobody_counts_right_beside_a_call_that_fails(
+    server: Postgres, database: str
+) -> None:
+    """It is given back in a transaction whose first verb is undone."""
+
+    def fails(tx: Transaction) -> None:
+        raise ValueError("no such thing")
+
+    async def scene() -> None:
+        async with _linked(server, database) as (store, link):
+            await store.accept(1, [message("a@x.test", "b@x.test")])
+            await store.claim(make_id(), limit=0, lease_ms=LEASE)
+            link.cut, link.refuse_after_cut = Cut.AFTER, True
+            with pytest.raises(StoreUnavailable):
+                await store.claim(make_id(), limit=9, lease_ms=LEASE)
+            link.refusing = False
+            async with asyncio.timeout(10):
+                while not isinstance(await _raised(store, fails), ValueError):
+                    pass
+            states = "SELECT state, count(*) FROM recipients GROUP BY state"
+            assert server.execute(database, states) == [("queued", 2)]
+            facts = await store.facts()
+            assert (facts.states["claimed"], facts.states["queued"]) == (0, 2)
 
     asyncio.run(scene())
