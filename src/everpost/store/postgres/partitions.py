@@ -82,6 +82,11 @@ class Partitions:
         self._keep_days = keep_days
         self._not_before = 0
         self._drop_not_before = 0
+        self._ended = False
+
+    def stop(self) -> None:
+        """A round that runs ends soon; whoever runs the next one goes on from there."""
+        self._ended = True
 
     def run(self) -> None:
         """One round, once a minute; blocks for as long as it takes. Raises StoreError."""
@@ -163,6 +168,8 @@ class Partitions:
         first, end = day_span(day)
         values: dict[str, Any] = {"first": first, "end": end, "most": _SLICE}
         for _ in range(_MOST_SLICES):
+            if self._ended:
+                break
             with _alone(db) as ours:
                 if not ours:
                     return False
