@@ -430,13 +430,14 @@ class Lane:
     # -- faults ------------------------------------------------------------------------------------
 
     def _failed(self, works: Sequence[Work[Any]], error: Exception) -> list[_Outcome]:
-        """Tell every caller. What may have been written all the same is remembered."""
+        """Tell every caller. What may have been taken all the same is remembered; what was brought
+        is not: while no standby answers, there is more of it with every try."""
         self._failing = True
         telemetry.alarm(ALARM).raise_(error=str(error))
         if self._db is not None:
             _rollback(self._db)
         if isinstance(error, StoreInDoubt):
-            self._left += works
+            self._left += [work for work in works if work.takes]
         told = as_store_error(error)
         if not isinstance(told, StoreUnavailable) and told is error:
             told = StoreUnavailable(f"the lane failed: {error!r}")

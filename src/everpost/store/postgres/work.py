@@ -146,7 +146,7 @@ class Work(ABC, Generic[T]):
 
     takes: ClassVar[bool] = False
     """Whether its caller gets what nobody else may have meanwhile: where he has gone before the
-    answer, `take_back` is called."""
+    answer, or was told that it is in doubt, `take_back` is called."""
 
     turn: ClassVar[int] = 0
     """When in a transaction it is done: the later, the less it waits for what others have locked,
