@@ -359,6 +359,29 @@ def test_a_node_is_there_until_its_last_process_leaves(engine: Engine, tmp_path:
     asyncio.run(scene())
 
 
+def test_a_neighbour_clears_a_newcomers_file_away_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared: list[int] = []
+
+    def flock(fd: int, how: int) -> None:
+        if not cleared:
+            cleared.append(fd)
+            for path in tmp_path.glob("here-*.json"):
+                path.unlink()
+        lock(fd, how)
+
+    lock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    roll = RollCall(tmp_path, Fellow(("upkeep",), 1))
+    monkeypatch.undo()
+    assert cleared
+    (there,) = tmp_path.glob("here-*.json")
+    with there.open("rb") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    roll.close()
+
+
 @pytest.mark.parametrize("names", [("one", "one"), ("one", "two")], ids=" and ".join)
 def test_two_nodes_have_one_name(engine: Engine, tmp_path: Path, names: tuple[str, str]) -> None:
     async def scene() -> None:

@@ -68,14 +68,26 @@ class RollCall:
         self.fellow = fellow
         self._folder = folder
         self._path = folder / f"here-{os.getpid()}.json"
+        while not self._written():
+            pass
+
+    def _written(self) -> bool:
+        """Whether it is our file that is there: before it is locked, another process may take it
+        for one that is left over, and clear it away."""
         self._fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._fd, 0)
-            os.write(self._fd, msgspec.json.encode(fellow))
+            os.write(self._fd, msgspec.json.encode(self.fellow))
+            if os.path.samestat(os.fstat(self._fd), self._path.stat()):
+                return True
+        except FileNotFoundError:
+            pass
         except BaseException:
             os.close(self._fd)
             raise
+        os.close(self._fd)
+        return False
 
     def others(self) -> Sequence[Fellow]:
         """The others that live. Raises OSError."""

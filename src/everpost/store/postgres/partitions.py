@@ -56,8 +56,9 @@ _LOOK_MS: Final = 60_000
 _LOOK_FOR_OLD_MS: Final = 3_600_000
 """Whether anything of an old day is alive costs a look at all of its recipients."""
 _SLICE: Final = 1_000
-_MOST_SLICES: Final = 200
-"""Of one round; upkeep has more to do."""
+_MOST_SLICES: Final = 40
+"""Of one round: a second or two. Meanwhile upkeep neither rescues anybody's mail nor renews its
+lead."""
 _SHARD: Final = 63
 _DEADLINE_S: Final = 120.0
 
