@@ -23,6 +23,9 @@ __all__ = ["Fellow", "Presence", "RollCall", "is_gone", "tell_skew"]
 _SKEW = telemetry.gauge("everpost_clock_skew_seconds", "This node's wall clock less the database's")
 _MOST_SKEW_MS = 1_000
 _FAREWELL_S = 2.0
+_SIGNS = 3
+"""In the time after which a node counts as gone: with fewer, nobody could tell that from a pause,
+and what a dead node has left would stay where it is."""
 _STRANGE = 3
 """After so many signs of life it is sure that another node writes the same row."""
 
@@ -134,7 +137,7 @@ class Presence:
         self._roll = roll
         self._clock = clock
         self._skew_ms = skew_ms
-        self._heartbeat_s = heartbeat_s
+        self._heartbeat_s = min(heartbeat_s, gone_s / _SIGNS)
         self._gone_ms = int(gone_s * 1000)
         self._heard_at: int | None = None
         self._since: int | None = None
