@@ -249,6 +249,26 @@ def test_a_cancelled_message_whose_commit_was_cut_is_cancelled_once(
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("cut", Cut)
+def test_a_message_whose_new_hour_was_cut_is_moved_once(
+    server: Postgres, database: str, cut: Cut
+) -> None:
+    async def scene() -> None:
+        async with _linked(server, database) as (store, link):
+            sent = message("a@x.test", "b@x.test")
+            await store.accept(1, [sent])
+            link.cut = cut
+            assert await store.reschedule(1, sent.id, START + DAY) == 2
+            assert link.cuts == 1
+            found = await store.message(1, sent.id)
+            assert found is not None
+            assert {row.not_before for row in found.recipients} == {START + DAY}
+            events = [event.type for event in await store.events(1, sent.id)]
+            assert events == ["accepted", "rescheduled"]
+
+    asyncio.run(scene())
+
+
 def test_what_was_claimed_for_nobody_counts_right_beside_a_call_that_fails(
     server: Postgres, database: str
 ) -> None:
