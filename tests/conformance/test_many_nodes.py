@@ -359,6 +359,60 @@ def test_a_node_is_there_until_its_last_process_leaves(engine: Engine, tmp_path:
     asyncio.run(scene())
 
 
+def test_a_node_that_is_told_to_speak_seldom_speaks_before_it_counts_as_gone(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Else nobody could be told from one that is gone, and what the dead have left stayed there."""
+
+    async def scene() -> None:
+        async with engine.opened() as store:
+            member = Member("one", tmp_path / "one", store, engine.clock)
+            presence = Presence(
+                store=store,
+                node=NodeRow("one", "here", "1.0", "", (), engine.clock.now()),
+                roll=member.roll,
+                clock=engine.clock,
+                heartbeat_s=3600.0,
+                gone_s=0.3,
+            )
+            running = asyncio.ensure_future(presence.run())
+            async with asyncio.timeout(20):
+                for _ in range(3):
+                    seen = engine.clock.now()
+                    engine.clock.pass_(50)
+                    while [n.seen_at for n in await store.nodes()] != [seen + 50]:
+                        await asyncio.sleep(0)
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            member.roll.close()
+
+    asyncio.run(scene())
+
+
+def test_a_neighbour_clears_a_newcomers_file_away_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared: list[int] = []
+
+    def flock(fd: int, how: int) -> None:
+        if not cleared:
+            cleared.append(fd)
+            for path in tmp_path.glob("here-*.json"):
+                path.unlink()
+        lock(fd, how)
+
+    lock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    roll = RollCall(tmp_path, Fellow(("upkeep",), 1))
+    monkeypatch.undo()
+    assert cleared
+    (there,) = tmp_path.glob("here-*.json")
+    with there.open("rb") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    roll.close()
+
+
 @pytest.mark.parametrize("names", [("one", "one"), ("one", "two")], ids=" and ".join)
 def test_two_nodes_have_one_name(engine: Engine, tmp_path: Path, names: tuple[str, str]) -> None:
     async def scene() -> None:

@@ -9,16 +9,18 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
 from everpost.model.message import Assurance, Durability
-from everpost.store.interface import Accepted, Store, StoreError, StoreUnavailable
+from everpost.model.shares import Ask
+from everpost.store.interface import Accepted, Note, Store, StoreError, StoreUnavailable
 from everpost.store.postgres import PostgresStore
-from tests.conformance.making import HandClock, claims, delivered, make_id, message
+from everpost.store.postgres.connection import SQL, Address
+from tests.conformance.making import START, HandClock, claims, delivered, make_id, message
 from tests.support.postgres import Postgres, serving_postgres
 from tests.support.postgres_link import until_it_is_taken
 from tests.support.waiting import wait_until
@@ -232,6 +234,31 @@ def test_a_caller_that_gives_up_cancels_nothing(server: Postgres, database: str)
     asyncio.run(scene())
 
 
+def test_what_was_claimed_by_a_caller_that_has_gone_is_queued_again(
+    server: Postgres, database: str
+) -> None:
+    """It stopped waiting while the COMMIT was on its way: mail that nobody has touched is not left
+    to the end of the lease, when it would count as in doubt."""
+
+    async def scene() -> None:
+        async with _opened(server, database) as store:
+            await store.accept(1, [message("a@x.test", "b@x.test")])
+            with _nobody_is_synchronous(server):
+                leaving = asyncio.ensure_future(store.claim(make_id(), limit=9, lease_ms=LEASE))
+                await asyncio.to_thread(
+                    wait_until, lambda: _waiting(server) != [], seconds=10, what="its COMMIT"
+                )
+                leaving.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await leaving
+            given_back = "SELECT count(*) FROM recipients WHERE state = 'queued' AND term = 1"
+            await _eventually(lambda: server.execute(database, given_back) == [(2,)])
+            facts = await store.facts()
+            assert (facts.states["claimed"], facts.states["queued"]) == (0, 2)
+
+    asyncio.run(scene())
+
+
 # --- locks ----------------------------------------------------------------------------------------
 
 
@@ -266,6 +293,52 @@ def test_a_deadlock_is_tried_again(server: Postgres, database: str) -> None:
             events = [e.type for one in sent for e in await store.events(1, one.id)]
             assert events == ["accepted", "delivered"] * 2
             assert "deadlock detected" in server.log.read_text()
+
+    asyncio.run(scene())
+
+
+def test_a_process_that_stops_within_its_transaction_holds_nobody_up(
+    server: Postgres, database: str
+) -> None:
+    """F24: it, its host or the way to it is frozen while it divides limits, which one at a time may
+    do. Its session looks well to the server."""
+
+    async def scene() -> None:
+        async with _opened(server, database) as store:
+            stopped = Address(server.url(database), deadline_s=10.0).connect()
+            stopped.execute(SQL["begin"])
+            stopped.execute(SQL["share_alone"])
+            asked = [Ask("relay/seats", "seats", 10, want=1)]
+            async with asyncio.timeout(9):
+                (grant,) = await store.share(make_id(), asked, lease_ms=6_000)
+            assert grant.amount == 1
+            with pytest.raises(psycopg.Error):  # what it goes on with is not written
+                stopped.execute(b"COMMIT")
+            stopped.close()
+
+    asyncio.run(scene())
+
+
+def test_processes_that_write_the_same_in_another_order_do_not_wait_in_a_ring(
+    server: Postgres, database: str
+) -> None:
+    """One circuit opens, and all of them tell it and ask for their shares at once."""
+
+    async def scene() -> None:
+        deadlocks = server.log.read_text().count("deadlock detected")
+        async with _opened(server, database) as one, _opened(server, database) as two:
+
+            def tell(store: Store) -> Awaitable[object]:
+                return store.note([Note("health", "relay", {}, START + LEASE)])
+
+            def ask(store: Store, owner: bytes) -> Awaitable[object]:
+                asked = [Ask("relay/seats", "seats", 10, want=1)]
+                return store.share(owner, asked, lease_ms=6_000)
+
+            ours, theirs = make_id(), make_id()
+            for _ in range(150):
+                await asyncio.gather(tell(one), ask(one, ours), ask(two, theirs), tell(two))
+        assert server.log.read_text().count("deadlock detected") == deadlocks
 
     asyncio.run(scene())
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from everpost.assembly.node import Node
 from everpost.assembly.tasks import beside
 from everpost.config import Settings
+from everpost.delivery import TERM_MS
 from everpost.net.listener import Endpoint
 from everpost.recovery.company import Company
 from everpost.recovery.leading import Leading
@@ -90,7 +91,8 @@ def _address(settings: Settings, inherited: Mapping[str, int]) -> str:
 
 
 def company_of(node: Node, presence: Presence, rescuer: Rescuer) -> Company:
-    """For upkeep."""
+    """For upkeep. A node that cannot be heard goes on with the seats that it was lent for as long
+    as they were: nobody else gets them before."""
     return Company(
         name=node.name,
         store=node.store,
@@ -98,5 +100,5 @@ def company_of(node: Node, presence: Presence, rescuer: Rescuer) -> Company:
         presence=presence,
         rescuer=rescuer,
         clock=node.clock,
-        gone_s=node.settings.cluster.gone_s,
+        gone_s=max(node.settings.cluster.gone_s, TERM_MS / 1000),
     )

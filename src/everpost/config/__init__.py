@@ -8,6 +8,7 @@ keys, domains, relays) lives in the store and must not become a setting; no secr
 
 from everpost.config.changing import Origin, unchangeable
 from everpost.config.describe import Described, describe, reference, sample
+from everpost.config.forms import without_password
 from everpost.config.load import FILE_NAME, ConfigError, Loaded, load, trace
 from everpost.config.settings import (
     ClusterSettings,
@@ -48,4 +49,5 @@ __all__ = [
     "sample",
     "trace",
     "unchangeable",
+    "without_password",
 ]

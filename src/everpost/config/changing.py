@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from everpost.config.forms import without_password
 from everpost.config.settings import Settings
 
 __all__ = ["Origin", "unchangeable"]
@@ -31,13 +32,14 @@ def unchangeable(now: Settings, wanted: Settings) -> tuple[str, ...]:
     """A sentence for each setting that differs and takes a restart of the server."""
     return tuple(
         f"{dotted} cannot change while the server runs: restart Everpost to make it "
-        f"{_shown(wanted, dotted)!r} (it is {_shown(now, dotted)!r})"
+        f"{without_password(_text(wanted, dotted))!r} "
+        f"(it is {without_password(_text(now, dotted))!r})"
         for dotted in _FIXED
-        if _shown(now, dotted) != _shown(wanted, dotted)
+        if _text(now, dotted) != _text(wanted, dotted)
     )
 
 
-def _shown(settings: Settings, dotted: str) -> str:
+def _text(settings: Settings, dotted: str) -> str:
     section, _, name = dotted.partition(".")
     value = getattr(getattr(settings, section), name)
     return str(value.absolute() if isinstance(value, Path) else value)

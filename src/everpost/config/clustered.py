@@ -87,7 +87,7 @@ class ClusterSettings:
     )
     heartbeat_s: float = setting(
         2.0,
-        "How often a node writes that it lives.",
+        "How often a node writes that it lives; at least three times in `cluster.gone_s`.",
         unit="seconds",
         low=0.1,
         high=60,

@@ -23,6 +23,9 @@ __all__ = ["Fellow", "Presence", "RollCall", "is_gone", "tell_skew"]
 _SKEW = telemetry.gauge("everpost_clock_skew_seconds", "This node's wall clock less the database's")
 _MOST_SKEW_MS = 1_000
 _FAREWELL_S = 2.0
+_SIGNS = 3
+"""In the time after which a node counts as gone: with fewer, nobody could tell that from a pause,
+and what a dead node has left would stay where it is."""
 _STRANGE = 3
 """After so many signs of life it is sure that another node writes the same row."""
 
@@ -68,14 +71,26 @@ class RollCall:
         self.fellow = fellow
         self._folder = folder
         self._path = folder / f"here-{os.getpid()}.json"
+        while not self._written():
+            pass
+
+    def _written(self) -> bool:
+        """Whether it is our file that is there: before it is locked, another process may take it
+        for one that is left over, and clear it away."""
         self._fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._fd, 0)
-            os.write(self._fd, msgspec.json.encode(fellow))
+            os.write(self._fd, msgspec.json.encode(self.fellow))
+            if os.path.samestat(os.fstat(self._fd), self._path.stat()):
+                return True
+        except FileNotFoundError:
+            pass
         except BaseException:
             os.close(self._fd)
             raise
+        os.close(self._fd)
+        return False
 
     def others(self) -> Sequence[Fellow]:
         """The others that live. Raises OSError."""
@@ -122,7 +137,7 @@ class Presence:
         self._roll = roll
         self._clock = clock
         self._skew_ms = skew_ms
-        self._heartbeat_s = heartbeat_s
+        self._heartbeat_s = min(heartbeat_s, gone_s / _SIGNS)
         self._gone_ms = int(gone_s * 1000)
         self._heard_at: int | None = None
         self._since: int | None = None

@@ -45,6 +45,8 @@ class ClaimWork(Work[Sequence[Taken]]):
         "_took", "_turns",
     )  # fmt: skip
     verb: ClassVar[str] = Verb.CLAIM
+    takes: ClassVar[bool] = True
+    turn: ClassVar[int] = 2  # it steps over what is locked
 
     def __init__(
         self,

@@ -124,8 +124,11 @@ class Address:
         """Raises StoreError for text that is no address."""
         try:
             given = conninfo_to_dict(url)
-        except psycopg.Error as error:
-            raise StoreError(f"postgres.url cannot be read: {error}") from error
+        except psycopg.Error:  # libpq's words repeat the text, and a password may be in it
+            raise StoreError(
+                "postgres.url cannot be read: it is neither a libpq URL (postgresql://…) nor "
+                "key=value text"
+            ) from None
         defaults = {
             "connect_timeout": max(1, min(_CONNECT_S, int(deadline_s))),
             "tcp_user_timeout": int(deadline_s * 1000),
@@ -151,7 +154,7 @@ class Address:
         if self._password_file is not None:
             try:
                 text = self._password_file.read_text(encoding="utf-8")
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise StoreUnavailable(f"postgres.password_file: {error}") from error
             parameters = {**parameters, "password": text.partition("\n")[0].strip()}
         db = Db.connect("", autocommit=True, **parameters)

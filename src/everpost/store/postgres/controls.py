@@ -76,7 +76,10 @@ def _all(
 def reschedule(tx: Transaction, project: int, message: Id, at: int) -> int:
     """Move the due time, and with it the end of the lifetime, of what was never tried."""
     message = _stands_for(tx, project, message)
-    rows_of_message(tx, project, message)  # locked: its timeline gets a line
+    found = rows_of_message(tx, project, message)  # locked: its timeline gets a line
+    rows = [row for row in found if row.state is State.QUEUED and not row.attempts]
+    if tx.doubted and all(row.not_before == at for row in rows):
+        return len(rows)
     values = {"project": project, "message": message, "at": at, "now": tx.now}
     moved = run(tx.db, _RESCHEDULE_RECIPIENTS, values)
     if not moved:

@@ -151,6 +151,8 @@ class Lane:
             queued += work.queued
             future = work.future
             if future is None or future.done():
+                if error is None and work.takes and not work.withdrawn:
+                    self._do_unheard(Single(work.take_back))
                 continue
             if error is None:
                 future.set_result(answer)
@@ -169,11 +171,15 @@ class Lane:
         """See whether it can be written again; the answer brings the next try, where it cannot."""
         self._trying = None
         if not self._closing and self._unwell():
-            try:
-                tried = self.do(Single(Transaction.touch))
-            except StoreUnavailable:  # what waits will tell as well
-                return
-            tried.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._do_unheard(Single(Transaction.touch))
+
+    def _do_unheard(self, work: Work[Any]) -> None:
+        """Nobody waits for it; nor is it pressing, where too many others wait."""
+        try:
+            done = self.do(work)
+        except StoreUnavailable:
+            return
+        done.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def close(self) -> None:
         """Write what is pending, then end the thread and its connection."""
@@ -220,11 +226,11 @@ class Lane:
         return [(work, work.idle(), None) for work in idle]
 
     def _wanted(self, work: Work[Any]) -> bool:
-        if self._db is None or self._db.lost:
+        if self._db is None or self._db.lost or self._db.old:
             return True
         try:
             return work.wanted(self._db)
-        except psycopg.Error:  # the transaction meets the same fault, and handles it
+        except Exception:  # the transaction meets the same fault, and handles it
             return True
 
     def _start(self, works: Iterable[Work[Any]]) -> list[Work[Any]]:
@@ -380,7 +386,8 @@ class Lane:
         for work in works:
             groups.setdefault(type(work), []).append(work)
         outcomes: list[_Outcome] = []
-        for kind, group in groups.items():
+        for kind in sorted(groups, key=_turn):
+            group = groups[kind]
             for some in [group] if kind.merged else [[work] for work in group]:
                 answers = kind.run(tx, some)
                 some[0].queued, tx.queued = tx.queued, 0
@@ -398,8 +405,10 @@ class Lane:
         """Every verb in a savepoint of its own, still in one transaction: one flush, and only the
         guilty ones fail."""
         left = self._take_back(tx)
+        tx.finish()
+        queued, tx.queued = tx.queued, 0
         outcomes: list[_Outcome] = []
-        for work in works:
+        for work in sorted(works, key=lambda work: _turn(type(work))):
             work.queued = 0
             tx.db.execute(b"SAVEPOINT alone")
             try:
@@ -415,18 +424,20 @@ class Lane:
                 work.queued, tx.queued = tx.queued, 0
                 outcomes.append((work, answer, None))
             tx.db.execute(b"RELEASE alone")
+        works[0].queued += queued
         return outcomes, left
 
     # -- faults ------------------------------------------------------------------------------------
 
     def _failed(self, works: Sequence[Work[Any]], error: Exception) -> list[_Outcome]:
-        """Tell every caller. What may have been written all the same is remembered."""
+        """Tell every caller. What may have been taken all the same is remembered; what was brought
+        is not: while no standby answers, there is more of it with every try."""
         self._failing = True
         telemetry.alarm(ALARM).raise_(error=str(error))
         if self._db is not None:
             _rollback(self._db)
         if isinstance(error, StoreInDoubt):
-            self._left += works
+            self._left += [work for work in works if work.takes]
         told = as_store_error(error)
         if not isinstance(told, StoreUnavailable) and told is error:
             told = StoreUnavailable(f"the lane failed: {error!r}")
@@ -467,6 +478,12 @@ class Lane:
             self._loop.call_soon_threadsafe(self._tell, outcomes)
         except RuntimeError:  # the loop has ended: nobody waits any more
             pass
+
+
+def _turn(kind: type[Work[Any]]) -> tuple[int, str]:
+    """When the works of a kind are run: in every lane in the same order, so that no two lanes wait
+    for each other's locks."""
+    return kind.turn, kind.__name__
 
 
 def _rollback(db: Db) -> None:

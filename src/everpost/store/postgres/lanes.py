@@ -102,8 +102,8 @@ class Lanes:
         self._open = False
         if self._looking is not None:
             self._looking.cancel()
-        for each in (self._accepting, self._moving, self._reader):
-            await each.close()
+        lanes = (self._accepting, self._moving, self._reader)
+        await asyncio.gather(*(each.close() for each in lanes))
 
     def state(self) -> StoreState:
         return self._standing.state()
@@ -139,8 +139,12 @@ class Lanes:
 
     def _look(self) -> None:
         """Every second."""
-        if self._open:
+        if not self._open:
+            return
+        try:
             self._reader.do(self._heard, snapshot=False).add_done_callback(self._looked)
+        except StoreUnavailable:  # too many wait; the next look may find a place
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
 
     def _heard(self, db: Db) -> None:
         since = self._standing.asking()

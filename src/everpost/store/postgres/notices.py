@@ -15,6 +15,8 @@ from typing import Any
 import psycopg
 
 from everpost import telemetry
+from everpost.store.interface import StoreError
+from everpost.store.postgres.connection import LIFETIME_S
 
 __all__ = ["Notices"]
 
@@ -31,7 +33,8 @@ Connect = Callable[[], "psycopg.Connection[Any]"]
 
 
 class Notices:
-    """A thread with a connection that it makes again whenever it breaks.
+    """A thread with a connection that it makes again whenever it breaks, and after `LIFETIME_S`: a
+    server that others have left answers, but nobody is heard there.
 
     `connect` makes one with autocommit, not through a pool of transactions. `origin` is this
     process's name: its own notices are not told to it. `heard` is called in the thread; None: it
@@ -84,7 +87,7 @@ class Notices:
                     self._begin(db)
                     pause = _RETRY_S[0]
                     self._serve(db)
-            except (psycopg.Error, OSError) as error:
+            except (psycopg.Error, StoreError, OSError) as error:
                 if not self._broken:
                     telemetry.event("notices.broken", error=str(error).strip())
                 self._broken = True
@@ -102,7 +105,8 @@ class Notices:
 
     def _serve(self, db: "psycopg.Connection[Any]") -> None:
         asked_at = time.monotonic()
-        while not self._closed:
+        until = asked_at + LIFETIME_S
+        while not self._closed and asked_at < until:
             now = time.monotonic()
             due = asked_at + _PING_S
             if self._wanted.is_set():
@@ -121,7 +125,7 @@ class Notices:
                 asked_at = now
                 db.execute(_ALIVE)
 
-        if self._wanted.is_set():  # what this process hands back at its end
+        if self._wanted.is_set():  # what this process hands back at its end, too
             self._notify(db)
 
     def _notify(self, db: "psycopg.Connection[Any]") -> None:

@@ -56,8 +56,9 @@ _LOOK_MS: Final = 60_000
 _LOOK_FOR_OLD_MS: Final = 3_600_000
 """Whether anything of an old day is alive costs a look at all of its recipients."""
 _SLICE: Final = 1_000
-_MOST_SLICES: Final = 200
-"""Of one round; upkeep has more to do."""
+_MOST_SLICES: Final = 40
+"""Of one round: a second or two. Meanwhile upkeep neither rescues anybody's mail nor renews its
+lead."""
 _SHARD: Final = 63
 _DEADLINE_S: Final = 120.0
 
@@ -82,6 +83,11 @@ class Partitions:
         self._keep_days = keep_days
         self._not_before = 0
         self._drop_not_before = 0
+        self._ended = False
+
+    def stop(self) -> None:
+        """A round that runs ends soon; whoever runs the next one goes on from there."""
+        self._ended = True
 
     def run(self) -> None:
         """One round, once a minute; blocks for as long as it takes. Raises StoreError."""
@@ -163,6 +169,8 @@ class Partitions:
         first, end = day_span(day)
         values: dict[str, Any] = {"first": first, "end": end, "most": _SLICE}
         for _ in range(_MOST_SLICES):
+            if self._ended:
+                break
             with _alone(db) as ours:
                 if not ours:
                     return False

@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +19,9 @@ T = TypeVar("T")
 _Read = tuple[Callable[[Db], Any], bool, asyncio.Future[Any]]
 
 _JOIN_S = 10.0
+_REST_S = 1.0
+"""After a connection that could not be had, the next ones are not tried for as long as that took,
+but no longer than this: all that waits is refused meanwhile, and does not add up (as in a Lane)."""
 _MOST_WAITING = 16_384
 
 _BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -66,8 +70,8 @@ class Reader:
         if self._loop is not None:
             for _ in self._threads:
                 self._reads.put(None)
-            for thread in self._threads:
-                await asyncio.to_thread(thread.join, _JOIN_S)
+            joins = (asyncio.to_thread(thread.join, _JOIN_S) for thread in self._threads)
+            await asyncio.gather(*joins)
 
     def _run(self) -> None:
         assert self._loop is not None
@@ -94,6 +98,7 @@ class _Connection:
         self._connect = connect
         self._silent = silent
         self._db: Db | None = None
+        self._resting_until = 0.0
 
     def read(
         self, read: Callable[[Db], Any], *, snapshot: bool
@@ -116,9 +121,7 @@ class _Connection:
     def _once(self, read: Callable[[Db], Any], snapshot: bool) -> Any:
         if self._db is not None and self._db.old:
             self.drop()
-        if self._db is None:
-            self._db = self._connect()
-        db = self._db
+        db = self._db or self._opened()
         if not snapshot:
             return read(db)
         db.execute(_BEGIN)
@@ -127,6 +130,18 @@ class _Connection:
         finally:
             if not db.lost and db.pgconn.transaction_status != pq.TransactionStatus.IDLE:
                 db.execute(b"ROLLBACK")
+
+    def _opened(self) -> Db:
+        began = time.monotonic()
+        if began < self._resting_until:
+            raise StoreUnavailable("no connection to the database")
+        try:
+            self._db = self._connect()
+        except Exception:
+            now = time.monotonic()
+            self._resting_until = now + min(now - began, _REST_S)
+            raise
+        return self._db
 
     def drop(self) -> None:
         db, self._db = self._db, None

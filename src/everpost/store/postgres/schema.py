@@ -11,6 +11,9 @@ __all__ = ["prepare"]
 _ENGINE = "postgres"
 _HEAD = HEADS[_ENGINE]
 
+_DEADLINE_S = 600.0
+"""A step of a migration may have to read a large table."""
+
 _ALONE = SQL["schema_alone"]
 _TABLES = SQL["schema_tables"]
 _REVISION = SQL["schema_revision"]
@@ -26,6 +29,7 @@ def prepare(db: Db) -> None:
     rendered = _render(current, oldest)
     db.execute(b"BEGIN")
     fetch_all(db, _ALONE)
+    db.deadline_s = _DEADLINE_S
     current_now, oldest = _found(db)
     if current_now == current:
         db.execute(rendered.encode())

@@ -159,6 +159,7 @@ class Share(Work[Sequence[Grant]]):
 
     verb: ClassVar[str] = "share"
     merged: ClassVar[bool] = True
+    turn: ClassVar[int] = 1
 
     def __init__(self, owner: Id, asks: Sequence[Ask], *, lease_ms: int, among: int = 1) -> None:
         super().__init__()

@@ -116,6 +116,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Write what is pending, then close. What comes later is refused."""
+        self._partitions.stop()
         await self._lanes.close()
         await self._auditor.close()
 

@@ -15,6 +15,10 @@ _steady_ns = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
 _RECENT = 32
 """Answers that are remembered; the one that took the shortest is believed."""
+_SLACK_NS = 20_000_000
+"""What clocks that run at different speeds, and whole milliseconds, may add to how far two answers
+are apart. One of before that is further off tells of another time: this host was paused, or another
+server took over, or the database's clock was set."""
 
 
 class DatabaseClock:
@@ -52,9 +56,14 @@ class DatabaseClock:
         """The database said its time, asked at `since` (of `started`), answered now."""
         at = self._steady_ns()
         took = at - since
-        middle = since + took // 2
-        self._recent.append((took, said_ms * 1_000_000 + 500_000 - middle))
-        self._offset_ns = min(tuple(self._recent))[1]
+        offset = said_ms * 1_000_000 + 500_000 - (since + took // 2)
+        agreeing = (
+            one
+            for one in tuple(self._recent)
+            if abs(one[1] - offset) <= (one[0] + took) // 2 + _SLACK_NS
+        )
+        self._recent = deque((*agreeing, (took, offset)), maxlen=_RECENT)
+        self._offset_ns = min(self._recent)[1]
 
     @property
     def skew_ms(self) -> int:

@@ -144,6 +144,14 @@ class Work(ABC, Generic[T]):
     merged: ClassVar[bool] = False
     """Whether works of this class share their statements (`run` gets all of a batch)."""
 
+    takes: ClassVar[bool] = False
+    """Whether its caller gets what nobody else may have meanwhile: where he has gone before the
+    answer, or was told that it is in doubt, `take_back` is called."""
+
+    turn: ClassVar[int] = 0
+    """When in a transaction it is done: the later, the less it waits for what others have locked,
+    and the more others wait for what it locks."""
+
     def __init__(self) -> None:
         self.future: asyncio.Future[T] | None = None
         self.since = 0.0
@@ -168,8 +176,8 @@ class Work(ABC, Generic[T]):
         `tx.doubted` they may have been done already: then nothing is done twice."""
 
     def take_back(self, tx: Transaction) -> bool:
-        """Its caller was told that it is in doubt, and does not know what it may have got: give
-        that back. False: not known yet, ask again."""
+        """Its caller was told that it is in doubt, or has gone, and does not know what it may have
+        got: give that back. False: not known yet, ask again."""
         return True
 
 

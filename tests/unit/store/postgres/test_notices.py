@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from everpost.store.postgres.connection import Address
+from everpost.store.postgres.connection import Address, Db
 from everpost.store.postgres.notices import Notices
 from tests.support.postgres import Postgres, serving_postgres
 from tests.support.waiting import wait_until
@@ -123,3 +124,25 @@ def test_a_server_that_hangs_holds_up_no_end(server: Postgres) -> None:
         node.notices.close()
     finally:
         server.resume()
+
+
+def test_a_password_file_that_is_being_replaced_ends_no_listening(
+    server: Postgres, tmp_path: Path
+) -> None:
+    """For a moment there is none; the thread tries again, and hears what comes then."""
+    password = tmp_path / "password"
+    address = Address(server.url("postgres"), deadline_s=5.0, password_file=password)
+    heard, tried = threading.Semaphore(0), threading.Semaphore(0)
+
+    def connect() -> Db:
+        tried.release()
+        return address.connect()
+
+    notices = Notices(connect, origin="one/1", heard=heard.release)
+    notices.start()
+    try:
+        assert tried.acquire(timeout=20)
+        password.write_text("it trusts everybody\n")
+        assert heard.acquire(timeout=20)
+    finally:
+        notices.close()

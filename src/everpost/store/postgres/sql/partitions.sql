@@ -1,9 +1,11 @@
 -- A partition a day. Its name ends with the day's number since 1970; what no partition takes is in
 -- the default one (`_other`). Table names are written into these statements by us.
 
--- One process at a time. The number is "EVdy".
+-- One process at a time; whoever is stopped within keeps nobody from it (see `begin`). The number is
+-- "EVdy".
 -- name: days_alone
-SELECT pg_try_advisory_xact_lock(1163289721);
+SELECT pg_try_advisory_xact_lock(1163289721),
+  set_config('idle_in_transaction_session_timeout', '5000', true);
 
 -- name: partitions
 SELECT c.relname FROM pg_inherits AS i

@@ -1,7 +1,9 @@
 -- What every write transaction may use. `%s` are values; rows come as one array a column.
 
--- Not in the transaction's own settings, since a pool may stand between: what the planner must not
--- try, however stale its statistics are. Every statement of ours finds a few rows by an index.
+-- Not in the session's settings, since a pool may stand between: what the planner must not try,
+-- however stale its statistics are (every statement of ours finds a few rows by an index); and for
+-- how long, in milliseconds, a process that was stopped in its transaction, or whose host cannot be
+-- reached, may keep others from what it has locked, and anybody waits for a lock at once.
 -- name: begin
 BEGIN;
 SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
@@ -17,7 +19,9 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
   set_config('jit', 'off', true),
   set_config('enable_seqscan', 'off', true),
   set_config('enable_hashjoin', 'off', true),
-  set_config('enable_mergejoin', 'off', true);
+  set_config('enable_mergejoin', 'off', true),
+  set_config('idle_in_transaction_session_timeout', '5000', true),
+  set_config('lock_timeout', '8000', true);
 
 -- The same of a server that nobody writes to at the moment, and its standbys (-1: we may not see).
 -- name: standing
