@@ -103,12 +103,13 @@ class Drain:
             self._timeline = timeline
 
     async def _hand_over(self) -> None:
-        after = 0
+        after, unseen = 0, self._journal.numbers()
         while True:
             rows = await self._journal.book.pending(after=after, most=_SLICE)
             if not rows:
-                return
+                break
             after = rows[-1].number
+            unseen.difference_update(row.number for row in rows)
             entries = await self._readable(rows)
             if not self._known_well:  # one is enough to find out
                 for number, entry in entries[:1]:
@@ -118,6 +119,8 @@ class Drain:
             due = [each for each in entries if self._is_due(each[1])]
             if due and not await self._adopt(due):
                 return
+        if unseen:
+            await self._journal.missed(sorted(unseen))
 
     @property
     def _known_well(self) -> bool:
@@ -178,7 +181,7 @@ class Drain:
             return False
         self._refused.pop(number, None)
         self._journal.refused.discard(number)
-        if not self._refused and telemetry.alarm("journal_refused").raised:
+        if not self._journal.refused and telemetry.alarm("journal_refused").raised:
             telemetry.alarm("journal_refused").clear()
         if isinstance(answer, Aliased):
             _DRAINED.add(1, "aliased")

@@ -194,6 +194,48 @@ def test_a_restart_while_the_database_is_away(database: Path) -> None:
     asyncio.run(scene())
 
 
+def test_one_process_takes_anothers_place_while_it_drains(database: Path) -> None:
+    """Both have the file. What the old one has handed over is no longer the journal's to show, nor
+    to refuse a change of, in the new one either."""
+
+    async def scene() -> None:
+        async with desk(database) as old:
+            (id_,) = await _journalled(old)
+            async with desk(database) as new:
+                assert new.journal.find(1, id_) is not None
+                await old.drain.round()
+                await new.drain.round()
+                assert new.journal.find(1, id_) is None
+                assert new.journal.moving == 0
+                assert await new.accepting.answered(1, "k") is None  # asks the store
+                assert not telemetry.alarm("journal_damaged").raised
+
+    asyncio.run(scene())
+
+
+def test_a_damaged_index_hides_what_waits(database: Path) -> None:
+    """It is told, and what is hidden is not forgotten: the next start brings it forth."""
+
+    async def scene() -> None:
+        async with desk(database) as node:
+            (id_,) = await _journalled(node)
+            plain = node.file.pending
+
+            async def pending(*, after: int, most: int) -> object:
+                return [] if after == 0 else await plain(after=after, most=most)
+
+            node.file.pending = pending  # type: ignore[method-assign,assignment]
+            await node.drain.round()
+            assert node.journal.find(1, id_) is not None
+            assert telemetry.alarm("journal_damaged").raised
+            telemetry.alarm("journal_damaged").clear()
+        async with desk(database) as node:
+            await node.drain.round()
+            assert await node.in_store() == [id_]
+
+    asyncio.run(scene())
+
+
 def test_the_same_key_on_two_nodes(database: Path) -> None:
     """One is sent, the other's id is a further name of it."""
 

@@ -139,15 +139,50 @@ def test_the_log_is_torn(path: Path) -> None:
     asyncio.run(scene())
 
 
-def test_killed_while_a_damaged_file_is_rescued(path: Path) -> None:
-    """Between the two renames there is no file, and what was rescued is under another name."""
+@pytest.mark.parametrize("text", [b"node-of-ours", b"pending"])
+def test_one_bit_of_an_entrys_row_flips(path: Path, text: bytes) -> None:
+    """In the table or in an index: no entry is hidden by it, none holds up the others."""
+    rows = [NewJournalRow(b"%016d" % n, "node-of-ours", n, b"body" * 20) for n in range(6)]
+    asyncio.run(_write(path, rows))
+    data = path.read_bytes()
+    places = [at for at in range(len(data)) if data.startswith(text, at)]
+    assert len(places) >= 12
+    for at in places:
+        for each in path.parent.glob("j.db*"):
+            each.unlink()
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x80]) + data[at + 1 :])
+        assert sorted(asyncio.run(_found(path))) == list(range(6)), at
 
-    async def scene() -> None:
-        await _write(path, _rows(5))
-        os.rename(path, path.with_name("j.db.new"))
-        assert len(await _found(path)) == 5
 
-    asyncio.run(scene())
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_killed_while_a_damaged_file_is_rescued(
+    path: Path, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of the steps by which the rescued file comes to the damaged one's place."""
+    asyncio.run(_write(path, _rows(100)))
+    data = bytearray(path.read_bytes())
+    data[40 * 4096 : 42 * 4096] = b"\x55" * (2 * 4096)
+    path.write_bytes(data)
+    renamed, rename = 0, os.rename
+
+    def killed(was: Path, then: Path) -> None:
+        nonlocal renamed
+        renamed += 1
+        if renamed == nth:
+            raise _Killed
+        rename(was, then)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", killed)
+        with pytest.raises(_Killed):
+            asyncio.run(_found(path))
+    assert 95 < len(asyncio.run(_found(path))) < 100
+    assert [each.name for each in path.parent.glob("j.db.[nr]*")] == []
+    assert path.with_name("j.db.damaged-1").read_bytes()[40 * 4096] == 0x55
+
+
+class _Killed(BaseException):
+    pass
 
 
 def test_a_disk_that_is_full(path: Path) -> None:
