@@ -52,7 +52,8 @@ def _path(database: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _calm() -> Iterable[None]:
     yield
-    telemetry.alarm("journal_damaged").clear()
+    for name in ("journal_damaged", "journal_unavailable"):
+        telemetry.alarm(name).clear()
 
 
 def test_one_written_twice_is_there_once(path: Path) -> None:
@@ -111,6 +112,35 @@ def test_pages_of_the_file_are_damaged(path: Path) -> None:
     assert all(body == bytes([at % 251]) * 3_000 for at, body in found.items())
     assert path.with_name("j.db.damaged-1").read_bytes()[middle] == 0x55
     assert telemetry.alarm("journal_damaged").raised
+
+
+def test_the_file_is_damaged_while_it_is_in_use(path: Path) -> None:
+    """That is the journal's trouble, and told so: the database is well, no backup of it is needed,
+    and the node can go on with it."""
+
+    async def scene() -> None:
+        file = await _opened(path)
+        await file.write(_rows(200))
+        await file.close()
+        file = await _opened(path)
+        _ruin(path)
+        with pytest.raises(StoreUnavailable):
+            await file.pending(after=0, most=10)
+        with pytest.raises(StoreUnavailable):
+            await file.write(_rows(300))
+        assert telemetry.alarm("journal_damaged").raised
+        assert not telemetry.alarm("store_corrupt").raised
+        await file.close()
+
+    asyncio.run(scene())
+
+
+def _ruin(path: Path) -> None:
+    """All but the first page, in place."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\x55" * (size - 4096))
 
 
 def test_the_file_is_no_database_any_more(path: Path) -> None:

@@ -74,9 +74,10 @@ class JournalFile:
             clock=self._clock,
             unavailable="journal_unavailable",
             slow="journal_slow",
+            told=_as_journal_error,
         )
         read = partial(connect, self._path, Durability.COMMITTED, read_only=True)
-        self._reader = Reader(read)
+        self._reader = Reader(read, told=_as_journal_error)
         self._writer.start()
         self._reader.start()
 
@@ -151,6 +152,16 @@ class JournalFile:
         if self._writer is None:
             raise StoreUnavailable("the journal is not open")
         return self._writer
+
+
+def _as_journal_error(error: BaseException) -> BaseException:
+    """As `as_store_error`, but for damage: it is of this file, and says nothing of the store."""
+    if not isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
+        return as_store_error(error)
+    telemetry.alarm("journal_damaged").raise_(error=str(error), mended_by="a restart")
+    told = StoreUnavailable(f"the journal is damaged: {error}")
+    told.__cause__ = error
+    return told
 
 
 class _Write(Work[list[int]]):
