@@ -189,6 +189,11 @@ class Journal:
         held = self._by_message.get(message)
         return held if held is not None and held.number and held.project == project else None
 
+    def alone(self) -> list[Held]:
+        """What this node has accepted, and no other has."""
+        held = self._by_number.values()
+        return [each for each in held if each.origin == self.node and not each.copied]
+
     def is_copied(self, number: int) -> bool:
         held = self._by_number.get(number)
         return held is not None and held.copied
