@@ -95,9 +95,18 @@ async def open_dispatch(
         wakers.heard = None
         threads.shutdown(wait=False)
         wake.close()
-        if dispatcher.in_hand == 0:
-            await node.store.forget(worker.id)
-        dots.close(remove=dispatcher.in_hand == 0)
+        dots.close(remove=dispatcher.in_hand == 0 and await _forgotten(node, worker))
+
+
+async def _forgotten(node: Node, worker: WorkerRow) -> bool:
+    """Whether the store knows nothing of it any more. Else its dot log has to stay, and whoever
+    looks after dead workers next finds both."""
+    try:
+        await node.store.forget(worker.id)
+    except StoreError as error:
+        telemetry.event("dispatch.leaving_failed", error=str(error))
+        return False
+    return True
 
 
 async def _open_dots(path: Path, stop: asyncio.Event) -> DotLog:
