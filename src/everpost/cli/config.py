@@ -13,7 +13,7 @@ from everpost.cli.reload import command as reload_command
 from everpost.cli.root import Group
 from everpost.cli.setup import node_options, traced
 from everpost.cli.show import Printer
-from everpost.config import Settings, sample
+from everpost.config import Settings, masked, sample
 from everpost.config.describe import literal
 
 __all__ = ["command"]
@@ -40,7 +40,7 @@ def show(config: Path | None, data: Path | None, as_json: bool) -> None:
         for item in fields(values):
             dotted = f"{section.name}.{item.name}"
             origin = loaded.origins.get(dotted, "default")
-            rows.append((dotted, literal(getattr(values, item.name)), origin))
+            rows.append((dotted, masked(literal(getattr(values, item.name))), origin))
     out.table(["setting", "value", "from"], rows)
 
 
@@ -48,6 +48,8 @@ def _plain(settings: Settings) -> dict[str, dict[str, Any]]:
     def value(raw: object) -> object:
         if isinstance(raw, StrEnum):
             return raw.value
+        if isinstance(raw, str):
+            return masked(raw)
         return str(raw) if isinstance(raw, Path) else raw
 
     return {

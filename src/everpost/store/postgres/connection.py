@@ -124,8 +124,11 @@ class Address:
         """Raises StoreError for text that is no address."""
         try:
             given = conninfo_to_dict(url)
-        except psycopg.Error as error:
-            raise StoreError(f"postgres.url cannot be read: {error}") from error
+        except psycopg.Error:  # its words may repeat the address, password and all
+            raise StoreError(
+                "postgres.url cannot be read: it is neither postgresql://… nor key=value text that"
+                " libpq understands"
+            ) from None
         defaults = {
             "connect_timeout": max(1, min(_CONNECT_S, int(deadline_s))),
             "tcp_user_timeout": int(deadline_s * 1000),
