@@ -92,6 +92,23 @@ def test_a_node_is_lost_while_the_database_is_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_node_is_stopped_while_the_database_is_away(tmp_path: Path) -> None:
+    """It ends in order, and what no other node had it leaves with one that delivers it, while it is
+    down itself."""
+    with _two(tmp_path) as (nodes, one, two, sink):
+        nodes.server.kill()
+        os.kill(two.pid, signal.SIGSTOP)
+        answers = [_post(one).json for _ in range(5)]
+        os.kill(two.pid, signal.SIGCONT)
+        assert {answer["durability"] for answer in answers} == {"journal"}
+        assert one.stop() == 0
+        nodes.server.start()
+        for answer in answers:
+            two.wait_status(answer["id"], "delivered", seconds=40)
+        assert len(sink.arrived) == 5
+
+
+@pytest.mark.long
 def test_one_key_on_two_nodes_that_do_not_see_each_other(tmp_path: Path) -> None:
     """The peers' listener of one is stopped with its host; both accept; one mail goes out."""
     with _two(tmp_path) as (nodes, one, two, sink):

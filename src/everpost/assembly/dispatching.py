@@ -99,12 +99,12 @@ async def open_dispatch(
 
 
 async def _forgotten(node: Node, worker: WorkerRow) -> bool:
-    """Strike off a worker that has nothing in hand. Where the store is away, whoever looks after
-    this node does it later."""
+    """Whether the store knows nothing of it any more. Else its dot log has to stay, and whoever
+    looks after dead workers next finds both."""
     try:
         await node.store.forget(worker.id)
     except StoreError as error:
-        telemetry.event("dispatch.not_forgotten", error=str(error))
+        telemetry.event("dispatch.leaving_failed", error=str(error))
         return False
     return True
 

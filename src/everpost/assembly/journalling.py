@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from everpost.journal import (
     PeerDoor,
     Peers,
     Roster,
+    part,
 )
 from everpost.journal.reach import Reach
 from everpost.journal.signing import read_secret
@@ -31,6 +31,7 @@ __all__ = ["Journalling", "open_journal"]
 
 _PEERS = HttpLimits(connections=256, request_timeout=30.0, head_timeout=5.0)
 _LEAVING_S = 1.0
+_PARTING_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ async def open_journal(
     if not settings.postgres.url:
         yield None
         return
-    name = settings.cluster.name or os.uname().nodename
+    name = node.name
     file = JournalFile(node.places.journal, clock=node.clock)
     await file.open()
     async with contextlib.AsyncExitStack() as stack:
@@ -101,6 +102,7 @@ async def open_journal(
         await stack.enter_async_context(beside(roster.run()))
         await stack.enter_async_context(beside(drain.run()))
         yield Journalling(accepting, Lookup(journal), journal)
+        await part(journal, peers, within_s=_PARTING_S)
 
 
 def _secret(settings: Settings) -> bytes:

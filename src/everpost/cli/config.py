@@ -13,7 +13,7 @@ from everpost.cli.reload import command as reload_command
 from everpost.cli.root import Group
 from everpost.cli.setup import node_options, traced
 from everpost.cli.show import Printer
-from everpost.config import Settings, sample, without_password
+from everpost.config import Settings, masked, sample
 from everpost.config.describe import literal
 
 __all__ = ["command"]
@@ -40,22 +40,17 @@ def show(config: Path | None, data: Path | None, as_json: bool) -> None:
         for item in fields(values):
             dotted = f"{section.name}.{item.name}"
             origin = loaded.origins.get(dotted, "default")
-            rows.append((dotted, literal(_shown(getattr(values, item.name))), origin))
+            rows.append((dotted, masked(literal(getattr(values, item.name))), origin))
     out.table(["setting", "value", "from"], rows)
-
-
-def _shown(value: object) -> object:
-    """What is shown may end up in a ticket."""
-    if isinstance(value, str) and not isinstance(value, StrEnum):
-        return without_password(value)
-    return value
 
 
 def _plain(settings: Settings) -> dict[str, dict[str, Any]]:
     def value(raw: object) -> object:
         if isinstance(raw, StrEnum):
             return raw.value
-        return str(raw) if isinstance(raw, Path) else _shown(raw)
+        if isinstance(raw, str):
+            return masked(raw)
+        return str(raw) if isinstance(raw, Path) else raw
 
     return {
         section.name: {

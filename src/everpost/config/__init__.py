@@ -3,13 +3,14 @@
 Promises: `load` returns settings whose every value is of its documented type and range, or raises
 `ConfigError` naming every wrong key, where it was found and what is expected there; an unknown key
 never passes silently. Nothing here opens a socket or a store. What the cluster shares (projects,
-keys, domains, relays) lives in the store and must not become a setting; no secret is a setting.
+keys, domains, relays) lives in the store and must not become a setting; no secret is a setting (a
+database's address may hold one all the same: it is `masked` wherever it is shown).
 """
 
 from everpost.config.changing import Origin, unchangeable
 from everpost.config.describe import Described, describe, reference, sample
-from everpost.config.forms import without_password
 from everpost.config.load import FILE_NAME, ConfigError, Loaded, load, trace
+from everpost.config.masking import masked
 from everpost.config.settings import (
     ClusterSettings,
     DeliverySettings,
@@ -45,9 +46,9 @@ __all__ = [
     "StoreSettings",
     "describe",
     "load",
+    "masked",
     "reference",
     "sample",
     "trace",
     "unchangeable",
-    "without_password",
 ]

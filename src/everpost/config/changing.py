@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from everpost.config.forms import without_password
+from everpost.config.masking import masked
 from everpost.config.settings import Settings
 
 __all__ = ["Origin", "unchangeable"]
@@ -32,14 +32,13 @@ def unchangeable(now: Settings, wanted: Settings) -> tuple[str, ...]:
     """A sentence for each setting that differs and takes a restart of the server."""
     return tuple(
         f"{dotted} cannot change while the server runs: restart Everpost to make it "
-        f"{without_password(_text(wanted, dotted))!r} "
-        f"(it is {without_password(_text(now, dotted))!r})"
+        f"{masked(_value(wanted, dotted))!r} (it is {masked(_value(now, dotted))!r})"
         for dotted in _FIXED
-        if _text(now, dotted) != _text(wanted, dotted)
+        if _value(now, dotted) != _value(wanted, dotted)
     )
 
 
-def _text(settings: Settings, dotted: str) -> str:
+def _value(settings: Settings, dotted: str) -> str:
     section, _, name = dotted.partition(".")
     value = getattr(getattr(settings, section), name)
     return str(value.absolute() if isinstance(value, Path) else value)

@@ -14,7 +14,6 @@ __all__ = [
     "is_name_or_empty",
     "is_site",
     "is_url_or_empty",
-    "without_password",
 ]
 
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
@@ -24,13 +23,6 @@ _HOST_NAME = re.compile(
 )
 _NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _SITE = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_USERS_PASSWORD = re.compile(r"(://[^:@/]*:).*@")
-_NAMED_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s&]*)", re.IGNORECASE)
-
-
-def without_password(text: str) -> str:
-    """For people: a database's address (libpq's URL or key=value text) with … for its password."""
-    return _NAMED_PASSWORD.sub(r"\1…", _USERS_PASSWORD.sub(r"\1…@", text))
 
 
 def is_listen(text: str) -> bool:

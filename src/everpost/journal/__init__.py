@@ -16,6 +16,7 @@ from everpost.journal.book import Book, Journal, JournalLimits
 from everpost.journal.copying import Peers
 from everpost.journal.drain import Drain
 from everpost.journal.entry import Entry
+from everpost.journal.parting import part
 from everpost.journal.peers import PeerDoor
 from everpost.journal.roster import Roster
 from everpost.journal.shown import Lookup
@@ -31,4 +32,5 @@ __all__ = [
     "PeerDoor",
     "Peers",
     "Roster",
+    "part",
 ]

@@ -62,6 +62,10 @@ class Book(Protocol):
         """Of what no store is known to have, by number; fewer where they are large."""
         ...
 
+    async def still_pending(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Of these the ones that no store is known to have, by the entries themselves."""
+        ...
+
     async def row(self, number: int) -> JournalRow | None: ...
 
     async def size(self) -> JournalSize: ...
@@ -166,6 +170,10 @@ class Journal:
         if held.key is not None and self._by_key.get((held.project, held.key)) is held:
             del self._by_key[held.project, held.key]
 
+    def numbers(self) -> set[int]:
+        """Of all that wait, as far as this process knows."""
+        return set(self._by_number)
+
     @property
     def waiting(self) -> int:
         """How many entries wait, as far as this process knows."""
@@ -180,6 +188,11 @@ class Journal:
         """The entry that waits with this message."""
         held = self._by_message.get(message)
         return held if held is not None and held.number and held.project == project else None
+
+    def alone(self) -> list[Held]:
+        """What this node has accepted, and no other has."""
+        held = self._by_number.values()
+        return [each for each in held if each.origin == self.node and not each.copied]
 
     def is_copied(self, number: int) -> bool:
         held = self._by_number.get(number)
@@ -261,6 +274,15 @@ class Journal:
         """The store has these: it answers for them now."""
         await self.book.drained(numbers, at=at, timeline=timeline)
         self._let_go(numbers)
+
+    async def missed(self, numbers: Sequence[int]) -> None:
+        """A look through all that waits did not come by these. Another process of this node has
+        handed them over (when one takes another's place both have the file), or else the file's
+        index is damaged: a start finds and mends that."""
+        waiting = set(await self.book.still_pending(numbers))
+        if waiting:
+            telemetry.alarm("journal_damaged").raise_(hidden=len(waiting), mended_by="a restart")
+        self._let_go([number for number in numbers if number not in waiting])
 
     async def damaged(self, numbers: Sequence[int]) -> None:
         """These cannot be read."""

@@ -32,6 +32,8 @@ _GRACE_S = 3.0
 _KEEP_MS = 600_000
 """So long after it was drained an entry stays: a failover may take back what it had come to."""
 _REFUSED_S = 60.0
+_MANY = 5
+"""Tries without an answer after which a store that says that it is well is believed."""
 
 
 def pause(failures: int, chance: float) -> float:
@@ -65,6 +67,7 @@ class Drain:
         self._failures = 0
         self._well_since: float | None = None
         self._refused: dict[int, float] = {}
+        self._doubted: set[int] = set()
 
     async def run(self) -> None:
         while True:
@@ -103,21 +106,39 @@ class Drain:
             self._timeline = timeline
 
     async def _hand_over(self) -> None:
-        after = 0
+        after, unseen = 0, self._journal.numbers()
         while True:
             rows = await self._journal.book.pending(after=after, most=_SLICE)
             if not rows:
-                return
+                break
             after = rows[-1].number
-            entries = await self._readable(rows)
-            if not self._known_well:  # one is enough to find out
-                for number, entry in entries[:1]:
-                    if not await self._adopt([(number, entry)]):
-                        return
-                entries = entries[1:]
-            due = [each for each in entries if self._is_due(each[1])]
-            if due and not await self._adopt(due):
+            unseen.difference_update(row.number for row in rows)
+            if not await self._hand_over_these(await self._readable(rows)):
                 return
+        self._doubted.clear()
+        if unseen:
+            await self._journal.missed(sorted(unseen))
+
+    async def _hand_over_these(self, entries: list[tuple[int, Entry]]) -> bool:
+        """Whether the store has answered. Those of which one was without an answer when they went
+        together go one by one, after the others: it may be that one's doing."""
+        apart = [each for each in entries if each[0] in self._doubted]
+        together = [each for each in entries if each[0] not in self._doubted]
+        if entries and not self._known_well:  # one is enough to find out; each time another one
+            some = together or apart
+            one = some.pop(self._failures % len(some))
+            if not await self._adopt([one]):
+                if self._failures >= _MANY and self._reach.well:
+                    self._put_aside(one, "the store says that it is well, and has no answer to it")
+                return False
+        due = [each for each in together if self._is_due(each[1])]
+        if due and not await self._adopt(due):
+            return False
+        for each in apart:
+            if self._is_due(each[1]) and not await self._adopt([each]):
+                self._put_aside(each, "the store has answered for others, and not for this one")
+                return False
+        return True
 
     @property
     def _known_well(self) -> bool:
@@ -152,6 +173,8 @@ class Drain:
         if taken:
             await self._journal.drained(taken, at=self._clock.now(), timeline=timeline)
         if None in answers:
+            if len(entries) > 1:
+                self._doubted.update(number for number, _ in entries)
             self._failures += 1
             self._well_since = None
             self._reach.lost("the journal could not be drained")
@@ -172,13 +195,11 @@ class Drain:
         except (StoreUnavailable, TimeoutError):
             return None
         except Exception as error:  # this entry's own trouble, not to hold up the others
-            telemetry.alarm("journal_refused").raise_(error=repr(error), message=entry.first)
-            self._refused[number] = self._clock.monotonic() + _REFUSED_S
-            self._journal.refused.add(number)
+            self._put_aside((number, entry), repr(error))
             return False
         self._refused.pop(number, None)
         self._journal.refused.discard(number)
-        if not self._refused and telemetry.alarm("journal_refused").raised:
+        if not self._journal.refused and telemetry.alarm("journal_refused").raised:
             telemetry.alarm("journal_refused").clear()
         if isinstance(answer, Aliased):
             _DRAINED.add(1, "aliased")
@@ -190,3 +211,10 @@ class Drain:
         else:
             _DRAINED.add(1, "adopted")
         return True
+
+    def _put_aside(self, each: tuple[int, Entry], why: str) -> None:
+        """It is tried again, but nobody waits for it."""
+        number, entry = each
+        telemetry.alarm("journal_refused").raise_(error=why, message=entry.first)
+        self._refused[number] = self._clock.monotonic() + _REFUSED_S
+        self._journal.refused.add(number)

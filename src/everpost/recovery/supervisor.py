@@ -175,6 +175,8 @@ class Supervisor:
             running.notify = -1
 
     def _ready(self, running: Running) -> None:
+        if self._stopping:  # it did not listen yet when the others were told
+            running.tell_to_leave()
         slot = self._slots.get(running.child.name)
         if slot is not None and slot.successor is running:
             self._succeed(slot, running)

@@ -22,7 +22,6 @@ class JournalRow(msgspec.Struct, frozen=True, gc=False):
     where the file is damaged: its checksum does not fit, or it cannot be read."""
 
     number: int
-    origin: str
     at: int
     copied: bool
     body: bytes | None

@@ -25,7 +25,7 @@ class Page:
     """A book of one entry."""
 
     def __init__(self, entry: Entry) -> None:
-        self.kept = JournalRow(1, "a", NOW, False, encode(entry))
+        self.kept = JournalRow(1, NOW, False, encode(entry))
 
     async def row(self, number: int) -> JournalRow | None:
         return self.kept

@@ -176,6 +176,72 @@ def test_one_that_the_store_refuses_does_not_hold_up_the_others(database: Path) 
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("at", [0, 1, 7])
+def test_one_that_the_store_never_answers_for(database: Path, at: int) -> None:
+    """It is too large for the line, or kills the server that writes it: whatever shares its
+    transaction has no answer either. It stays, and all the others get through; who accepts is not
+    kept from the store by it."""
+
+    async def scene() -> None:
+        async with desk(database) as node:
+            ids = await _journalled(node, 8)
+            plain = node.switch.adopt
+
+            async def adopt(
+                project: int, messages: list[NewMessage], named: IdempotencyKey | None = None
+            ) -> object:
+                poisoned.append(messages[0].id)
+                await asyncio.sleep(0)  # all that come together share a transaction
+                mine = ids[at] in poisoned
+                await asyncio.sleep(0)
+                poisoned.clear()
+                if mine:
+                    raise StoreUnavailable("server closed the connection")
+                return await plain(project, messages, named)
+
+            poisoned: list[Id] = []
+            node.switch.adopt = adopt  # type: ignore[method-assign,assignment]
+            for _ in range(8):
+                await node.drain.round()
+            assert sorted(await node.in_store()) == sorted(id_ for id_ in ids if id_ != ids[at])
+            assert (node.journal.waiting, node.journal.moving) == (1, 0)
+            assert telemetry.alarm("journal_refused").raised
+            asked = node.switch.asked
+            await node.accepting.accept(1, [message()])
+            assert node.switch.asked == asked + 1
+            node.switch.adopt = plain  # type: ignore[method-assign]
+            node.drain._refused.clear()  # a minute later
+            await node.drain.round()
+            assert sorted(await node.in_store())[: len(ids)] == sorted(ids)
+            assert not telemetry.alarm("journal_refused").raised
+
+    asyncio.run(scene())
+
+
+def test_the_only_one_is_never_answered_for(database: Path) -> None:
+    """The store is well by its own word: who will have nothing but the store gets it again."""
+
+    async def scene() -> None:
+        async with desk(database) as node:
+            (poison,) = await _journalled(node)
+
+            async def adopt(*_: object) -> object:
+                raise StoreUnavailable("server closed the connection")
+
+            node.switch.adopt = adopt  # type: ignore[method-assign,assignment]
+            sent = message()
+            for _ in range(5):
+                with pytest.raises(StoreUnavailable):
+                    await node.accepting.strict.accept(1, [sent])
+                await node.drain.round()
+            await node.accepting.strict.accept(1, [sent])
+            assert await node.in_store() == [sent.id]
+            assert node.journal.find(1, poison) is not None
+            telemetry.alarm("journal_refused").clear()
+
+    asyncio.run(scene())
+
+
 def test_a_restart_while_the_database_is_away(database: Path) -> None:
     async def scene() -> None:
         async with desk(database) as node:
@@ -190,6 +256,48 @@ def test_a_restart_while_the_database_is_away(database: Path) -> None:
             node.switch.mode = "up"
             await node.drain.round()
             assert await node.in_store() == [sent.id]
+
+    asyncio.run(scene())
+
+
+def test_one_process_takes_anothers_place_while_it_drains(database: Path) -> None:
+    """Both have the file. What the old one has handed over is no longer the journal's to show, nor
+    to refuse a change of, in the new one either."""
+
+    async def scene() -> None:
+        async with desk(database) as old:
+            (id_,) = await _journalled(old)
+            async with desk(database) as new:
+                assert new.journal.find(1, id_) is not None
+                await old.drain.round()
+                await new.drain.round()
+                assert new.journal.find(1, id_) is None
+                assert new.journal.moving == 0
+                assert await new.accepting.answered(1, "k") is None  # asks the store
+                assert not telemetry.alarm("journal_damaged").raised
+
+    asyncio.run(scene())
+
+
+def test_a_damaged_index_hides_what_waits(database: Path) -> None:
+    """It is told, and what is hidden is not forgotten: the next start brings it forth."""
+
+    async def scene() -> None:
+        async with desk(database) as node:
+            (id_,) = await _journalled(node)
+            plain = node.file.pending
+
+            async def pending(*, after: int, most: int) -> object:
+                return [] if after == 0 else await plain(after=after, most=most)
+
+            node.file.pending = pending  # type: ignore[method-assign,assignment]
+            await node.drain.round()
+            assert node.journal.find(1, id_) is not None
+            assert telemetry.alarm("journal_damaged").raised
+            telemetry.alarm("journal_damaged").clear()
+        async with desk(database) as node:
+            await node.drain.round()
+            assert await node.in_store() == [id_]
 
     asyncio.run(scene())
 

@@ -52,7 +52,8 @@ def _path(database: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _calm() -> Iterable[None]:
     yield
-    telemetry.alarm("journal_damaged").clear()
+    for name in ("journal_damaged", "journal_unavailable"):
+        telemetry.alarm(name).clear()
 
 
 def test_one_written_twice_is_there_once(path: Path) -> None:
@@ -113,6 +114,35 @@ def test_pages_of_the_file_are_damaged(path: Path) -> None:
     assert telemetry.alarm("journal_damaged").raised
 
 
+def test_the_file_is_damaged_while_it_is_in_use(path: Path) -> None:
+    """That is the journal's trouble, and told so: the database is well, no backup of it is needed,
+    and the node can go on with it."""
+
+    async def scene() -> None:
+        file = await _opened(path)
+        await file.write(_rows(200))
+        await file.close()
+        file = await _opened(path)
+        _ruin(path)
+        with pytest.raises(StoreUnavailable):
+            await file.pending(after=0, most=10)
+        with pytest.raises(StoreUnavailable):
+            await file.write(_rows(300))
+        assert telemetry.alarm("journal_damaged").raised
+        assert not telemetry.alarm("store_corrupt").raised
+        await file.close()
+
+    asyncio.run(scene())
+
+
+def _ruin(path: Path) -> None:
+    """All but the first page, in place."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\x55" * (size - 4096))
+
+
 def test_the_file_is_no_database_any_more(path: Path) -> None:
     path.write_bytes(b"nonsense" * 1_000)
     assert asyncio.run(_found(path)) == {}
@@ -139,15 +169,50 @@ def test_the_log_is_torn(path: Path) -> None:
     asyncio.run(scene())
 
 
-def test_killed_while_a_damaged_file_is_rescued(path: Path) -> None:
-    """Between the two renames there is no file, and what was rescued is under another name."""
+@pytest.mark.parametrize("text", [b"node-of-ours", b"pending"])
+def test_one_bit_of_an_entrys_row_flips(path: Path, text: bytes) -> None:
+    """In the table or in an index: no entry is hidden by it, none holds up the others."""
+    rows = [NewJournalRow(b"%016d" % n, "node-of-ours", n, b"body" * 20) for n in range(6)]
+    asyncio.run(_write(path, rows))
+    data = path.read_bytes()
+    places = [at for at in range(len(data)) if data.startswith(text, at)]
+    assert len(places) >= 12
+    for at in places:
+        for each in path.parent.glob("j.db*"):
+            each.unlink()
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x80]) + data[at + 1 :])
+        assert sorted(asyncio.run(_found(path))) == list(range(6)), at
 
-    async def scene() -> None:
-        await _write(path, _rows(5))
-        os.rename(path, path.with_name("j.db.new"))
-        assert len(await _found(path)) == 5
 
-    asyncio.run(scene())
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_killed_while_a_damaged_file_is_rescued(
+    path: Path, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of the steps by which the rescued file comes to the damaged one's place."""
+    asyncio.run(_write(path, _rows(100)))
+    data = bytearray(path.read_bytes())
+    data[40 * 4096 : 42 * 4096] = b"\x55" * (2 * 4096)
+    path.write_bytes(data)
+    renamed, rename = 0, os.rename
+
+    def killed(was: Path, then: Path) -> None:
+        nonlocal renamed
+        renamed += 1
+        if renamed == nth:
+            raise _Killed
+        rename(was, then)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", killed)
+        with pytest.raises(_Killed):
+            asyncio.run(_found(path))
+    assert 95 < len(asyncio.run(_found(path))) < 100
+    assert [each.name for each in path.parent.glob("j.db.[nr]*")] == []
+    assert path.with_name("j.db.damaged-1").read_bytes()[40 * 4096] == 0x55
+
+
+class _Killed(BaseException):
+    pass
 
 
 def test_a_disk_that_is_full(path: Path) -> None:

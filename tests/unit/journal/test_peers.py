@@ -11,13 +11,15 @@ import msgspec
 import pytest
 
 from everpost.api import HttpLimits, HttpServer
-from everpost.journal import PeerDoor, Peers, signing
+from everpost.journal import PeerDoor, Peers, part, signing
 from everpost.journal.copying import _encode
 from everpost.journal.entry import encode
+from everpost.model.message import Assurance
 from everpost.net.listener import Endpoint, listen
 from everpost.store.cluster import NodeRow
+from everpost.store.interface import Accepted
 from everpost.store.journal_rows import NewJournalRow
-from tests.conformance.making import START
+from tests.conformance.making import START, message
 from tests.support.journalling import Desk, desk, entry
 
 SECRET = b"s" * 32
@@ -86,6 +88,47 @@ def test_a_peer_keeps_a_copy(database: Path) -> None:
             assert node.journal.waiting == 20
             assert await peers.copy(bodies[0])  # again: it has it
             assert node.journal.waiting == 20
+            peers.close()
+
+    asyncio.run(scene())
+
+
+def test_a_node_ends_while_the_database_is_away(database: Path) -> None:
+    """What only it has goes to a peer before it goes, and from there into the database."""
+
+    async def scene() -> None:
+        async with (
+            desk(database) as ending,
+            desk(database, journal=database.with_name("peer.db")) as peer,
+            door(peer) as port,
+        ):
+            ending.switch.mode = "down"
+            sent = [message() for _ in range(250)]
+            for each in sent:
+                answer = await ending.accepting.accept(1, [each])
+                assert answer == Accepted(Assurance.JOURNAL)
+            peers = _peers(ending, port)
+            await part(ending.journal, peers, within_s=5)
+            assert ending.journal.alone() == []
+            peers.close()
+            await peer.drain.round()
+            assert (await peer.store.facts()).accepted == 250
+            assert await peer.shown(sent[0].id) == "journal+peer"
+
+    asyncio.run(scene())
+
+
+def test_a_node_ends_alone(database: Path) -> None:
+    """It does not wait for who is not there, and keeps what it has."""
+
+    async def scene() -> None:
+        async with desk(database) as node, Odd(None) as silent:
+            node.switch.mode = "down"
+            for _ in range(250):
+                await node.accepting.accept(1, [message()])
+            peers = _peers(node, silent.port)
+            await part(node.journal, peers, within_s=5)
+            assert len(node.journal.alone()) == node.journal.waiting == 250
             peers.close()
 
     asyncio.run(scene())

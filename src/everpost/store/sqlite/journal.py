@@ -2,7 +2,8 @@
 many callers in one flush; each body under a checksum of its own.
 
 A file that SQLite finds damaged at the start is set aside, and whatever of it can be read goes into
-a new one: a node must be able to take mail, and what it took before must reach the store.
+a new one: a node must be able to take mail, and what it took before must reach the store. Indexes
+are compared with their tables for that: one flipped bit there hides entries without a word.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ _MOST_DROPPED = 500
 _WIDEST_HOLE = 1_000_000
 """Numbers that are asked for one by one where a damaged file cannot be walked."""
 
-_Body = tuple[int, str, int, bytes, bytes, bytes]
+_Body = tuple[int, bytes, int, bytes, bytes, bytes]
 
 
 class JournalFile:
@@ -73,9 +74,10 @@ class JournalFile:
             clock=self._clock,
             unavailable="journal_unavailable",
             slow="journal_slow",
+            told=_as_journal_error,
         )
         read = partial(connect, self._path, Durability.COMMITTED, read_only=True)
-        self._reader = Reader(read)
+        self._reader = Reader(read, told=_as_journal_error)
         self._writer.start()
         self._reader.start()
 
@@ -126,6 +128,10 @@ class JournalFile:
     async def row(self, number: int) -> JournalRow | None:
         return await self._read(lambda db: _row(db, number))
 
+    async def still_pending(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Of these the ones that no store is known to have, by the entries themselves."""
+        return await self._read(lambda db: _still_pending(db, numbers))
+
     async def size(self) -> JournalSize:
         return await self._read(_size)
 
@@ -146,6 +152,16 @@ class JournalFile:
         if self._writer is None:
             raise StoreUnavailable("the journal is not open")
         return self._writer
+
+
+def _as_journal_error(error: BaseException) -> BaseException:
+    """As `as_store_error`, but for damage: it is of this file, and says nothing of the store."""
+    if not isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
+        return as_store_error(error)
+    telemetry.alarm("journal_damaged").raise_(error=str(error), mended_by="a restart")
+    told = StoreUnavailable(f"the journal is damaged: {error}")
+    told.__cause__ = error
+    return told
 
 
 class _Write(Work[list[int]]):
@@ -198,7 +214,7 @@ def _pending(db: apsw.Connection, after: int, most: int) -> Sequence[JournalRow]
     octets = 0
     entries = db.execute(_SQL["pending_entries"], {"after": after, "most": most}).fetchall()
     for entry in entries:
-        octets += cast(int, entry[4])
+        octets += cast(int, entry[3])
         if found and octets > _SLICE_OCTETS:
             break
         found.append(_with_body(db, entry))
@@ -211,8 +227,13 @@ def _row(db: apsw.Connection, number: int) -> JournalRow | None:
 
 
 def _with_body(db: apsw.Connection, entry: Sequence[Any]) -> JournalRow:
-    number, origin, at, copied, _ = entry
-    return JournalRow(number, origin, at, bool(copied), _body(db, number))
+    number, at, copied, _ = entry
+    return JournalRow(number, at, bool(copied), _body(db, number))
+
+
+def _still_pending(db: apsw.Connection, numbers: Sequence[int]) -> Sequence[int]:
+    asked = ((n, db.execute(_SQL["entry_state"], (n,)).fetchall()) for n in numbers)
+    return [number for number, rows in asked if rows and rows[0][0] == "pending"]
 
 
 def _body(db: apsw.Connection, number: int) -> bytes | None:
@@ -249,25 +270,31 @@ def _connect(path: Path) -> apsw.Connection:
 
 def _prepare(path: Path) -> None:
     """There is a sound file afterwards."""
-    fresh = path.with_name(path.name + ".new")
-    if not path.exists() and fresh.exists():  # we were killed in the middle of a rescue
-        _move(fresh, path)
-    if path.exists():
-        wrong = _wrong(path)
-        if wrong is None:
-            return
-        for each in _files(fresh):
-            each.unlink(missing_ok=True)
-        found = _readable(path)
-        _make(fresh, found)
-        aside = _free_name(path)
-        _move(path, aside)
-        _move(fresh, path)
-        telemetry.alarm("journal_damaged").raise_(
-            error=wrong, set_aside=aside.name, entries=len(found)
-        )
+    rescued = path.with_name(path.name + ".rescued")
+    if rescued.exists():  # we were killed after it was whole: the other is old, or half gone
+        _replace(path, rescued)
+    if not path.exists():
+        _make(path)
         return
-    _make(path)
+    wrong = _wrong(path)
+    if wrong is None:
+        return
+    fresh = path.with_name(path.name + ".new")
+    for each in _files(fresh):
+        each.unlink(missing_ok=True)
+    found = _readable(path)
+    _make(fresh, found)
+    _move(fresh, rescued)
+    aside = _replace(path, rescued)
+    telemetry.alarm("journal_damaged").raise_(error=wrong, set_aside=aside.name, entries=len(found))
+
+
+def _replace(path: Path, rescued: Path) -> Path:
+    """Put what was rescued in the place of the damaged file; where that went."""
+    aside = _free_name(path)
+    _move(path, aside)
+    _move(rescued, path)
+    return aside
 
 
 def _make(path: Path, bodies: Sequence[_Body] = ()) -> None:
@@ -278,7 +305,8 @@ def _make(path: Path, bodies: Sequence[_Body] = ()) -> None:
             if not integer(db, "PRAGMA user_version"):
                 db.execute(_SQL["journal_schema"]).fetchall()
             for _, origin, at, first, body, _sum in bodies:
-                _add(db, NewJournalRow(first, origin, at, body), checksum(body))
+                row = NewJournalRow(first, origin.decode(errors="replace"), at, body)
+                _add(db, row, checksum(body))
     finally:
         db.close()
 
@@ -290,7 +318,7 @@ def _wrong(path: Path) -> str | None:
         try:
             if not integer(db, "PRAGMA user_version"):
                 _make(path)
-            said = [str(row[0]) for row in db.execute("PRAGMA quick_check(5)")]
+            said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(5)")]
         finally:
             db.close(force=True)
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
@@ -323,7 +351,7 @@ def _until_damage(db: apsw.Connection, query: str, values: tuple[int, ...] = ())
     try:
         for row in db.execute(query, values):
             yield cast(_Body, row)
-    except (apsw.Error, UnicodeDecodeError):
+    except apsw.Error:
         return
 
 

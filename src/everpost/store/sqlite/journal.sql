@@ -34,11 +34,14 @@ ON CONFLICT (first) DO NOTHING RETURNING number;
 INSERT INTO bodies (number, origin, at, first, body, checksum) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: pending_entries
-SELECT number, origin, at, copied, octets FROM entries
+SELECT number, at, copied, octets FROM entries
 WHERE state = 'pending' AND number > :after ORDER BY number LIMIT :most;
 
 -- name: entry
-SELECT number, origin, at, copied, octets FROM entries WHERE number = ?;
+SELECT number, at, copied, octets FROM entries WHERE number = ?;
+
+-- name: entry_state
+SELECT state FROM entries WHERE number = ?;
 
 -- name: body
 SELECT body, checksum FROM bodies WHERE number = ?;
@@ -80,10 +83,10 @@ DELETE FROM nodes;
 SELECT seen FROM nodes ORDER BY name;
 
 -- name: bodies_upward
-SELECT number, origin, at, first, body, checksum FROM bodies ORDER BY number;
+SELECT number, CAST(origin AS BLOB), at, first, body, checksum FROM bodies ORDER BY number;
 
 -- name: bodies_downward
-SELECT number, origin, at, first, body, checksum FROM bodies ORDER BY number DESC;
+SELECT number, CAST(origin AS BLOB), at, first, body, checksum FROM bodies ORDER BY number DESC;
 
 -- name: body_as_it_is
-SELECT number, origin, at, first, body, checksum FROM bodies WHERE number = ?;
+SELECT number, CAST(origin AS BLOB), at, first, body, checksum FROM bodies WHERE number = ?;

@@ -20,10 +20,17 @@ _JOIN_S = 10.0
 
 
 class Reader:
-    """Runs functions of a connection, each in one read transaction, in the order they came."""
+    """Runs functions of a connection, each in one read transaction, in the order they came. `told`
+    is what callers are told of an error."""
 
-    def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], apsw.Connection],
+        *,
+        told: Callable[[BaseException], BaseException] = as_store_error,
+    ) -> None:
         self._connect = connect
+        self._told = told
         self._reads: queue.SimpleQueue[_Read | None] = queue.SimpleQueue()
         self._db: apsw.Connection | None = None
         self._closing = False
@@ -79,7 +86,7 @@ class Reader:
         except Exception as error:
             if isinstance(error, apsw.IOError | apsw.CantOpenError):
                 self._reopen()
-            return None, as_store_error(error)
+            return None, self._told(error)
 
     def _reopen(self) -> None:
         db, self._db = self._db, None

@@ -58,7 +58,7 @@ class Writer:
     """`connect` opens the connection; `queued` is called in the loop thread after a commit that
     made recipients due, with their number. `patience_s`: how long a verb may wait before it starts;
     `busy_s`: how long a foreign program may hold SQLite's own lock. `unavailable` and `slow` name
-    the alarms."""
+    the alarms, `told` is what callers are told of an error."""
 
     def __init__(
         self,
@@ -71,9 +71,11 @@ class Writer:
         busy_s: float = 5.0,
         unavailable: str = ALARM,
         slow: str = SLOW,
+        told: Callable[[BaseException], BaseException] = as_store_error,
     ) -> None:
         self._unavailable = telemetry.alarm(unavailable)
         self._slow = telemetry.alarm(slow)
+        self._told = told
         self._connect = connect
         self._lock = lock
         self._clock = clock
@@ -324,7 +326,7 @@ class Writer:
             except Exception as error:
                 db.execute("ROLLBACK TO alone")
                 tx = Transaction(db, tx.now, steady=tx.steady)
-                outcomes.append((work, None, as_store_error(error)))
+                outcomes.append((work, None, self._told(error)))
             else:
                 work.queued, tx.queued = tx.queued, 0
                 outcomes.append((work, answer, None))
@@ -344,7 +346,7 @@ class Writer:
         outcomes: list[_Outcome] = []
         for work in works:
             work.queued = 0
-            told = as_store_error(error)
+            told = self._told(error)
             if told is error:
                 told = StoreUnavailable(f"the writer failed: {error!r}")
             outcomes.append((work, None, told))
