@@ -1,4 +1,4 @@
-"""Claims on PostgreSQL: `python -m bench.claims [--rows 10000,1000000,10000000] [--apart 40000]`
+"""Claims on PostgreSQL: `python -m bench.claims [--rows 50000,1000000,10000000] [--apart 40000]`
 
 `--rows`: is a claim as quick with many queued as with few? Fills a database with so many queued
 recipients over 1,000 destinations, then claims a hundred at a time and settles them, round by
@@ -110,6 +110,7 @@ async def _rounds(url: str) -> tuple[list[float], list[float]]:
             began = time.perf_counter()
             taken = claims(await store.claim(owner, limit=_LIMIT, lease_ms=_LEASE_MS))
             claimed = time.perf_counter()
+            assert taken, "fewer rows than rounds need"
             assert all(await store.settle(owner, [delivered(claim) for claim in taken]))
             claiming.append((claimed - began) * 1000)
             settling.append((time.perf_counter() - claimed) * 1000)
